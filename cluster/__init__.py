@@ -1,0 +1,1 @@
+"""SLURM and Ray processes, and profiles of clusters; knows no sweep."""

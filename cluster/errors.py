@@ -1,0 +1,15 @@
+"""Errors of the cluster floor that a user can act on."""
+
+
+class ClusterError(Exception):
+    """SLURM or Ray refused, is unreachable, or a profile is wrong.
+
+    Args:
+        message: what was asked and what came back.
+        hint: a command or an edit that helps; may be empty.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint

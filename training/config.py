@@ -1,0 +1,257 @@
+"""The configuration of a trial: everything that can change its result, and nothing else.
+
+Paths, devices, packing and log settings are not here. `config_id` and a lane's companions follow from
+these fields (`orchestrator.trial`, `lane_key`). No torch in this module: the command line reads it.
+
+A field added after the first release carries `json_schema_extra={"added": True}`; it is left out of
+the identity while it has its default, so that a new option does not retrain old work.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Config(BaseModel):
+    """Base of all configuration models: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Task(Config):
+    """What is predicted, from which column of `cases.parquet`."""
+
+    kind: Literal["binary", "multiclass"] = Field(
+        "binary", description="binary: one logit; multiclass: one logit per class"
+    )
+    label: str = Field("label", description="column of cases.parquet that holds the class")
+    classes: tuple[str, ...] | None = Field(
+        None,
+        description="the classes in order, as written in the label column; for a binary task the "
+        "second is the positive one. Default: the sorted distinct values",
+    )
+
+
+class _Head(Config):
+    embed_dims: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
+        (256,),
+        min_length=1,
+        description="widths of the tile embedding: for each, linear, batch norm, leaky ReLU, dropout",
+    )
+    norm: Literal["batch", "none"] = Field(
+        "batch", description="batch: masked batch norm after each linear layer; none: a bias instead"
+    )
+    dropout: float = Field(0.25, ge=0, lt=1, description="share of tile-embedding units dropped")
+
+
+class MeanHead(_Head):
+    """Mean pooling of the tile embeddings."""
+
+    kind: Literal["mean"] = Field(description="mean pooling")
+
+
+class MaxHead(_Head):
+    """Maximum over the tile embeddings, per unit."""
+
+    kind: Literal["max"] = Field(description="max pooling")
+
+
+class AttentionHead(_Head):
+    """Attention pooling, Ilse, Tomczak and Welling (ICML 2018), equations 7 and 8."""
+
+    kind: Literal["attention"] = Field(description="attention MIL")
+    attention_dim: int = Field(128, ge=1, le=8192, description="width of the attention network")
+
+
+class GatedAttentionHead(_Head):
+    """Gated attention pooling, Ilse, Tomczak and Welling (ICML 2018), equation 9."""
+
+    kind: Literal["gated_attention"] = Field(description="gated attention MIL")
+    attention_dim: int = Field(128, ge=1, le=8192, description="width of the attention network")
+
+
+Head = Annotated[
+    MeanHead | MaxHead | AttentionHead | GatedAttentionHead, Field(discriminator="kind")
+]
+
+
+class InfoNCE(Config):
+    """Symmetric InfoNCE between the scans of a slide (reconstruction of arXiv 2602.22347)."""
+
+    kind: Literal["infonce"] = Field(description="InfoNCE between scans")
+    weight: float = Field(1.0, ge=0, description="weight of the loss, lambda_e")
+    level: Literal["bag", "tile"] = Field(
+        "bag", description="bag: bag embeddings; tile: tile embeddings of the same tissue place"
+    )
+    temperature: float = Field(0.1, gt=0, description="softmax temperature tau")
+    negatives: Literal["other_scanner", "anchor_scanner", "mixed"] = Field(
+        "other_scanner",
+        description="which scans the negatives come from: the positive's scanner (scanner identity "
+        "cannot help), the anchor's own scanner (strongest pressure), or any",
+    )
+    projection_dim: int = Field(
+        0, ge=0, le=8192, description="width of a linear projection before the loss; 0: none"
+    )
+
+
+class ScoreLoss(Config):
+    """Distance between the scores of the scans of a slide (reconstruction, forms S1 to S5)."""
+
+    kind: Literal["score"] = Field(description="score consistency between scans")
+    weight: float = Field(1.0, ge=0, description="weight of the loss, lambda_s")
+    form: Literal["logit_mse", "probability_mse", "variance", "jensen_shannon", "huber"] = Field(
+        "logit_mse",
+        description="S1 logit_mse, S2 probability_mse, S3 variance over scans, S4 jensen_shannon, "
+        "S5 huber on the logit",
+    )
+
+
+Loss = Annotated[InfoNCE | ScoreLoss, Field(discriminator="kind")]
+
+
+class Sampling(Config):
+    """What a batch is made of."""
+
+    slides_per_batch: int = Field(16, ge=1, description="routine scans drawn per step")
+    pairs_per_batch: int = Field(
+        16, ge=1, description="paired slides added per step, both scans, where views is all"
+    )
+    tiles_per_bag: int | None = Field(
+        None, ge=1, description="tiles drawn per bag and step; null: the whole bag"
+    )
+
+
+class Optim(Config):
+    """AdamW (Loshchilov and Hutter, 2019) and its schedule."""
+
+    lr: float = Field(3e-4, gt=0, description="learning rate")
+    weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay")
+    clip: float | None = Field(None, gt=0, description="largest gradient norm; null: none")
+    epochs: int = Field(20, ge=1, description="passes over the routine training scans")
+    schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="cosine: to zero over all steps, after the warm-up"
+    )
+    warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up")
+
+
+class Stopping(Config):
+    """Which epoch counts, decided on validation patients inside the training part."""
+
+    validation_share: float = Field(
+        0.2, ge=0, lt=1, description="share of the training patients kept for validation; 0: none"
+    )
+    epoch: Literal["best", "last"] = Field(
+        "best", description="best: the epoch of the best validation value; last: the last one"
+    )
+    metric: Literal["loss", "auroc"] = Field("auroc", description="the validation value")
+    patience: int | None = Field(
+        None, ge=1, description="epochs without improvement before the lane stops; null: never"
+    )
+    threshold: Literal["validation", "half"] = Field(
+        "validation",
+        description="decision threshold of a binary task: best balanced accuracy on the validation "
+        "patients, or probability one half",
+    )
+
+    @model_validator(mode="after")
+    def _needs_validation(self) -> "Stopping":
+        if self.validation_share == 0 and (
+            self.epoch == "best" or self.patience is not None or self.threshold == "validation"
+        ):
+            raise ValueError(
+                "validation_share is 0, so epoch must be 'last', patience null and threshold 'half'"
+            )
+        return self
+
+
+class StratifiedFolds(Config):
+    """Patient-grouped folds with equal class shares."""
+
+    kind: Literal["stratified"] = Field(description="patient-grouped stratified k-fold")
+    num_folds: int = Field(5, ge=2, description="number of folds")
+    seed: int = Field(0, description="seed of the assignment")
+
+
+class GivenFolds(Config):
+    """The user's folds, from `folds.parquet` (`sweep index … --folds`)."""
+
+    kind: Literal["given"] = Field(description="folds that came with the data")
+    num_folds: int = Field(ge=2, description="folds in one repetition")
+    repetitions: int = Field(1, ge=1, description="repetitions; fold f is fold f % num_folds of "
+                             "repetition f // num_folds")
+
+
+class CohortFolds(Config):
+    """Train on some cohorts, hold out another as a whole; folds differ in the validation part."""
+
+    kind: Literal["cohort"] = Field(description="an independent test cohort")
+    train: tuple[str, ...] = Field(min_length=1, description="cohorts for training")
+    test: tuple[str, ...] = Field(min_length=1, description="cohorts held out")
+    num_folds: int = Field(
+        1, ge=1, description="each fold validates on another 1/num_folds of the training patients "
+        "(with 1: on validation_share of them)"
+    )
+    seed: int = Field(0, description="seed of the assignment")
+
+
+Folds = Annotated[StratifiedFolds | GivenFolds | CohortFolds, Field(discriminator="kind")]
+
+
+class TrialConfig(Config):
+    """One fully resolved configuration: with the data it fixes the result."""
+
+    encoder: str = Field(description="encoder of the embeddings, as named in index.parquet")
+    task: Task = Field(description="what is predicted")
+    head: Head = Field(description="the MIL model")
+    losses: tuple[Loss, ...] = Field((), description="robustness losses beside the task loss")
+    views: Literal["routine", "all"] = Field(
+        "routine", description="routine: one scan per slide; all: paired slides with both scans too"
+    )
+    unseen_scanners: tuple[str, ...] = Field(
+        (), description="scanners kept out of training and selection, and evaluated apart"
+    )
+    sampling: Sampling = Field(Sampling(), description="what a batch is made of")
+    optim: Optim = Field(Optim(), description="optimiser and schedule")
+    stopping: Stopping = Field(Stopping(), description="which epoch counts")
+    folds: Folds = Field(description="which patients are held out")
+    fold: int = Field(ge=0, description="number of the fold")
+    seed: int = Field(description="drives initialisation and dropout")
+    draw_seed: int = Field(0, description="drives bag order and tile draws, shared by all arms")
+    shuffle_labels: bool = Field(
+        False, description="control: labels permuted over the training patients; AUROC must be .5"
+    )
+    precision: Literal["float32", "float64"] = Field(
+        "float32", description="arithmetic of the model"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrialConfig":
+        if self.losses and self.views == "routine":
+            raise ValueError("losses between scans need views: all")
+        total = num_folds(self.folds)
+        if self.fold >= total:
+            raise ValueError(f"fold {self.fold} does not exist: there are {total}")
+        return self
+
+
+def num_folds(folds: StratifiedFolds | GivenFolds | CohortFolds) -> int:
+    """Count the folds, over all repetitions."""
+    return folds.num_folds * (folds.repetitions if isinstance(folds, GivenFolds) else 1)
+
+
+def lane_key(config: TrialConfig) -> str:
+    """Name the pack family: equal for trials that can train as lanes of one pass.
+
+    Lanes may differ in seed, learning rate, weight decay, clipping, and in the weight and temperature
+    of a loss; everything else must agree.
+    """
+    shared: dict[str, Any] = config.model_dump(mode="json", exclude={"seed"})
+    for name in ("lr", "weight_decay", "clip"):
+        del shared["optim"][name]
+    for loss in shared["losses"]:
+        loss.pop("weight")
+        loss.pop("temperature", None)
+    text = json.dumps(shared, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

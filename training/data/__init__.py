@@ -1,0 +1,1 @@
+"""Shards of embeddings, the index of views, folds and draws."""

@@ -1,0 +1,1 @@
+"""Metrics of accuracy and of robustness on arrays of scores."""

@@ -1,0 +1,1 @@
+"""Attention-MIL heads: ordinary modules, one a file."""
