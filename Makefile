@@ -1,0 +1,53 @@
+# make demo    a virtual environment, everything installed, and the demo sweep on this machine
+# make test    all tests, those on a real SLURM included where a test bed can be set up (root on Debian)
+# make check   format, lint, types, import floors and unit tests, in under two minutes
+# make wheelhouse, then  make demo WHEELHOUSE=wheelhouse  on a machine without internet
+
+PYTHON ?= python3
+BIN := .venv/bin
+WHEELHOUSE ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt \
+	$(if $(WHEELHOUSE),--no-index --find-links=$(WHEELHOUSE))
+UNIT := -n 2 --dist loadscope -m "not slurm and not slow and not gpu"
+
+.PHONY: setup demo test check clean wheelhouse format testbed
+
+setup: .venv/.installed
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: pyproject.toml .ci/constraints.txt | .venv/bin/python
+	@echo "installing sweep and its packages into .venv (some minutes the first time)"
+	@$(PIP) "setuptools>=77" && $(PIP) --no-build-isolation -e .
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml .ci/constraints.txt | .venv/.installed
+	@echo "installing what the tests need into .venv"
+	@$(PIP) --no-build-isolation -e ".[dev]"
+	@touch $@
+
+demo: .venv/.installed
+	@$(BIN)/sweep launch sweeps/demo.yaml
+	@$(BIN)/sweep aggregate demo
+
+testbed: .venv/.installed
+	@$(BIN)/python -m cluster.testbed install || echo "SLURM tests will be skipped"
+
+test: .venv/.installed-dev testbed
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+	@$(BIN)/python -m pytest $(UNIT)
+	@$(BIN)/python -m pytest -m "slurm or slow or gpu"
+
+check: .venv/.installed-dev
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+	@$(BIN)/python -m pytest $(UNIT) -q
+
+format: .venv/.installed-dev
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+wheelhouse: .venv/bin/python
+	@$(BIN)/python -m pip download --quiet -d wheelhouse -c .ci/constraints.txt "setuptools>=77" .
+
+clean:
+	rm -rf .venv build wheelhouse *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

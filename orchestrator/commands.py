@@ -1,0 +1,380 @@
+"""What the commands do and show: each calls the modules below and renders what they return."""
+
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.profile import LocalProfile
+from orchestrator import events, render
+from orchestrator import launch as launches
+from orchestrator.events import Progress
+from orchestrator.folder import Folder
+from orchestrator.launch import Prepared
+from orchestrator.render import Mode
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def launch(
+    path: Path,
+    *,
+    results: Path,
+    cluster: str | None,
+    dry_run: bool,
+    yes: bool,
+    retry: Iterable[str] = (),
+    mode: Mode,
+) -> int:
+    """Plan a sweep, show the plan, and start it unless this is a dry run."""
+    prepared = launches.prepare(
+        path, results=results, cluster=cluster, retry=retry, write=not dry_run
+    )
+    code = launches.code_state()
+    for warning in [*prepared.warnings, *_code_changed(prepared.folder, code)]:
+        render.note(warning, kind="warning")
+    if dry_run or mode == "text":
+        _show_plan(prepared, mode, dry_run=dry_run)
+    if dry_run:
+        if mode == "text":
+            render.note("Nothing submitted. Drop --dry-run to start.")
+        return 0
+    local = isinstance(prepared.profile, LocalProfile)
+    if not local and prepared.plan.packs and not yes and not _agreed(mode):
+        return 2
+    with render.progress(mode) as report:
+        jobs = launches.start(prepared, code=code, on_progress=report)
+    return _finished(prepared, mode) if local else _submitted(prepared, jobs, mode)
+
+
+def last_cluster(folder: Folder) -> str | None:
+    """Return the profile that the sweep was last launched with."""
+    planned = [event for event in events.read_events(folder) if event["event"] == "planned"]
+    return planned[-1]["cluster"] if planned else None
+
+
+def status(folder: Folder, *, mode: Mode) -> int:
+    """Show how far a sweep is; 1 where trials failed or are missing and nothing trains."""
+    folder.require()
+    state = events.progress(folder)
+    queue = launches.ask_slurm(state)
+    alive = launches.running(state, queue)
+    counts = _counts(state, alive=alive)
+    if mode == "json":
+        render.value(_status_value(folder, state, queue, alive=alive))
+    elif mode == "quiet":
+        render.lines(state.to_train)
+    else:
+        _show_status(folder, state, queue, alive=alive)
+    return 0 if alive or counts["done"] == counts["trials"] else 1
+
+
+def logs(folder: Folder, *, mode: Mode) -> int:
+    """Show failures grouped by traceback, and where the logs are."""
+    folder.require()
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for event in events.read_events(folder):
+        if event["event"] == "failed":
+            key = (event["failure"], event["trace"] or event["message"])
+            groups[key].append(f"{event['pack']}-{event['attempt']}")
+        elif event["event"] == "accepted":
+            for trial, failure in event["failed"].items():
+                groups[(failure, "the loss of this lane was not finite")].append(trial)
+    files = sorted(str(path) for path in (folder.pool / "submitit").glob("*.out"))
+    if mode == "json":
+        failures = [
+            {"class": kind, "trace": trace, "of": of} for (kind, trace), of in groups.items()
+        ]
+        render.value({"sweep": folder.name, "failures": failures, "logs": files})
+    elif mode == "quiet":
+        render.lines(files)
+    else:
+        for (kind, trace), of in groups.items():
+            render.facts([(f"{len(of)} × {kind}", ", ".join(of[:8])), ("", trace)])
+        render.facts(
+            [("failures", str(sum(map(len, groups.values())))), ("logs", "\n".join(files))]
+        )
+    return 0
+
+
+def cancel(folder: Folder, *, mode: Mode) -> int:
+    """End a sweep's jobs."""
+    ended = launches.cancel(folder)
+    if mode == "json":
+        render.value({"sweep": folder.name, "cancelled": ended})
+    elif mode == "quiet":
+        render.lines(ended)
+    else:
+        render.facts([("cancelled", ", ".join(ended) or "nothing was running")])
+        render.next_command(f"sweep resume {folder.name}")
+    return 0
+
+
+def aggregate(folder: Folder, *, allow_missing: bool, mode: Mode) -> int:
+    """Write the tables of a sweep and show the main one; 1 where a cell is incomplete."""
+    from orchestrator import aggregate as tables
+    from orchestrator import store
+
+    plan = store.read_plan(folder)
+    results = store.read_results(folder)
+    made = tables.table(
+        plan, results["trials"], results["predictions"], axes=tables.axes(plan),
+        allow_missing=allow_missing,
+    )  # fmt: skip
+    paths = tables.write(made, folder.tables)
+    incomplete = int((made["missing"] + made["failed"] > 0).sum())
+    if mode == "json":
+        render.value(
+            {"sweep": folder.name, "cells": _records(made), "files": [str(p) for p in paths]}
+        )
+    elif mode == "quiet":
+        render.lines([str(path) for path in paths])
+    else:
+        _show_table(made)
+        render.note(f"wrote {', '.join(str(path) for path in paths)}")
+        if incomplete:
+            render.note(
+                f"{incomplete} of {len(made)} cells miss trials",
+                hint=f"sweep resume {folder.name}; or --allow-missing",
+                kind="warning",
+            )
+    return 1 if incomplete and not allow_missing else 0
+
+
+def _show_plan(prepared: Prepared, mode: Mode, *, dry_run: bool) -> None:
+    plan, profile = prepared.plan, prepared.profile
+    if mode == "json":
+        render.value(_plan_value(prepared))
+        return
+    if mode == "quiet":
+        render.lines([trial.id for pack in plan.packs for trial in pack.trials])
+        return
+    lanes = max((len(pack.trials) for pack in plan.packs), default=0)
+    rows = [
+        (
+            prepared.spec.name,
+            f"{plan.num_trials:,} trials in {plan.num_cells:,} cells; {plan.num_done:,} done, "
+            f"{plan.num_to_train:,} to train in {len(plan.packs):,} packs of up to {lanes} lanes",
+        ),
+        ("data", str(prepared.data)),
+        ("price", _price(prepared)),
+        ("cluster", f"{prepared.cluster}: {_places(profile)}"),
+    ]
+    if plan.missing:
+        lines = [f"{name}: {count:,} trials" for name, count in plan.missing.items()]
+        rows.append(("missing", "\n".join([f"embeddings of {len(lines)} encoders", *lines])))
+    if dry_run:
+        render.facts(rows)
+    else:
+        for label, text in rows:
+            render.note(f"{label:<{max(len(r[0]) for r in rows)}}  {text}")
+
+
+def _plan_value(prepared: Prepared) -> dict[str, Any]:
+    plan = prepared.plan
+    return {
+        "sweep": prepared.spec.name,
+        "trials": plan.num_trials,
+        "cells": plan.num_cells,
+        "done": plan.num_done,
+        "to_train": plan.num_to_train,
+        "packs": len(plan.packs),
+        "missing": sum(plan.missing.values()),
+        "missing_encoders": dict(plan.missing),
+        "cluster": prepared.cluster,
+        "seconds_per_trial": prepared.seconds_per_trial,
+        "at_most_gpu_hours": _most_gpu_hours(prepared),
+    }
+
+
+def _price(prepared: Prepared) -> str:
+    most = _most_gpu_hours(prepared)
+    limit = f"at most {most:g} GPU-h" if most else "no GPU time"
+    if prepared.seconds_per_trial is None:
+        return f"{limit}; unknown before the first trials of this sweep are done"
+    seconds = prepared.seconds_per_trial * prepared.plan.num_to_train
+    return (
+        f"{limit}; about {render.duration(seconds)} of worker time "
+        f"({prepared.seconds_per_trial:.2g} s per trial, mean of {len(prepared.state.accepted)})"
+    )
+
+
+def _most_gpu_hours(prepared: Prepared) -> float:
+    profile = prepared.profile
+    if isinstance(profile, LocalProfile) or not prepared.plan.packs:
+        return 0.0
+    return profile.pilots * profile.gpus * profile.walltime_min / 60
+
+
+def _places(profile: Any) -> str:
+    if isinstance(profile, LocalProfile):
+        return f"this machine, {launches.places(profile)} workers"
+    return (
+        f"partition {profile.partition or 'default'}; 1 driver ({profile.driver.cpus} cores, "
+        f"{profile.driver.walltime_min / 60:g} h) + {profile.pilots} pilots × {profile.gpus} GPU "
+        f"× {profile.walltime_min / 60:g} h"
+    )
+
+
+def _agreed(mode: Mode) -> bool:
+    import sys
+
+    if mode == "text" and sys.stdin.isatty() and sys.stderr.isatty():
+        return render.confirm("Submit?")
+    render.error(mode, kind="usage", message="this spends GPU time", hint="add --yes to submit")
+    return False
+
+
+def _finished(prepared: Prepared, mode: Mode) -> int:
+    """Report on a local sweep that has just ended."""
+    state = events.progress(prepared.folder)
+    _remove_empty(prepared.folder.checkpoints)
+    if mode == "json":
+        render.value(_status_value(prepared.folder, state, {}, alive=False))
+    elif mode == "quiet":
+        render.lines(state.done)
+    else:
+        done, failed = len(state.done), len(state.given_up)
+        render.note(f"{done} of {len(state.trials)} trials done, {failed} failed")
+        command = "aggregate" if done else "logs"
+        render.next_command(f"sweep {command} {prepared.folder.name}")
+    return 0 if len(state.done) == len(state.trials) else 1
+
+
+def _submitted(prepared: Prepared, jobs: list[str], mode: Mode) -> int:
+    name = prepared.folder.name
+    if mode == "json":
+        render.value({**_plan_value(prepared), "jobs": jobs})
+    elif mode == "quiet":
+        render.lines(jobs)
+    elif jobs:
+        render.facts([("submitted", f"driver {jobs[0]}, pilots {', '.join(jobs[1:])}")])
+        render.next_command(f"sweep status {name}")
+    else:
+        render.facts([("submitted", "nothing: every trial is done")])
+        render.next_command(f"sweep aggregate {name}")
+    return 0
+
+
+def _code_changed(folder: Folder, code: Mapping[str, Any]) -> list[str]:
+    import json
+
+    if not folder.code.is_file():
+        return []
+    before = json.loads(folder.code.read_text(encoding="utf-8"))
+    if before["commit"] == code["commit"] and before["clean"] == code["clean"]:
+        return []
+    return [
+        f"code is {code['commit'][:7]}{'' if code['clean'] else ' with changes'}; the sweep was "
+        f"last launched at {before['commit'][:7]}{'' if before['clean'] else ' with changes'}"
+    ]
+
+
+def _counts(state: Progress, *, alive: bool) -> dict[str, int]:
+    trials, done, failed = len(state.trials), len(state.done), len(state.given_up)
+    training = sum(trial in state.training for trial in state.trials) if alive else 0
+    waiting = trials - done - failed - training
+    return {
+        "trials": trials, "done": done, "training": training, "waiting": waiting, "failed": failed
+    }  # fmt: skip
+
+
+def _status_value(
+    folder: Folder, state: Progress, queue: Mapping[str, Any] | None, *, alive: bool
+) -> dict[str, Any]:
+    jobs = [
+        {"id": event["job"], "role": event["role"], **_job_value(queue, event["job"])}
+        for event in state.submitted
+        if queue is None or event["job"] in queue
+    ]
+    return {
+        "sweep": folder.name,
+        **_counts(state, alive=alive),
+        "cells": state.cells,
+        "running": alive,
+        "slurm_reachable": queue is not None,
+        "jobs": jobs,
+        "failures": dict(Counter(state.failed[trial] for trial in state.given_up)),
+        "late_segments": [f"{pack}-{attempt}" for pack, attempt in state.late],
+        "seconds": round(state.seconds, 3),
+    }
+
+
+def _job_value(queue: Mapping[str, Any] | None, job: str) -> dict[str, Any]:
+    if not queue:
+        return {"state": "unknown"}
+    entry = queue[job]
+    return {
+        "state": entry.state, "node": entry.node, "reason": entry.reason,
+        "time_left_s": entry.time_left_s,
+    }  # fmt: skip
+
+
+def _show_status(
+    folder: Folder, state: Progress, queue: Mapping[str, Any] | None, *, alive: bool
+) -> None:
+    counts = _counts(state, alive=alive)
+    words = "   ".join(f"{counts[k]:,} {k}" for k in ("done", "training", "waiting", "failed"))
+    share = counts["done"] / max(counts["trials"], 1)
+    rows = [
+        (folder.name, f"{counts['trials']:,} trials in {state.cells:,} cells{_age(state)}"),
+        ("", f"{words}   {share:.0%}{'' if alive else '   nothing runs'}"),
+    ]
+    if queue is None:
+        rows.append(("SLURM", "not reachable"))
+    if state.late:
+        rows.append(("late", f"{len(state.late)} segments came twice; the first counts"))
+    for kind, count in Counter(state.failed[trial] for trial in state.given_up).items():
+        rows.append(("failed", f"{count} × {kind}"))
+    render.facts(rows)
+    values = _status_value(folder, state, queue, alive=alive)["jobs"]
+    if values:
+        columns = ["Job", "SLURM id", "State", "Node", "Reason", "Time left"]
+        render.table(columns, [_job_row(entry) for entry in values])
+    done = counts["done"] == counts["trials"]
+    failed = "logs" if counts["failed"] else "resume"
+    render.next_command(f"sweep {'aggregate' if done else failed} {folder.name}")
+
+
+def _job_row(entry: Mapping[str, Any]) -> list[str]:
+    left = entry.get("time_left_s")
+    return [
+        entry["role"], entry["id"], entry["state"], entry.get("node") or "-",
+        entry.get("reason") or "-", "-" if left is None else render.duration(left),
+    ]  # fmt: skip
+
+
+def _age(state: Progress) -> str:
+    if not state.driver:
+        return ""
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(state.driver["time"])).total_seconds()
+    return f" · last started {render.duration(seconds)} ago"
+
+
+def _records(made: "pd.DataFrame") -> list[dict[str, Any]]:
+    return [
+        {str(k): (None if v != v else v) for k, v in row.items()} for row in made.to_dict("records")
+    ]
+
+
+def _show_table(made: "pd.DataFrame") -> None:
+    shown = [str(name) for name in made.columns if not made[name].isna().all()]
+    metrics = [name for name in shown if made[name].dtype.kind == "f"]
+    left = [name for name in shown if name not in metrics]
+    if not any(made["missing"] + made["failed"]):
+        left = [name for name in left if name not in ("missing", "failed")]
+    rows = [
+        [str(row[name]) for name in left] + [render.number(row[name]) for name in metrics]
+        for _, row in made.iterrows()
+    ]
+    render.table([*left, *metrics], rows, numeric=len(metrics))
+
+
+def _remove_empty(path: Path) -> None:
+    """Remove checkpoint folders of packs that were accepted under another attempt."""
+    for entry in path.iterdir():
+        if entry.is_dir() and not any(entry.iterdir()):
+            shutil.rmtree(entry, ignore_errors=True)

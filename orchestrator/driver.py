@@ -1,0 +1,297 @@
+"""The Ray Tune process: hands tickets to reused workers until no pack is left.
+
+The only file that imports ray.tune. A Tune trial is a *ticket* for one pack, and the pack is
+settled when the ticket starts on a worker. Tune's own state lives in scratch that is deleted:
+results are segments, and a driver that dies is replaced by one that reads them.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from cluster import pilot, ray_node
+from orchestrator import broker, worker
+from orchestrator.broker import Broker, Job
+from orchestrator.events import Journal, progress
+from orchestrator.folder import Folder
+from orchestrator.worker import Setting
+
+log = logging.getLogger(__name__)
+
+BROKER = "broker"
+REPORT_S = 1.0
+MAX_WORKER_DEATHS = 20
+"""Deaths of workers under one ticket before Tune drops the ticket; packs have their own count."""
+
+
+class PackWorker(tune.Trainable):  # type: ignore[misc]  # ray is not typed
+    """A reused actor: each ticket draws one pack, trains it and reports what became of it."""
+
+    def setup(self, config: dict[str, Any], setting: Setting | None = None) -> None:
+        """Find the broker; called once for an actor."""
+        del config
+        assert setting is not None
+        self._setting = setting
+        self._broker = ray.get_actor(BROKER)
+        self._resident = ""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take another ticket in the same process."""
+        del new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Draw a pack and train it."""
+        name = self.trial_id
+        assignment = None
+        if not _draining():
+            assignment = ray.get(self._broker.draw.remote(name, resident=self._resident))
+        if assignment is None:
+            time.sleep(0.5 if _draining() else 0.0)
+            return {"done": True}
+        self._resident = assignment.job.encoder
+        outcome = worker.train(
+            assignment,
+            self._setting,
+            on_epoch=lambda epoch, epochs: self._broker.report.remote(name, epoch / epochs),
+            stop=_draining,
+        )
+        if outcome.stopped:
+            ray.get(self._broker.release.remote(name, assignment))
+        elif outcome.failure is not None:
+            ray.get(self._broker.fail.remote(name, assignment, outcome.failure))
+        elif ray.get(
+            self._broker.accept.remote(
+                name, assignment, failed=outcome.failed, seconds=outcome.seconds
+            )
+        ):
+            checkpoint = Folder(self._setting.folder).checkpoints / assignment.job.pack
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        return {"done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Keep nothing: packs have their own checkpoints."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Load nothing: packs have their own checkpoints."""
+
+
+class Tickets(Searcher):  # type: ignore[misc]  # ray is not typed
+    """Hands out tickets while packs wait, and ends when none waits or trains."""
+
+    def __init__(self, broker: Any) -> None:
+        super().__init__()
+        self._broker = broker
+        self._count = 0
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return a ticket, None for "ask again", or the end."""
+        del trial_id
+        state = ray.get(self._broker.state.remote())
+        if state["waiting"]:
+            self._count += 1
+            return {"ticket": self._count}
+        return None if state["training"] else Searcher.FINISHED
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Learn nothing from a ticket: the broker knows."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Keep nothing: segments and events are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing: segments and events are the state."""
+
+
+class Watch(tune.Callback):  # type: ignore[misc]  # ray is not typed
+    """Gives packs of vanished workers back, and reports progress."""
+
+    def __init__(self, broker: Any, on_progress: Callable[[dict[str, Any]], None]) -> None:
+        self._broker = broker
+        self._on_progress = on_progress
+        self._reported = 0.0
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Take back the pack of a worker that Tune will replace."""
+        del iteration, trials, info
+        ray.get(self._broker.lose.remote(trial.trial_id))
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Take back the pack of a worker that Tune gave up."""
+        del iteration, trials, info
+        ray.get(self._broker.lose.remote(trial.trial_id))
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Report progress, once a second at most."""
+        del iteration, trials, info
+        if time.monotonic() - self._reported >= REPORT_S:
+            self._reported = time.monotonic()
+            self._on_progress(ray.get(self._broker.state.remote()))
+
+
+def drive_here(
+    jobs: Sequence[Job],
+    setting: Setting,
+    *,
+    workers: int,
+    on_progress: Callable[[dict[str, Any]], None],
+) -> None:
+    """Train packs on this machine, in the foreground.
+
+    Args:
+        jobs: packs, most urgent first.
+        setting: where and how.
+        workers: packs trained at once.
+        on_progress: called about once a second with the broker's state.
+    """
+    folder = Folder(setting.folder)
+    with ray_node.scratch() as scratch, _environment(folder):
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            resources={"worker": workers},
+            include_dashboard=False,
+            _temp_dir=str(scratch / "r"),
+            object_store_memory=ray_node.OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level="error",
+        )
+        try:
+            _drive(jobs, setting, folder, scratch=scratch, on_progress=on_progress)
+        finally:
+            ray.shutdown()
+
+
+def drive_on_cluster(setting: Setting, *, workers: int, node_ip: str | None) -> None:
+    """Train what is missing with the pilots that join; the body of the driver's SLURM job.
+
+    Args:
+        setting: where and how.
+        workers: places on all pilots together: tickets that may wait at once.
+        node_ip: address of this node for Ray, variables expanded; default: the host's own.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # submitit ignores SIGTERM; a driver that is asked to leave leaves, and its node with it.
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, _leave)
+    folder = Folder(setting.folder)
+    ip = os.path.expandvars(node_ip) if node_ip else ray_node.own_address()
+    jobs = broker.read_jobs(folder)
+    with ray_node.scratch() as scratch, _environment(folder):
+        port = ray_node.free_port()
+        node = ray_node.start_head(
+            token=folder.pool / "token", ip=ip, port=port, memory_bytes=2**30
+        )
+        try:
+            _connect(f"{ip}:{port}", ip, node)
+            pilot.announce(folder.pool, f"{ip}:{port}")
+            os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
+            _drive(jobs, setting, folder, scratch=scratch, on_progress=_log_progress())
+            pilot.dismiss(folder.pool)
+        finally:
+            ray.shutdown()
+            node.end()
+
+
+def _drive(
+    jobs: Sequence[Job],
+    setting: Setting,
+    folder: Folder,
+    *,
+    scratch: Path,
+    on_progress: Callable[[dict[str, Any]], None],
+) -> None:
+    journal = Journal(folder, "driver")
+    journal.write(
+        "driving", host=socket.gethostname(), pid=os.getpid(),
+        job=os.environ.get("SLURM_JOB_ID", ""), packs=len(jobs),
+    )  # fmt: skip
+    attempts = dict(progress(folder).attempts)
+    desk = (
+        ray.remote(Broker)
+        .options(name=BROKER, num_cpus=0)
+        .remote(list(jobs), attempts=attempts, journal=journal)
+    )
+    # The error is Tune's complaint that tickets leave no result files, which is meant.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    on_progress(ray.get(desk.state.remote()))
+    bundle = {"worker": 1.0} | ({"GPU": setting.gpus} if setting.gpus else {})
+    trainable = tune.with_resources(
+        tune.with_parameters(PackWorker, setting=setting), tune.PlacementGroupFactory([bundle])
+    )
+    tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(search_alg=Tickets(desk), num_samples=-1, reuse_actors=True),
+        run_config=tune.RunConfig(
+            storage_path=str(scratch / "tune"),
+            verbose=0,
+            callbacks=[Watch(desk, on_progress)],
+            failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
+        ),
+    ).fit()
+    on_progress(ray.get(desk.state.remote()))
+    ray.get(desk.close.remote())
+
+
+def _connect(address: str, ip: str, node: ray_node.Node) -> None:
+    """Join our own head, which takes some seconds to come up."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            ray.init(
+                address=address, _node_ip_address=ip, log_to_driver=False, logging_level="error"
+            )
+            return
+        except (ConnectionError, RuntimeError) as error:
+            if not node.alive() or time.monotonic() > until:
+                from cluster.errors import ClusterError
+
+                raise ClusterError(f"the Ray head did not start: {error}\n{node.log()}") from error
+            time.sleep(0.5)
+
+
+def _draining() -> bool:
+    path = os.environ.get(pilot.DRAIN_VARIABLE)
+    return path is not None and Path(path).exists()
+
+
+def _log_progress() -> Callable[[dict[str, Any]], None]:
+    last: dict[str, Any] = {}
+
+    def report(state: dict[str, Any]) -> None:
+        if {**state, "shares": 0} != last:
+            last.update(state, shares=0)
+            log.info(" ".join(f"{name}={value}" for name, value in state.items()))
+
+    return report
+
+
+def _leave(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+@contextlib.contextmanager
+def _environment(folder: Folder) -> Iterator[None]:
+    token = folder.pool / "token"
+    ray_node.make_token(token)
+    tune_variables = {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
+        "TUNE_RESULT_BUFFER_LENGTH": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }
+    with ray_node.variables({**ray_node.environment(token.resolve()), **tune_variables}):
+        yield

@@ -1,0 +1,182 @@
+"""What happened in a sweep, appended to disk by one writer per file, and folded to states.
+
+Nothing is stored that can be derived: a trial's state follows from the events and one listing of
+the segments. No heavy import, so that `sweep status` stays quick.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.folder import Folder
+
+Event = dict[str, Any]
+
+
+def now() -> str:
+    """Tell the time, UTC, ISO-8601, to the microsecond."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Journal:
+    """Appends events to a file that no other process writes."""
+
+    def __init__(self, folder: Folder, role: str) -> None:
+        self.writer = f"{role}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+        self._path = folder.events / f"{self.writer}.jsonl"
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event; it is on disk when this returns."""
+        line = json.dumps({"event": event, "time": now(), **fields}, ensure_ascii=False)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(f"{line}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_events(folder: Folder) -> list[Event]:
+    """Read all events in time order; a line torn by a crash is left out."""
+    events: list[Event] = []
+    for path in sorted(folder.events.glob("*.jsonl")):
+        for line in path.read_bytes().split(b"\n"):
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            events.append({"writer": path.stem, **event})
+    events.sort(key=lambda event: event["time"])
+    return events
+
+
+def list_segments(folder: Folder) -> list[tuple[str, int]]:
+    """List (pack, attempt) of the whole segments, by one directory listing."""
+    found = []
+    for entry in os.scandir(folder.segments):
+        pack, _, attempt = entry.name.rpartition("-")
+        if pack and attempt.isdigit() and not entry.name.startswith("."):
+            found.append((pack, int(attempt)))
+    return sorted(found, key=lambda key: (key[1], key[0]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a sweep's events and segments add up to.
+
+    Attributes:
+        trials: ids of the trials of the last launched plan.
+        cells: rows of the result table.
+        packs: pack id to its trial ids, over all launches.
+        accepted: trial id to the (pack, attempt) whose result counts.
+        failed: trial id to its failure class, for trials without a result that were given up.
+        training: trial id to the worker that has it, as far as the last driver said.
+        attempts: pack id to the highest attempt seen.
+        late: segments that arrived although another result counts.
+        submitted: SLURM job ids with their role, in order.
+        driver: the last driver's `driving` event, empty before the first.
+        ended: the last driver said that it ended.
+        seconds: training seconds of accepted packs, summed.
+    """
+
+    trials: tuple[str, ...] = ()
+    cells: int = 0
+    packs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    accepted: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    training: Mapping[str, str] = field(default_factory=dict)
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    late: Sequence[tuple[str, int]] = ()
+    submitted: Sequence[Event] = ()
+    driver: Event = field(default_factory=dict)
+    ended: bool = True
+    seconds: float = 0.0
+
+    @property
+    def done(self) -> list[str]:
+        """Trials of the plan that have a result."""
+        return [trial for trial in self.trials if trial in self.accepted]
+
+    @property
+    def given_up(self) -> list[str]:
+        """Trials of the plan that failed for good."""
+        return [trial for trial in self.trials if trial in self.failed]
+
+    @property
+    def to_train(self) -> list[str]:
+        """Trials of the plan without a result, failed ones among them."""
+        return [trial for trial in self.trials if trial not in self.accepted]
+
+
+def fold(events: Iterable[Event], segments: Sequence[tuple[str, int]]) -> Progress:
+    """Derive every trial's state; pure.
+
+    The first `accepted` event of a trial decides; a trial without one takes the lowest
+    (attempt, pack) among the segments of its packs.
+    """
+    trials: tuple[str, ...] = ()
+    cells, seconds, ended = 0, 0.0, True
+    driver: Event = {}
+    packs: dict[str, Sequence[str]] = {}
+    accepted: dict[str, tuple[str, int]] = {}
+    failed: dict[str, str] = {}
+    training: dict[str, str] = {}
+    attempts: dict[str, int] = {}
+    submitted: list[Event] = []
+    judged: set[tuple[str, int]] = set()
+    for event in events:
+        kind, pack = event["event"], event.get("pack", "")
+        ids = packs.get(pack, ())
+        if kind == "planned":
+            trials, cells = tuple(event["trials"]), event["cells"]
+            packs.update(event["packs"])
+            failed = {t: why for t, why in failed.items() if t not in set(event["retried"])}
+        elif kind == "submitted":
+            submitted.append(event)
+        elif kind == "driving":
+            driver, ended, training = event, False, {}
+        elif kind == "ended":
+            ended, training = True, {}
+        elif kind == "assigned":
+            attempts[pack] = max(attempts.get(pack, 0), event["attempt"])
+            training.update({trial: event["worker"] for trial in ids})
+        elif kind == "accepted":
+            judged.add((pack, event["attempt"]))
+            seconds += event["seconds"]
+            for trial in ids:
+                training.pop(trial, None)
+                if trial in event["failed"]:
+                    failed.setdefault(trial, event["failed"][trial])
+                elif accepted.setdefault(trial, (pack, event["attempt"])):
+                    failed.pop(trial, None)
+        elif kind in ("failed", "released"):
+            for trial in ids:
+                training.pop(trial, None)
+                if event.get("final"):
+                    failed[trial] = event["failure"]
+    late = []
+    for pack, attempt in segments:
+        attempts[pack] = max(attempts.get(pack, 0), attempt)
+        if (pack, attempt) in judged:
+            continue
+        fresh = [t for t in packs.get(pack, ()) if t not in accepted]
+        accepted.update(dict.fromkeys(fresh, (pack, attempt)))
+        for trial in fresh:
+            training.pop(trial, None)
+            failed.pop(trial, None)
+        if not fresh:
+            late.append((pack, attempt))
+    failed = {t: why for t, why in failed.items() if t not in accepted}
+    return Progress(
+        trials=trials, cells=cells, packs=packs, accepted=accepted, failed=failed,
+        training=training, attempts=attempts, late=late, submitted=submitted, driver=driver,
+        ended=ended, seconds=seconds,
+    )  # fmt: skip
+
+
+def progress(folder: Folder) -> Progress:
+    """Fold what is on disk now."""
+    return fold(read_events(folder), list_segments(folder))

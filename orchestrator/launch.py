@@ -1,0 +1,350 @@
+"""From a spec to a running sweep: read, check, plan, submit; `resume` and `cancel` beside it.
+
+`prepare` reads and checks everything and changes nothing; `start` is the only call that spends
+money. Launching again subtracts what is done.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import yaml
+
+from cluster import profile as profiles
+from cluster import slurm
+from cluster.profile import LocalProfile, SlurmProfile
+from orchestrator import broker, events, failures, plan, spec, store, worker
+from orchestrator.errors import PlanError, StoreError
+from orchestrator.folder import Folder, write_file
+from orchestrator.plan import Plan
+from orchestrator.spec import Spec
+
+if TYPE_CHECKING:
+    from training.data.index import Dataset
+
+PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "ray", "submitit", "h5py", "scikit-learn")
+RESERVED = ("data", "bench")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A checked sweep, ready to start.
+
+    Attributes:
+        spec: the validated spec.
+        folder: `results/<sweep>`.
+        data: the data folder.
+        plan: rows, packs and what is missing.
+        profile: how the cluster is used.
+        cluster: the profile's name.
+        state: what the folder holds already.
+        warnings: what the user may want to act on.
+        seconds_per_trial: mean over accepted packs of this sweep; None before the first.
+    """
+
+    spec: Spec
+    folder: Folder
+    data: Path
+    plan: Plan
+    profile: LocalProfile | SlurmProfile
+    cluster: str
+    state: events.Progress
+    warnings: tuple[str, ...]
+    seconds_per_trial: float | None
+
+
+def prepare(
+    path: Path,
+    *,
+    results: Path,
+    cluster: str | None,
+    retry: Iterable[str] = (),
+    write: bool,
+) -> Prepared:
+    """Read and check a spec, its data and its profile, and plan what is left to train.
+
+    Args:
+        path: the spec.
+        results: the folder of all sweeps.
+        cluster: profile name; default: the spec's, else `local`.
+        retry: failure classes that are trained again although they are permanent.
+        write: whether simulated data may be written below `results`.
+
+    Raises:
+        SpecError: The spec is wrong; all problems at once.
+        DataError: The data are wrong; all problems at once.
+        ClusterError: The profile is wrong.
+    """
+    sweep = spec.read(path)
+    if sweep.name in RESERVED:
+        raise PlanError(f"a sweep may not be called {sweep.name!r}", hint="set name: in the spec")
+    name = cluster or sweep.cluster or "local"
+    profile = profiles.load(name)
+    folder = Folder(results / sweep.name)
+    state = events.progress(folder) if folder.events.is_dir() else events.Progress()
+    with tempfile.TemporaryDirectory() as scratch:
+        data = _data(sweep, results if write else Path(scratch))
+        dataset = _read(data, sweep)
+        made = plan.make(
+            spec.expand(sweep),
+            dataset=dataset,
+            done=set(state.accepted),
+            failed=_left_alone(state, retry),
+            lanes_max=profile.lanes_max,
+            packs_min=places(profile),
+        )
+    return Prepared(
+        spec=sweep,
+        folder=folder,
+        data=data,
+        plan=made,
+        profile=profile,
+        cluster=name,
+        state=state,
+        warnings=tuple(sweep.warnings),
+        seconds_per_trial=_seconds_per_trial(state),
+    )
+
+
+def start(
+    prepared: Prepared,
+    *,
+    code: dict[str, Any],
+    on_progress: Callable[[dict[str, Any]], None],
+) -> list[str]:
+    """Train what is planned: here, in the foreground, or by SLURM jobs.
+
+    Returns:
+        SLURM job ids; empty for a local sweep, which is over when this returns.
+
+    Raises:
+        PlanError: Embeddings are missing, or the sweep is training already.
+        ClusterError: SLURM refused a job; what was submitted is cancelled again.
+    """
+    _require_startable(prepared)
+    folder, profile = prepared.folder, prepared.profile
+    folder.create()
+    journal = events.Journal(folder, "launch")
+    _record(prepared, code)
+    packs = {pack.id: [trial.id for trial in pack.trials] for pack in prepared.plan.packs}
+    journal.write(
+        "planned",
+        trials=prepared.plan.trial_ids,
+        cells=prepared.plan.num_cells,
+        packs=packs,
+        retried=sorted({trial for ids in packs.values() for trial in ids}),
+        cluster=prepared.cluster,
+    )
+    if not packs:
+        return []
+    setting = worker.Setting(
+        folder=folder.root.resolve(),
+        data=prepared.data.resolve(),
+        device=profile.device,
+        gpus=_gpus_per_worker(profile),
+        weights=prepared.spec.artefacts.weights,
+        code=json.dumps(code, sort_keys=True),
+    )
+    if isinstance(profile, LocalProfile):
+        _drive_here(setting, workers=places(profile), on_progress=on_progress)
+        return []
+    return _submit(folder, profile, setting, journal)
+
+
+def drive_on_cluster(setting: worker.Setting, *, workers: int, node_ip: str | None) -> None:
+    """Be the driver job; imports Ray there and not on the login node."""
+    from orchestrator import driver
+
+    driver.drive_on_cluster(setting, workers=workers, node_ip=node_ip)
+
+
+def _drive_here(
+    setting: worker.Setting, *, workers: int, on_progress: Callable[[dict[str, Any]], None]
+) -> None:
+    from orchestrator import driver
+
+    jobs = broker.read_jobs(Folder(setting.folder))
+    driver.drive_here(jobs, setting, workers=workers, on_progress=on_progress)
+
+
+def _submit(
+    folder: Folder, profile: SlurmProfile, setting: worker.Setting, journal: events.Journal
+) -> list[str]:
+    from orchestrator import pool
+
+    ids: list[str] = []
+    places = profile.pilots * profile.workers
+    arguments = {"setting": setting, "workers": places, "node_ip": profile.node_ip}
+    try:
+        ids.append(pool.submit_driver(folder, profile, drive_on_cluster, **arguments))
+        journal.write("submitted", role="driver", job=ids[0])
+        for job in pool.submit_pilots(folder, profile, count=profile.pilots):
+            ids.append(job)
+            journal.write("submitted", role="pilot", job=job)
+    except BaseException:
+        if ids:
+            slurm.cancel(ids)
+        raise
+    return ids
+
+
+def running(state: events.Progress, queue: dict[str, Any] | None) -> bool:
+    """Tell whether a driver works on this sweep.
+
+    Args:
+        state: the folded events.
+        queue: SLURM's answer about the submitted jobs, by id; None where it could not be asked,
+            which counts as running.
+    """
+    drivers = [event["job"] for event in state.submitted if event["role"] == "driver"]
+    if drivers and (queue is None or drivers[-1] in queue):
+        return True
+    driver = state.driver
+    if state.ended or not driver or driver["job"]:
+        return False
+    return driver["host"] == platform.node() and psutil.pid_exists(driver["pid"])
+
+
+def ask_slurm(state: events.Progress) -> dict[str, Any] | None:
+    """Ask SLURM once about the sweep's jobs; None where it cannot be reached."""
+    ids = [event["job"] for event in state.submitted]
+    if not ids:
+        return {}
+    try:
+        return dict(slurm.queue(ids))
+    except slurm.ClusterError:
+        return None
+
+
+def cancel(folder: Folder) -> list[str]:
+    """End a sweep's own jobs or local driver; results stay.
+
+    Returns:
+        SLURM job ids, or the local driver's pid, that were asked to end.
+    """
+    folder.require()
+    state = events.progress(folder)
+    queue = ask_slurm(state)
+    ids = [event["job"] for event in state.submitted if queue is None or event["job"] in queue]
+    if ids:
+        slurm.cancel(ids)
+    if not ids and running(state, queue):
+        os.kill(state.driver["pid"], signal.SIGINT)
+        ids = [str(state.driver["pid"])]
+    return ids
+
+
+def code_state() -> dict[str, Any]:
+    """Describe the code that runs: commit, changed files, versions."""
+    root = Path(__file__).parent.parent
+    commit = _git(root, "rev-parse", "HEAD")
+    changed = _git(root, "status", "--porcelain", "--", "training", "orchestrator", "cluster")
+    versions = {}
+    for package in ("sweep", *PACKAGES):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "commit": commit or "unknown",
+        "clean": not changed,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **versions,
+    }
+
+
+def _git(root: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def _data(sweep: Spec, results: Path) -> Path:
+    """Return the data folder; a simulated cohort is written first, under its own hash."""
+    if sweep.data_path is not None:
+        return sweep.data_path
+    from training import simulate
+
+    assert sweep.simulation is not None
+    path = results / "data" / f"simulated-{spec.simulation_id(sweep.simulation)}"
+    if not (path / "index.parquet").is_file():
+        simulate.write(sweep.simulation, path)
+    return path
+
+
+def _read(data: Path, sweep: Spec) -> "Dataset | None":
+    """Read and check the data; None where nothing is there yet."""
+    from training.data import index
+    from training.errors import DataError
+
+    if not data.exists():
+        return None
+    dataset = index.read(data)
+    present = [
+        name for name in sweep.encoder_names if name not in index.missing_encoders(dataset, [name])
+    ]
+    problems = index.check(dataset, encoders=present, task=sweep.task)
+    if problems:
+        raise DataError("\n".join(problems), hint=f"mend {data} or import it again: sweep index")
+    return dataset
+
+
+def _left_alone(state: events.Progress, retry: Iterable[str]) -> set[str]:
+    kinds = set(failures.PERMANENT) - set(retry)
+    return {trial for trial, kind in state.failed.items() if kind in kinds}
+
+
+def places(profile: LocalProfile | SlurmProfile) -> int:
+    """Count the packs that train at once."""
+    if isinstance(profile, SlurmProfile):
+        return profile.pilots * profile.workers
+    return profile.workers or len(os.sched_getaffinity(0))
+
+
+def _gpus_per_worker(profile: LocalProfile | SlurmProfile) -> float:
+    if profile.device == "cpu":
+        return 0.0
+    return profile.gpus / profile.workers if isinstance(profile, SlurmProfile) else 1.0
+
+
+def _seconds_per_trial(state: events.Progress) -> float | None:
+    return state.seconds / len(state.accepted) if state.accepted and state.seconds else None
+
+
+def _require_startable(prepared: Prepared) -> None:
+    if prepared.plan.missing:
+        lines = [f"{encoder}: no embeddings" for encoder in prepared.plan.missing]
+        raise PlanError(
+            "\n".join([f"embeddings are missing in {prepared.data}", *lines]),
+            hint="import them: sweep index features …; or see what is missing: --dry-run",
+        )
+    if running(prepared.state, ask_slurm(prepared.state)):
+        raise StoreError(
+            f"{prepared.folder.root}: this sweep is training already",
+            hint=f"watch it: sweep status {prepared.folder.name}; or end it: sweep cancel "
+            f"{prepared.folder.name}",
+        )
+
+
+def _record(prepared: Prepared, code: dict[str, Any]) -> None:
+    folder = prepared.folder
+    document = prepared.spec.document(prepared.data.resolve())
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    write_file(folder.spec, text.encode())
+    write_file(folder.code, json.dumps({**code, "time": time.time()}, indent=1).encode())
+    store.write_plan(folder, prepared.plan.frame())

@@ -1,0 +1,160 @@
+"""Segments and tables of a sweep on disk: they appear whole, by rename, and never change.
+
+A finished pack leaves one immutable segment, a folder renamed into place. This module takes no lock
+and deletes nothing but its own temporary folders. pyarrow and pandas are imported where tables are
+read or written, so that commands which need no table stay quick.
+"""
+
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import events
+from orchestrator.errors import StoreError
+from orchestrator.folder import Folder, write_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLES = ("trials", "curves", "predictions")
+
+
+def write_segment(
+    folder: Folder,
+    pack: str,
+    attempt: int,
+    *,
+    tables: Mapping[str, "pd.DataFrame"],
+    artefacts: Mapping[str, Mapping[str, Any]],
+) -> bool:
+    """Write a finished pack's results so that they appear whole or not at all.
+
+    Args:
+        folder: the sweep.
+        pack: the pack's id.
+        attempt: which try this is, from 1.
+        tables: `trials`, `curves` and `predictions`.
+        artefacts: file stem under `artefacts/` to arrays by name, written as safetensors.
+
+    Returns:
+        False where this segment exists already: an earlier copy of the same attempt counts.
+    """
+    temporary = folder.segments / f".{pack}-{attempt}-{socket.gethostname()}-{secrets.token_hex(4)}"
+    temporary.mkdir(mode=0o700)
+    try:
+        for name in TABLES:
+            _write_parquet(tables[name], temporary / f"{name}.parquet")
+        if artefacts:
+            _write_artefacts(artefacts, temporary / "artefacts")
+        _sync(temporary)
+        temporary.rename(folder.segments / f"{pack}-{attempt}")
+        _sync(folder.segments)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if (folder.segments / f"{pack}-{attempt}").is_dir():
+            return False
+        raise StoreError(f"{temporary.parent}: segment not written: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return True
+
+
+def write_plan(folder: Folder, plan: "pd.DataFrame") -> None:
+    """Replace `plan.parquet` in one step."""
+    temporary = folder.root / f".plan-{secrets.token_hex(4)}"
+    _write_parquet(plan, temporary)
+    temporary.rename(folder.plan)
+
+
+def read_plan(folder: Folder) -> "pd.DataFrame":
+    """Read `plan.parquet`.
+
+    Raises:
+        StoreError: There is no plan, or it cannot be read.
+    """
+    folder.require()
+    return _read_parquet(folder.plan)
+
+
+def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
+    """Read the tables of the results that count, one row set per trial.
+
+    Returns:
+        `trials`, `curves` and `predictions`, each ordered by trial id.
+
+    Raises:
+        StoreError: A segment that counts cannot be read; the message names it.
+    """
+    import pandas as pd
+
+    state = events.progress(folder)
+    wanted: dict[tuple[str, int], set[str]] = {}
+    for trial in state.trials:
+        if trial in state.accepted:
+            wanted.setdefault(state.accepted[trial], set()).add(trial)
+    for event in events.read_events(folder):
+        if event["event"] == "accepted":
+            ids = set(event["failed"]) & set(state.failed) & set(state.trials)
+            wanted.setdefault((event["pack"], event["attempt"]), set()).update(ids)
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
+    for (pack, attempt), ids in wanted.items():
+        for name in TABLES if ids else ():
+            frame = _read_parquet(folder.segments / f"{pack}-{attempt}" / f"{name}.parquet")
+            parts[name].append(frame[frame["trial"].isin(ids)])
+    return {name: _joined(frames) for name, frames in parts.items()}
+
+
+def _joined(frames: list["pd.DataFrame"]) -> "pd.DataFrame":
+    import pandas as pd
+
+    if not frames:
+        return pd.DataFrame({"trial": pd.Series(dtype="str")})
+    joined = pd.concat(frames, ignore_index=True)
+    return joined.sort_values("trial", kind="stable", ignore_index=True)
+
+
+def _write_parquet(frame: "pd.DataFrame", path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    with path.open("wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_parquet(path: Path) -> "pd.DataFrame":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StoreError(
+            f"{path}: cannot be read: {error}",
+            hint="move this segment's folder away and run: sweep resume",
+        ) from error
+    return frame
+
+
+def _write_artefacts(artefacts: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    from safetensors.numpy import save
+
+    folder.mkdir(mode=0o700)
+    for stem, arrays in artefacts.items():
+        write_file(folder / f"{stem}.safetensors", save(dict(arrays)))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

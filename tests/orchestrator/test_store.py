@@ -1,0 +1,93 @@
+import pandas as pd
+import pytest
+
+from orchestrator import store
+from orchestrator.errors import StoreError, SweepError
+from orchestrator.events import Journal
+from orchestrator.folder import Folder, write_file
+
+
+def tables(*trials, value=0.5):
+    frame = pd.DataFrame({"trial": list(trials), "state": "done"})
+    return {
+        "trials": frame,
+        "curves": pd.DataFrame({"trial": list(trials), "epoch": 0, "value": value}),
+        "predictions": pd.DataFrame({"trial": list(trials), "patient": "ö", "score": value}),
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = Folder(tmp_path / "with space 'n' quote" / "sweep")
+    made.create()
+    store.write_plan(made, pd.DataFrame({"trial": ["a", "b"]}))
+    return made
+
+
+def launched(folder, trials, packs):
+    journal = Journal(folder, "launch")
+    journal.write("planned", trials=trials, cells=1, packs=packs, retried=[])
+    return journal
+
+
+def test_a_segment_appears_whole_and_is_read_back(folder):
+    launched(folder, ["a", "b"], {"p": ["a", "b"]})
+    assert store.write_segment(folder, "p", 1, tables=tables("b", "a"), artefacts={})
+    results = store.read_results(folder)
+    assert list(results["trials"]["trial"]) == ["a", "b"]
+    assert sorted(p.name for p in (folder.segments / "p-1").iterdir()) == [
+        "curves.parquet", "predictions.parquet", "trials.parquet"
+    ]  # fmt: skip
+
+
+def test_the_same_attempt_twice_keeps_the_first(folder):
+    launched(folder, ["a"], {"p": ["a"]})
+    assert store.write_segment(folder, "p", 1, tables=tables("a", value=1.0), artefacts={})
+    assert not store.write_segment(folder, "p", 1, tables=tables("a", value=2.0), artefacts={})
+    assert store.read_results(folder)["predictions"]["score"].tolist() == [1.0]
+    assert [p.name for p in folder.segments.iterdir()] == ["p-1"]
+
+
+def test_a_failure_while_writing_leaves_nothing(folder):
+    bad = tables("a") | {"predictions": pd.DataFrame({"trial": [object()]})}
+    with pytest.raises(Exception, match="object"):
+        store.write_segment(folder, "p", 1, tables=bad, artefacts={})
+    assert list(folder.segments.iterdir()) == []
+
+
+def test_only_the_accepted_attempt_of_a_trial_is_read(folder):
+    journal = launched(folder, ["a"], {"p": ["a"]})
+    store.write_segment(folder, "p", 1, tables=tables("a", value=1.0), artefacts={})
+    store.write_segment(folder, "p", 2, tables=tables("a", value=2.0), artefacts={})
+    journal.write("accepted", pack="p", attempt=2, failed={}, seconds=1.0)
+    assert store.read_results(folder)["predictions"]["score"].tolist() == [2.0]
+
+
+def test_a_truncated_segment_is_named_with_a_way_out(folder):
+    launched(folder, ["a"], {"p": ["a"]})
+    store.write_segment(folder, "p", 1, tables=tables("a"), artefacts={})
+    path = folder.segments / "p-1" / "predictions.parquet"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(StoreError, match=r"predictions\.parquet") as caught:
+        store.read_results(folder)
+    assert "resume" in caught.value.hint
+
+
+def test_results_are_for_the_owner_only(folder):
+    launched(folder, ["a"], {"p": ["a"]})
+    store.write_segment(folder, "p", 1, tables=tables("a"), artefacts={"w": {}})
+    for path in [folder.root, *folder.root.rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_folder_that_is_no_sweep_names_its_neighbours(folder):
+    with pytest.raises(SweepError) as caught:
+        Folder(folder.root.parent / "swep").require()
+    assert "sweep" in caught.value.hint
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path):
+    write_file(tmp_path / "f", b"one")
+    write_file(tmp_path / "f", b"two")
+    assert (tmp_path / "f").read_bytes() == b"two"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]

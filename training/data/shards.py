@@ -1,0 +1,239 @@
+"""Shards of embeddings: writing a data set, and reading bags from it.
+
+A shard is an HDF5 file with contiguous, uncompressed, preallocated datasets `embeddings` [rows,
+dim], `tile` [rows] and `coords` [rows, 2], so that a bag is a slice of a memory map. Writing
+happens once per encoder, by one writer at a time; `index.parquet` is renamed last, so that a writer
+killed at any moment leaves the data set as it was.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from training.data import joining, tables
+from training.errors import DataError
+
+ALIGNMENT = 4096
+"""Bytes; datasets start on a page, so that a memory map needs no copy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bag:
+    """Embeddings of a view.
+
+    Args:
+        embeddings: [tiles, dim], float16 or float32, finite.
+        tile: [tiles] int32; the same number is the same tissue place in every view of the slide.
+        coords: [tiles, 2] int32, level-0 pixels x and y; -1 where not known.
+    """
+
+    embeddings: np.ndarray
+    tile: np.ndarray
+    coords: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A scan or an augmented copy of one, and the size of its bag, known before the bag is read.
+
+    Args:
+        view: unique name; equal to `scan` unless augmented.
+        source_scan: the scan that an augmented view was made from; empty for a scan.
+        routine: whether this is the slide's routine scan; exactly one is.
+        dtype: stored type, float16 or float32.
+    """
+
+    patient: str
+    slide: str
+    scan: str
+    view: str
+    source_scan: str = ""
+    scanner: str = ""
+    site: str = ""
+    lab: str = ""
+    stain: str = ""
+    cohort: str = ""
+    routine: bool
+    num_tiles: int
+    dim: int
+    dtype: str = "float16"
+
+
+class Row(Protocol):
+    """A row of the index, as `itertuples` or `iloc` give it (pandas knows no field types)."""
+
+    shard: Any
+    row_start: Any
+    num_tiles: Any
+
+
+class BagReader:
+    """Reads bags of a data set; keeps each shard's memory map open.
+
+    Arrays are read-only views of the file. A shard that someone else wrote in chunks is read by
+    contiguous slices instead.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._open: dict[str, dict[str, np.ndarray | h5py.Dataset]] = {}
+
+    def embeddings(self, row: Row) -> np.ndarray:
+        """Read [tiles, dim], in the stored type."""
+        return self._slice("embeddings", row)
+
+    def tiles(self, row: Row) -> np.ndarray:
+        """Read tile numbers, [tiles] int32."""
+        return self._slice("tile", row)
+
+    def coords(self, row: Row) -> np.ndarray:
+        """Read level-0 pixels, [tiles, 2] int32; -1 where not known."""
+        return self._slice("coords", row)
+
+    def _slice(self, name: str, row: Row) -> np.ndarray:
+        shard = self._open.get(row.shard)
+        if shard is None:
+            shard = self._open[row.shard] = _map(self._root / row.shard)
+        found: np.ndarray = shard[name][row.row_start : row.row_start + row.num_tiles]
+        if len(found) != row.num_tiles:
+            raise DataError(
+                f"{self._root / row.shard}: has {len(shard[name])} rows of {name}, expected rows "
+                f"{row.row_start} to {row.row_start + row.num_tiles}"
+            )
+        return found
+
+
+def checksum(bag: Bag) -> str:
+    """Hash the stored bytes of embeddings and tile numbers (SHA-256)."""
+    digest = hashlib.sha256(np.ascontiguousarray(bag.embeddings).data)
+    digest.update(np.ascontiguousarray(bag.tile, dtype=np.int32).data)
+    return digest.hexdigest()
+
+
+def write(
+    root: Path,
+    *,
+    encoder: str,
+    views: Sequence[View],
+    load: Callable[[View], Bag],
+    cases: pd.DataFrame,
+    folds: pd.DataFrame | None = None,
+    shard_bytes: int = 2**30,
+    tile_um: float = math.nan,
+    mpp_read: float = math.nan,
+    encoder_revision: str = "",
+    precision: str = "",
+    licence: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Create a data set, or add or replace one encoder of it.
+
+    With other encoders in place, shared views and patients must agree with what is there. Cases and
+    folds that are given replace those of the same patients; folds not given are kept.
+
+    Args:
+        root: the folder; missing, empty or a data set.
+        encoder: name of the encoder; letters, digits and `._-`.
+        views: what to write, in order.
+        load: gives the bag of a view; called once per view, in shard order.
+        cases: one row per patient: `patient`, labels and covariates, as strings.
+        folds: held-out patients: `repetition`, `fold`, `patient`.
+        shard_bytes: size that a shard does not exceed, unless one bag does.
+        tile_um: side of a tile, micrometres.
+        mpp_read: resolution at which tiles were read, micrometres per pixel.
+        encoder_revision: which weights.
+        precision: arithmetic of the encoder.
+        licence: terms of the embeddings.
+        progress: called with bags done and bags in all.
+
+    Raises:
+        DataError: The views contradict themselves or the data set, a bag differs from its view, or
+            the folder cannot be written. Nothing is left behind.
+    """
+    described = pd.DataFrame([asdict(view) for view in views]).assign(
+        encoder=encoder, tile_um=tile_um, mpp_read=mpp_read, encoder_revision=encoder_revision
+    )
+    described = described.assign(precision=precision, licence=licence)
+    joined = joining.join(joining.existing(root), described, cases, folds)
+    places = joining.places(joined, shard_bytes)
+    by_name = {view.view: view for view in views}
+    made = [path for path in (root / "shards", root, *root.parents) if not path.exists()]
+    sums: dict[str, str] = {}
+    try:
+        (root / "shards").mkdir(parents=True, exist_ok=True)
+        for shard, group in places.groupby("shard", sort=False):
+            path = root / str(shard)
+            partial = path.with_name(f".{path.name}.partial")
+            with _create(partial, int(group["num_tiles"].sum()), group.iloc[0]) as file:
+                for name, start in zip(group["view"], group["row_start"], strict=True):
+                    sums[name] = _fill(file, load(by_name[name]), by_name[name], start)
+                    if progress:
+                        progress(len(sums), len(views))
+            tables.publish(partial, path)
+        joining.commit(root, joined, places.assign(checksum=places["view"].map(sums)))
+    except OSError as error:
+        raise DataError(f"{root}: cannot be written: {error}") from error
+    finally:
+        joining.tidy(root, encoder)
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _map(path: Path) -> dict[str, np.ndarray | h5py.Dataset]:
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    found: dict[str, np.ndarray | h5py.Dataset] = {}
+    for name in ("embeddings", "tile", "coords"):
+        if name not in file:
+            raise DataError(f"{path}: has no dataset {name!r}")
+        dataset = file[name]
+        offset = dataset.id.get_offset()
+        mappable = offset is not None and dataset.chunks is None and dataset.size > 0
+        found[name] = (
+            np.asarray(np.memmap(path, dataset.dtype, "r", offset, dataset.shape))
+            if mappable
+            else dataset
+        )
+    if not any(isinstance(value, h5py.Dataset) for value in found.values()):
+        file.close()
+    return found
+
+
+def _create(path: Path, rows: int, row: "pd.Series[Any]") -> h5py.File:
+    """Open a new shard with all its storage allocated: contiguous, at fixed offsets."""
+    file = h5py.File(path, "w", alignment_threshold=1, alignment_interval=ALIGNMENT)
+    for name, shape, dtype in (
+        ("embeddings", (rows, int(row["dim"])), row["dtype"]),
+        ("tile", (rows,), "int32"),
+        ("coords", (rows, 2), "int32"),
+    ):
+        file.create_dataset(name, shape, dtype, track_times=False, fill_time="never")
+    return file
+
+
+def _fill(file: h5py.File, bag: Bag, view: View, start: int) -> str:
+    """Write a bag in its place and return its checksum; refuse one that is not as announced."""
+    found = (bag.embeddings.shape, bag.embeddings.dtype.name, bag.tile.shape, bag.coords.shape)
+    wanted = ((view.num_tiles, view.dim), view.dtype, (view.num_tiles,), (view.num_tiles, 2))
+    if found != wanted:
+        raise DataError(
+            f"view {view.view!r}: embeddings, type, tile and coords are {found}, expected {wanted}"
+        )
+    if not np.isfinite(bag.embeddings).all():
+        raise DataError(f"view {view.view!r}: embeddings are not all finite")
+    stop = start + view.num_tiles
+    file["embeddings"][start:stop] = bag.embeddings
+    file["tile"][start:stop] = bag.tile
+    file["coords"][start:stop] = bag.coords
+    return checksum(bag)

@@ -1,0 +1,80 @@
+"""Distance between the scores of the two scans of a slide.
+
+A reconstruction: arXiv 2602.22347 has a loss on scores, but its equations were not available. Five
+readings of "score" are offered, S1 to S5. None has negatives, so none resists collapse: the logit
+forms also shrink when all logits shrink. Runs under `torch.func.vmap` over lanes.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def score_loss(
+    first: Float[Tensor, "pair class"], second: Float[Tensor, "pair class"], *, form: str
+) -> Float[Tensor, ""]:
+    """Average a distance between the scores of two scans over pairs; zero without pairs.
+
+    With s^a and s^b the scores of the two scans, c = s - mean over classes of s (c = s for one
+    column, a binary task) and p = sigmoid(s) or softmax(s):
+
+        logit_mse        S1  (c^a - c^b)^2
+        probability_mse  S2  (p^a - p^b)^2
+        variance         S3  mean over the two scans of (c - mean over the two of c)^2
+        jensen_shannon   S4  Jensen-Shannon divergence of the class distributions, nats
+        huber            S5  Huber's loss of c^a - c^b with its bend at 1
+
+    all but S4 averaged over classes. Class logits are defined up to a constant, hence c. For two
+    scans S3 is a quarter of S1; S4 is at most ln 2.
+
+    Args:
+        first: logits of one scan of each pair.
+        second: logits of the other scan, in the same order.
+        form: S1 to S5 by name.
+
+    Raises:
+        ValueError: The form does not exist.
+    """
+    match form:
+        case "logit_mse":
+            distance = (_centred(first) - _centred(second)).square().mean(-1)
+        case "probability_mse":
+            distance = (_probability(first) - _probability(second)).square().mean(-1)
+        case "variance":
+            scans = torch.stack([_centred(first), _centred(second)])
+            distance = (scans - scans.mean(0)).square().mean(0).mean(-1)
+        case "jensen_shannon":
+            distance = _jensen_shannon(_log_probability(first), _log_probability(second))
+        case "huber":
+            distance = F.huber_loss(_centred(first), _centred(second), reduction="none").mean(-1)
+        case _:
+            raise ValueError(f"form is {form!r}, not one of S1 to S5 by name")
+    return distance.sum() / max(first.shape[0], 1)
+
+
+def _centred(scores: Float[Tensor, "pair class"]) -> Float[Tensor, "pair class"]:
+    if scores.shape[-1] == 1:
+        return scores
+    return scores - scores.mean(-1, keepdim=True)
+
+
+def _probability(scores: Float[Tensor, "pair class"]) -> Float[Tensor, "pair class"]:
+    return torch.sigmoid(scores) if scores.shape[-1] == 1 else torch.softmax(scores, dim=-1)
+
+
+def _log_probability(scores: Float[Tensor, "pair class"]) -> Float[Tensor, "pair outcome"]:
+    if scores.shape[-1] == 1:
+        return torch.cat([F.logsigmoid(scores), F.logsigmoid(-scores)], dim=-1)
+    return torch.log_softmax(scores, dim=-1)
+
+
+def _jensen_shannon(
+    log_p: Float[Tensor, "pair outcome"], log_q: Float[Tensor, "pair outcome"]
+) -> Float[Tensor, " pair"]:
+    # In logarithms: a probability that underflows to zero meets a finite logarithm, not -inf.
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    divergence = log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)
+    return divergence.sum(-1) / 2

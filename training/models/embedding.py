@@ -1,0 +1,74 @@
+"""The tile embedding: linear layers with batch norm, leaky ReLU and dropout.
+
+Dropout has no generator here: the caller draws which units are kept (`training.lanes.draw_kept`), since a
+draw inside `vmap` would serve all lanes from one generator.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from training.models.linear import per_instance
+from training.models.normalisation import MaskedBatchNorm
+from training.types import Bags, Instances, Mask
+
+Kept = Bool[Tensor, "bag instance embedding"]
+"""True where dropout keeps a unit."""
+
+
+class EmbeddingLayer(nn.Module):
+    """Map instances: linear, batch norm (or a bias), leaky ReLU with slope 0.01, dropout.
+
+    Args:
+        in_dim: width of the input.
+        out_dim: width of the output.
+        norm: batch, where the linear layer has no bias (batch norm would cancel it), or none.
+        dropout: share of units dropped, rounded to 1/65536 as in `quantised`.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, *, norm: str, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_dim, out_dim, bias=norm == "none")
+        self.norm = MaskedBatchNorm(out_dim) if norm == "batch" else None
+        self.scale = 1 / (1 - quantised(dropout) / 65536)
+
+    def forward(self, bags: Bags, mask: Mask, kept: Kept | None) -> Instances:
+        instances = per_instance(self.linear, bags)
+        if self.norm is not None:
+            instances = self.norm(instances, mask)
+        instances = F.leaky_relu(instances, 0.01)
+        if kept is None:
+            return instances
+        return torch.where(kept, instances * self.scale, 0.0)
+
+
+def quantised(dropout: float) -> int:
+    """Round a dropout share to 65536ths: 16 random bits decide a unit, a quarter of the usual cost."""
+    return min(round(dropout * 65536), 65535)
+
+
+class TileEmbedding(nn.Module):
+    """A stack of embedding layers: h = f(x).
+
+    Args:
+        in_dim: width of the encoder's embeddings.
+        widths: width of each layer.
+        norm: batch or none.
+        dropout: share of units dropped after each layer.
+    """
+
+    def __init__(self, in_dim: int, widths: Sequence[int], *, norm: str, dropout: float) -> None:
+        super().__init__()
+        dims = [in_dim, *widths]
+        self.layers = nn.ModuleList(
+            EmbeddingLayer(before, after, norm=norm, dropout=dropout)
+            for before, after in zip(dims, dims[1:], strict=False)
+        )
+
+    def forward(self, bags: Bags, mask: Mask, kept: tuple[Kept, ...]) -> Instances:
+        for number, layer in enumerate(self.layers):
+            bags = layer(bags, mask, kept[number] if kept else None)
+        return bags

@@ -1,0 +1,228 @@
+r"""A simulated paired-scanner cohort with known truth, for the demo and the science checks.
+
+A dataset is fixed to the byte by its configuration: arithmetic is float64, embeddings are stored as
+float16, and every draw has its own generator, so that a further slide, scanner or encoder moves no
+other number. Not modelled: survival, groups other than the scanner (sites are a null).
+
+**Patients and slides.** Classes $c$ are equally frequent. A patient has a second slide with
+probability `second_slide_share`. Seen scanner number $s$ belongs to class $s \bmod C$. The routine
+scanner of a dev slide is, with probability `confounding` = $\rho$, drawn from those of its class,
+else from all seen ones; where the classes have equally many scanners, Cramér's V of class and
+routine scanner is $\rho$. A `paired_share` of the dev slides is scanned by all seen scanners, the
+others by the routine one only. Shares come from an additive recurrence over the slides of a class,
+which keeps them closely and nests them: what is paired at 5 % is paired at 20 %. Every test slide
+is scanned by all scanners, unseen ones too, and its routine scanner is any seen one, whatever the
+class.
+
+**Bags.** `training.simulated_world` has the equations of tissue, encoders and scanners. A scan
+lacks `missing_tiles` of the slide's tiles; which ones is drawn per scan, so that tiles of two scans
+meet by their number only.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+from pydantic import ValidationError
+
+from training.data import shards
+from training.simulated_world import Encoder, Tissue, draw_tissue, generator, traits
+from training.simulation_config import Simulation
+
+_TILE_UM, _READ_MPP = 112.0, 0.5  # 224 px at 0.5 µm/px; level 0 has 0.25 µm/px
+_PLASTIC = 1.324717957244746  # root of x³ = x + 1: two recurrences that fill the square evenly
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slide:
+    """One simulated slide; `scanners` made a scan of it, `routine` is one of them."""
+
+    cohort: str
+    patient: str
+    name: str
+    site: str
+    label: int
+    paired: bool
+    routine: str
+    scanners: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What a method cannot see; names as in the module's equations.
+
+    Args:
+        slides: one row per slide, columns as in `Slide`.
+        bearing: slide → which tile numbers bear the label.
+        traits: scanner → $u_s$.
+        offsets: (encoder, scanner) → the offset part as it is added, strength included.
+        subspace: encoder → $E_e$, an orthonormal basis of the offset directions.
+    """
+
+    slides: pd.DataFrame
+    bearing: dict[str, Bool[np.ndarray, "tile"]]
+    traits: dict[str, Float[np.ndarray, "trait"]]
+    offsets: dict[tuple[str, str], Float[np.ndarray, "dim"]]
+    subspace: dict[str, Float[np.ndarray, "dim trait"]]
+
+
+def slides(config: Simulation) -> list[Slide]:
+    """List all slides, in order of cohort and patient."""
+    return [
+        slide
+        for cohort, num_patients in (("dev", config.dev_patients), ("test", config.test_patients))
+        for slide in _cohort(config, cohort, num_patients)
+    ]
+
+
+def bag(encoder: Encoder, slide: Slide, scanner: str | None) -> shards.Bag:
+    """Make one bag; without a scanner, the oracle's: all tiles, no shift."""
+    config = encoder.config
+    glass = _tissue(config, slide)
+    embeddings = encoder.clean(glass.latent)
+    kept = np.arange(len(embeddings))
+    if scanner is not None:
+        scan = _scan(slide, scanner)
+        rng = generator(config, f"noise/{encoder.name}/{scan}")
+        embeddings = encoder.shifted(embeddings, scanner=traits(config, scanner), rng=rng)
+        order = generator(config, f"missing/{scan}").permutation(len(kept))
+        kept = np.sort(order[: _num_kept(config, len(kept))])
+    return shards.Bag(
+        embeddings=embeddings[kept].astype(np.float16),
+        tile=kept.astype(np.int32),
+        coords=glass.coords[kept],
+    )
+
+
+def write(config: Simulation, root: Path) -> None:
+    """Write the dataset under `root`: shards, index.parquet, cases.parquet.
+
+    The label column of cases.parquet holds the class number as text.
+    """
+    rows = slides(config)
+    cases = pd.DataFrame(
+        [(slide.patient, str(slide.label), slide.cohort) for slide in rows],
+        columns=["patient", "label", "cohort"],
+    ).drop_duplicates(ignore_index=True)
+    for name in config.encoders:
+        _write_encoder(Encoder(config, name), root, rows=rows, cases=cases)
+
+
+def truth(config: Simulation) -> Truth:
+    """Give the truth behind the dataset that `write` makes of the same configuration."""
+    rows = slides(config)
+    encoders = [Encoder(config, name) for name in config.encoders]
+    by_scanner = {s: traits(config, s) for s in config.scanners + config.unseen_scanners}
+    return Truth(
+        slides=pd.DataFrame([asdict(slide) for slide in rows]).rename(columns={"name": "slide"}),
+        bearing={slide.name: _tissue(config, slide).bearing for slide in rows},
+        traits=by_scanner,
+        offsets={(e.name, s): e.offset(u) for e in encoders for s, u in by_scanner.items()},
+        subspace={encoder.name: encoder.subspace for encoder in encoders},
+    )
+
+
+def _cohort(config: Simulation, cohort: str, num_patients: int) -> list[Slide]:
+    seen = config.scanners
+    start = generator(config, f"shares/{cohort}").random((config.num_classes + 1, 2))
+    num_slides = [0] * config.num_classes
+    found = []
+    for number in range(num_patients):
+        patient = f"{cohort}-{number + 1:04d}"
+        rng = generator(config, f"patient/{patient}/plan")
+        label = int(config.num_classes * ((start[-1, 0] + number * (np.sqrt(5) - 1) / 2) % 1))
+        second = rng.random() < config.second_slide_share
+        site = f"site-{rng.integers(config.num_sites) + 1}"
+        for part in range(1 + second):
+            name = f"{patient}-{part + 1}"
+            step = num_slides[label] * np.array([_PLASTIC**-1, _PLASTIC**-2])
+            to_pair, to_confound = (start[label] + step) % 1
+            num_slides[label] += 1
+            paired = cohort == "test" or bool(to_pair < config.paired_share)
+            confounded = cohort == "dev" and to_confound < config.confounding
+            choice = seen[label :: config.num_classes] if confounded else seen
+            routine = choice[generator(config, f"routine/{name}").integers(len(choice))]
+            others = seen + config.unseen_scanners if cohort == "test" else seen
+            found.append(
+                Slide(
+                    cohort=cohort,
+                    patient=patient,
+                    name=name,
+                    site=site,
+                    label=label,
+                    paired=paired,
+                    routine=routine,
+                    scanners=others if paired else (routine,),
+                )
+            )
+    return found
+
+
+def _write_encoder(
+    encoder: Encoder, root: Path, *, rows: Sequence[Slide], cases: pd.DataFrame
+) -> None:
+    config = encoder.config
+    views, made_from = [], {}
+    for slide in rows:
+        num_tiles = _num_kept(config, len(_tissue(config, slide).bearing))
+        for scanner in slide.scanners:
+            scan = _scan(slide, scanner)
+            made_from[scan] = (slide, scanner)
+            view = shards.View(
+                patient=slide.patient,
+                slide=slide.name,
+                scan=scan,
+                view=scan,
+                scanner=scanner,
+                site=slide.site,
+                stain="H&E",
+                cohort=slide.cohort,
+                routine=scanner == slide.routine,
+                num_tiles=num_tiles,
+                dim=encoder.dim,
+            )
+            views.append(view)
+    shards.write(
+        root,
+        encoder=encoder.name,
+        views=views,
+        load=lambda view: bag(encoder, *made_from[view.scan]),
+        cases=cases,
+        tile_um=_TILE_UM,
+        mpp_read=_READ_MPP,
+    )
+
+
+def _tissue(config: Simulation, slide: Slide) -> Tissue:
+    return draw_tissue(config, patient=slide.patient, slide=slide.name, label=slide.label)
+
+
+def _scan(slide: Slide, scanner: str) -> str:
+    return f"{slide.name}-{scanner}"
+
+
+def _num_kept(config: Simulation, num_tiles: int) -> int:
+    return max(1, round(num_tiles * (1 - config.shift.missing_tiles)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write a simulated dataset from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.simulate", description=main.__doc__)
+    parser.add_argument("out", type=Path, help="folder of the dataset")
+    parser.add_argument("--json", default="{}", help="configuration, as in a spec's data.simulate")
+    given = parser.parse_args(arguments)
+    try:
+        config = Simulation.model_validate_json(given.json)
+    except ValidationError as error:
+        parser.error(str(error))
+    write(config, given.out)
+    sys.stdout.write(f"{given.out}\n")
+
+
+if __name__ == "__main__":
+    main()
