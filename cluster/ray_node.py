@@ -54,7 +54,8 @@ class Node:
 
     def log(self) -> str:
         """Return the last lines that the node printed."""
-        text = (self.temporary / "start.log").read_text(encoding="utf-8", errors="replace")
+        log = self.temporary / "start.log"
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         return "\n".join(text.splitlines()[-15:])
 
 
@@ -145,7 +146,7 @@ def join(address: str, *, token: Path, ip: str, workers: int, gpus: int, memory_
 def _start(options: list[str], *, token: Path, ip: str, memory_bytes: int) -> Node:
     temporary = _make_temporary()
     command = [
-        sys.executable, "-m", "cluster.ray_node", sys.executable, "-m", "ray.scripts.scripts",
+        sys.executable, "-m", "cluster.ray_node", str(temporary), sys.executable, "-m", "ray.scripts.scripts",
         "start", "--block", *options, f"--node-ip-address={ip}",
         f"--temp-dir={temporary / 'r'}", f"--memory={memory_bytes}",
         f"--object-store-memory={OBJECT_STORE_BYTES}", "--min-worker-port=0",
@@ -168,13 +169,14 @@ def _start(options: list[str], *, token: Path, ip: str, memory_bytes: int) -> No
 
 def _make_temporary() -> Path:
     # A short path: Ray's socket names live below it and may have 107 bytes.
-    return Path(tempfile.mkdtemp(prefix="sweep-", dir="/tmp"))
+    return Path(tempfile.mkdtemp(prefix="sweepray-", dir="/tmp"))
 
 
-def guard(command: list[str], starter: int) -> int:
+def guard(temporary: Path, command: list[str], *, starter: int) -> int:
     """Run a command; end it and all its descendants when it, the starter or this process is ended.
 
     Args:
+        temporary: the node's folder, removed when this process is told to end.
         command: program and arguments.
         starter: pid of the process whose death ends everything.
     """
@@ -187,6 +189,11 @@ def guard(command: list[str], starter: int) -> int:
         return 1
     try:
         return subprocess.Popen(command).wait()
+    except SystemExit:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _end_descendants()
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _end_descendants()
@@ -215,4 +222,4 @@ def _signal(process: psutil.Process, number: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guard(sys.argv[1:], os.getppid()))
+    sys.exit(guard(Path(sys.argv[1]), sys.argv[2:], starter=os.getppid()))

@@ -133,25 +133,15 @@ def parse_account(text: str, *, wanted: Iterable[str]) -> list[Account]:
     found: dict[str, Account] = {}
     out_of_memory: set[str] = set()
     for line in text.splitlines():
-        ids, state, exit_code, elapsed, node, start, end = line.split("|")
+        ids, *fields = line.split("|")
         base, _, step = ids.partition(".")
-        word = state.split(" ", 1)[0]
         if step:
-            out_of_memory |= {base} if word == "OUT_OF_MEMORY" else set()
+            out_of_memory |= {base} if fields[0] == "OUT_OF_MEMORY" else set()
             continue
-        code, _, signal = exit_code.partition(":")
         for job_id in expand(base):
-            if _is_asked(job_id, asked):
-                found[job_id] = Account(
-                    id=job_id,
-                    state=word,
-                    exit_code=int(code),
-                    signal=int(signal),
-                    elapsed_s=int(elapsed or 0),
-                    node="" if node == "None assigned" else node,
-                    start=parse_time(start),
-                    end=parse_time(end),
-                )
+            # The line of a whole array lags behind those of its elements.
+            if _is_asked(job_id, asked) and (job_id == base or job_id not in found):
+                found[job_id] = _account(job_id, *fields)
     return [_explained(one, out_of_memory) for one in found.values()]
 
 
@@ -254,6 +244,22 @@ def array(job_id: str) -> str:
 
 def _is_asked(job_id: str, asked: set[str]) -> bool:
     return job_id in asked or array(job_id) in asked
+
+
+def _account(
+    job_id: str, state: str, exit_code: str, elapsed: str, node: str, start: str, end: str
+) -> Account:
+    code, _, signal = exit_code.partition(":")
+    return Account(
+        id=job_id,
+        state=state.split(" ", 1)[0],
+        exit_code=int(code),
+        signal=int(signal),
+        elapsed_s=int(elapsed or 0),
+        node="" if node == "None assigned" else node,
+        start=parse_time(start),
+        end=parse_time(end),
+    )
 
 
 def _explained(one: Account, out_of_memory: set[str]) -> Account:

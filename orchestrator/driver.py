@@ -3,16 +3,17 @@
 The only file that imports ray.tune. A Tune trial is a *ticket* for one pack, and the pack is
 settled when the ticket starts on a worker. Tune's own state lives in scratch that is deleted:
 results are segments, and a driver that dies is replaced by one that reads them.
+
+Ray reads its token when it is imported: import this module with its environment set (`launch`).
 """
 
-import contextlib
 import logging
 import os
 import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def drive_here(
         on_progress: called about once a second with the broker's state.
     """
     folder = Folder(setting.folder)
-    with ray_node.scratch() as scratch, _environment(folder):
+    with ray_node.scratch() as scratch:
         ray.init(
             address="local",
             num_cpus=workers,
@@ -190,7 +191,7 @@ def drive_on_cluster(setting: Setting, *, workers: int, node_ip: str | None) -> 
     folder = Folder(setting.folder)
     ip = os.path.expandvars(node_ip) if node_ip else ray_node.own_address()
     jobs = broker.read_jobs(folder)
-    with ray_node.scratch() as scratch, _environment(folder):
+    with ray_node.scratch() as scratch:
         port = ray_node.free_port()
         node = ray_node.start_head(
             token=folder.pool / "token", ip=ip, port=port, memory_bytes=2**30
@@ -281,17 +282,3 @@ def _log_progress() -> Callable[[dict[str, Any]], None]:
 
 def _leave(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
-
-
-@contextlib.contextmanager
-def _environment(folder: Folder) -> Iterator[None]:
-    token = folder.pool / "token"
-    ray_node.make_token(token)
-    tune_variables = {
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
-        "TUNE_RESULT_BUFFER_LENGTH": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",
-    }
-    with ray_node.variables({**ray_node.environment(token.resolve()), **tune_variables}):
-        yield

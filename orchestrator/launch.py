@@ -4,6 +4,7 @@
 money. Launching again subtracts what is done.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -21,7 +22,7 @@ import psutil
 import yaml
 
 from cluster import profile as profiles
-from cluster import slurm
+from cluster import ray_node, slurm
 from cluster.profile import LocalProfile, SlurmProfile
 from orchestrator import broker, events, failures, plan, spec, store, worker
 from orchestrator.errors import PlanError, StoreError
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
     from training.data.index import Dataset
 
 PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "ray", "submitit", "h5py", "scikit-learn")
+TUNE_VARIABLES = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
+    "TUNE_RESULT_BUFFER_LENGTH": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
 RESERVED = ("data", "bench")
 
 
@@ -163,18 +170,28 @@ def start(
 
 def drive_on_cluster(setting: worker.Setting, *, workers: int, node_ip: str | None) -> None:
     """Be the driver job; imports Ray there and not on the login node."""
-    from orchestrator import driver
+    with _ray_environment(Folder(setting.folder)):
+        from orchestrator import driver
 
-    driver.drive_on_cluster(setting, workers=workers, node_ip=node_ip)
+        driver.drive_on_cluster(setting, workers=workers, node_ip=node_ip)
 
 
 def _drive_here(
     setting: worker.Setting, *, workers: int, on_progress: Callable[[dict[str, Any]], None]
 ) -> None:
-    from orchestrator import driver
+    folder = Folder(setting.folder)
+    with _ray_environment(folder):
+        from orchestrator import driver
 
-    jobs = broker.read_jobs(Folder(setting.folder))
-    driver.drive_here(jobs, setting, workers=workers, on_progress=on_progress)
+        jobs = broker.read_jobs(folder)
+        driver.drive_here(jobs, setting, workers=workers, on_progress=on_progress)
+
+
+def _ray_environment(folder: Folder) -> contextlib.AbstractContextManager[None]:
+    """Set what Ray and Tune read when they are imported."""
+    token = (folder.pool / "token").resolve()
+    ray_node.make_token(token)
+    return ray_node.variables({**ray_node.environment(token), **TUNE_VARIABLES})
 
 
 def _submit(

@@ -5,14 +5,15 @@ field optional: a spec, an encoder or an arm gives a part, and only the whole is
 (`orchestrator.spec_expand`). A field added to `TrialConfig` is thereby part of the language.
 """
 
+import json
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args
 
 from pydantic import Discriminator, Field, Tag, create_model
 from pydantic.fields import FieldInfo
 
-from training.config import Config, Loss, TrialConfig
+from training.config import Config, Loss, Task, TrialConfig
 from training.simulation_config import Simulation
 
 NOT_BASE = ("encoder", "losses", "views", "fold", "seed")
@@ -23,6 +24,7 @@ EncoderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_
 ArmName = Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]+$", max_length=64)]
 LossName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
 Values = Annotated[list[Any], Field(min_length=1)]
+_SET = Field(min_length=1, json_schema_extra={"uniqueItems": True})
 
 
 def kinds(model: type[Config], field: str) -> dict[str, type[Config]]:
@@ -80,7 +82,7 @@ def _one_of(model: type[Config], field: str) -> Any:
         Annotated[part_of(option, required=("kind",)), Tag(kind)]
         for kind, option in options.items()
     ]
-    choices: Any = Union[(*tagged, Annotated[open_part, Tag("")])]  # noqa: UP007  (computed)
+    choices: Any = Union[(*tagged, Annotated[open_part, Tag("")])]
     return Annotated[choices, Discriminator(_kind)]
 
 
@@ -105,11 +107,14 @@ def _is_mapping(value: Any) -> str:
     return "a mapping" if isinstance(value, dict | Config) else "not a mapping"
 
 
-Overrides: Any = part_of(TrialConfig, without=NOT_BASE)
-"""What a spec, an encoder or an arm may set of a trial."""
+if TYPE_CHECKING:
+    Overrides = Config  # a computed class is no type to mypy
+else:
+    Overrides = part_of(TrialConfig, without=NOT_BASE)
+    """What a spec, an encoder or an arm may set of a trial."""
 
 
-class Axes(Overrides):  # type: ignore[misc]  # its fields are those of TrialConfig
+class Axes(Overrides):
     """Settings, and settings with several values."""
 
     grid: dict[str, Values] = Field(
@@ -117,8 +122,8 @@ class Axes(Overrides):  # type: ignore[misc]  # its fields are those of TrialCon
     )
     zip: list[Annotated[dict[str, Values], Field(min_length=1)]] = Field(
         [],
-        description="mappings of dotted keys to equally long lists: the first values together, then "
-        "the second ones, and so on",
+        description="mappings of dotted keys to equally long lists: the first values together, "
+        "then the second ones, and so on",
     )
 
 
@@ -149,43 +154,36 @@ class Artefacts(Config):
     )
 
 
+Data = Annotated[
+    Annotated[Path, Tag("not a mapping")] | Annotated[SimulatedData, Tag("a mapping")],
+    Discriminator(_is_mapping),
+]
+Encoders = Annotated[
+    Annotated[list[EncoderName], Tag("a list"), _SET]
+    | Annotated[dict[EncoderName, Overrides | None], Tag("not a list"), Field(min_length=1)],
+    Discriminator(_is_list),
+]
+Seeds = Annotated[
+    Annotated[int, Tag("not a list"), Field(ge=1, le=200_000)]
+    | Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Tag("a list"), _SET],
+    Discriminator(_is_list),
+]
+
+
 class Language(Axes):
     """A sweep spec."""
 
+    task: Task = Field(description="what is predicted")
     name: SweepName = Field("sweep", description="name of the sweep. Default: the file's name")
-    data: Annotated[
-        Annotated[Path, Tag("not a mapping")] | Annotated[SimulatedData, Tag("a mapping")],
-        Discriminator(_is_mapping),
-    ] = Field(
+    data: Data = Field(
         description="folder with index.parquet, relative to this file, $VARIABLES expanded; or "
         "{simulate: {…}}"
     )
     cluster: str | None = Field(None, description="profile to use unless --cluster says otherwise")
-    encoders: Annotated[
-        Annotated[
-            Annotated[
-                list[EncoderName], Field(min_length=1, json_schema_extra={"uniqueItems": True})
-            ],
-            Tag("a list"),
-        ]
-        | Annotated[
-            Annotated[dict[EncoderName, Overrides | None], Field(min_length=1)], Tag("not a list")
-        ],
-        Discriminator(_is_list),
-    ] = Field(
-        description="encoders: a list of names, or a mapping of names to settings of their own"
+    encoders: Encoders = Field(
+        description="a list of names, or a mapping of names to settings of their own"
     )
-    seeds: Annotated[
-        Annotated[int, Field(ge=1, le=200_000), Tag("not a list")]
-        | Annotated[
-            Annotated[
-                list[Annotated[int, Field(ge=0, lt=2**31)]],
-                Field(min_length=1, json_schema_extra={"uniqueItems": True}),
-            ],
-            Tag("a list"),
-        ],
-        Discriminator(_is_list),
-    ] = Field(description="n for the seeds 0 to n - 1, or a list of seeds")
+    seeds: Seeds = Field(description="n for the seeds 0 to n - 1, or a list of seeds")
     arms: Annotated[dict[ArmName, Arm], Field(min_length=1)] = Field(
         description="the methods to compare, by name"
     )
@@ -208,13 +206,43 @@ class Language(Axes):
         """The seeds in the order of the spec."""
         return tuple(range(self.seeds) if isinstance(self.seeds, int) else self.seeds)
 
+    def own_settings(self, encoder: str) -> Config | None:
+        """Return what the spec sets for one encoder."""
+        return self.encoders[encoder] if isinstance(self.encoders, dict) else None
+
 
 class Spec(Language):
     """A spec that was read: name and data folder are settled, and every cell is valid."""
 
-    warnings: tuple[str, ...] = Field(
-        (), exclude=True, description="what the reader should look at"
-    )
+    warnings: tuple[str, ...] = Field((), exclude=True, description="what the reader should see")
+
+    @property
+    def data_path(self) -> Path | None:
+        """Folder of the data; None if they are simulated."""
+        return self.data if isinstance(self.data, Path) else None
+
+    @property
+    def simulation(self) -> Simulation | None:
+        """The simulated cohort; None if the data are a folder."""
+        return None if isinstance(self.data, Path) else self.data.simulate
+
+    def document(self, data: Path) -> dict[str, Any]:
+        """Write the spec, defaults filled in, as plain values that read back to equal trials.
+
+        Args:
+            data: absolute path of the data folder, which replaces that of the spec.
+        """
+        own = given(self)
+        filled = {name: _filled(name, own.get(name)) for name in Overrides.model_fields}
+        plain = {
+            **self.model_dump(mode="json", exclude_unset=True),
+            "name": self.name,
+            "data": str(data),
+            **{name: value for name, value in filled.items() if value is not None},
+            "artefacts": self.artefacts.model_dump(mode="json"),
+        }
+        document: dict[str, Any] = json.loads(json.dumps(plain))
+        return document
 
 
 def given(part: Config | None) -> dict[str, Any]:
@@ -222,3 +250,19 @@ def given(part: Config | None) -> dict[str, Any]:
     if part is None:
         return {}
     return part.model_dump(mode="json", include=set(TrialConfig.model_fields), exclude_unset=True)
+
+
+def _filled(name: str, value: Any) -> Any:
+    """Fill in the defaults of a field of a trial's configuration, where they are settled."""
+    info = TrialConfig.model_fields[name]
+    model = section(info)
+    if options := kinds(TrialConfig, name):
+        model = options.get(str((value or {}).get("kind")))
+    if model is None:
+        default = None if info.is_required() else info.get_default()
+        return value if value is not None else default
+    fields = model.model_fields
+    defaults = {
+        key: field.get_default() for key, field in fields.items() if not field.is_required()
+    }
+    return defaults | (value or {})

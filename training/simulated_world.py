@@ -8,9 +8,9 @@ encoder moves no other number. Arithmetic is float64. Not modelled: pixels, regi
     z_t = m_{k(t)} + a_p + b_i + e_t + signal · y_t · w_c,    e_t ~ N(0, I)
 
 tissue type $k(t) \sim \pi_i$ with $\pi_i \sim$ Dirichlet(1); type means $m$, patient effects $a$
-and slide effects $b$ Gaussian with `tissue_spread`, `patient_spread`, `slide_spread`; $w_c$ a random
-unit vector per class above 0. $y_t = 1$ on the label-bearing tiles: none in class 0, else the
-$\max(1, \mathrm{round}(n g))$ tiles nearest to a random one of the $n$, where
+and slide effects $b$ Gaussian with `tissue_spread`, `patient_spread`, `slide_spread`; $w_c$ a
+random unit vector per class above 0. $y_t = 1$ on the label-bearing tiles: none in class 0, else
+the $\max(1, \mathrm{round}(n g))$ tiles nearest to a random one of the $n$, where
 $g \sim$ Uniform(½, 1½) · `bearing_share`.
 
 **Encoder** $e$, without scanner; $\bar z$ is $z$ over its background SD, all matrices Gaussian:
@@ -25,8 +25,8 @@ dimensions, the same for all encoders. With orthonormal $E_e$ [dim, q] the store
                      + nonlinear · P_e ((C_e u_s / √q) ⊙ tanh(2 Q_e x_t) / 0.8)
                      + noise     · 1.7 sigmoid(2 d_es · x_t) ε_t ),    ε_t ~ N(0, I) per scan
 
-where $r_e$ is the encoder's `scanner_effect`, and $d_{es}$ is random, linear in $u_s$: other tiles are
-noisy on other scanners. The columns of $E_e$ span the true scanner subspace (of the offset).
+where $r_e$ is the encoder's `scanner_effect`, and $d_{es}$ is random, linear in $u_s$: other tiles
+are noisy on other scanners. The columns of $E_e$ span the true scanner subspace (of the offset).
 """
 
 import hashlib

@@ -20,7 +20,7 @@ from cluster.testbed.layout import Bed
 
 LOCK_TIMEOUT_S = 120
 NODES_TIMEOUT_S = 30
-JOBS_TIMEOUT_S = 20
+JOBS_TIMEOUT_S = 10
 END_GRACE_S = 15
 GOOD_STATES = frozenset({"idle", "mixed", "allocated", "completing", "planned", "reserved"})
 TAKEN_DOWN = "taken-down"  # a file: `down` was here, so that no job may live on
@@ -87,7 +87,9 @@ def up(root: Path) -> Report:
                 _register(bed)
             if daemon.name == "slurmctld":
                 _forget_jobs(bed)
-        _wait_for_nodes(bed)
+        if "slurmctld" in started and daemon.name not in started:
+            daemons.call(bed, "scontrol", "reconfigure")  # else nodes register at the next ping
+        started += _wait_for_nodes(bed)
         return _report(bed, started, begun)
 
 
@@ -158,8 +160,9 @@ def _register(bed: Bed) -> None:
         daemons.call(bed, "sacctmgr", "-i", "add", "cluster", bed.cluster, timeout_s=30)
 
 
-def _wait_for_nodes(bed: Bed) -> None:
-    """Wait until all nodes take jobs; restart what hangs, resume what SLURM drained."""
+def _wait_for_nodes(bed: Bed) -> list[str]:
+    """Wait until all nodes take jobs; resume what SLURM drained, restart what hangs and name it."""
+    restarted: list[str] = []
     deadline = time.monotonic() + NODES_TIMEOUT_S
     hung_at = time.monotonic() + daemons.HUNG_AFTER_S
     by_node = {d.name.removeprefix("slurmd."): d for d in daemons.every(bed)}
@@ -175,7 +178,9 @@ def _wait_for_nodes(bed: Bed) -> None:
             processes.end(_processes(bed, [by_node[node] for node in bad]), grace_s=2)
             for node in bad:
                 daemons.ensure(bed, by_node[node])
+                restarted.append(by_node[node].name)
         time.sleep(daemons.POLL_S)
+    return restarted
 
 
 def _resume(bed: Bed, node: str) -> None:

@@ -8,11 +8,11 @@ killed at any moment leaves the data set as it was.
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import h5py
 import numpy as np
@@ -67,6 +67,7 @@ class View:
     dtype: str = "float16"
 
 
+@runtime_checkable
 class Row(Protocol):
     """A row of the index, as `itertuples` or `iloc` give it (pandas knows no field types)."""
 
@@ -164,27 +165,17 @@ def write(
     described = described.assign(precision=precision, licence=licence)
     joined = joining.join(joining.existing(root), described, cases, folds)
     places = joining.places(joined, shard_bytes)
-    by_name = {view.view: view for view in views}
     made = [path for path in (root / "shards", root, *root.parents) if not path.exists()]
-    sums: dict[str, str] = {}
     try:
         (root / "shards").mkdir(parents=True, exist_ok=True)
-        for shard, group in places.groupby("shard", sort=False):
-            path = root / str(shard)
-            partial = path.with_name(f".{path.name}.partial")
-            with _create(partial, int(group["num_tiles"].sum()), group.iloc[0]) as file:
-                for name, start in zip(group["view"], group["row_start"], strict=True):
-                    sums[name] = _fill(file, load(by_name[name]), by_name[name], start)
-                    if progress:
-                        progress(len(sums), len(views))
-            tables.publish(partial, path)
+        sums = _write_shards(root, places, {view.view: view for view in views}, load, progress)
         joining.commit(root, joined, places.assign(checksum=places["view"].map(sums)))
     except OSError as error:
         raise DataError(f"{root}: cannot be written: {error}") from error
     finally:
         joining.tidy(root, encoder)
         for folder in made:
-            with suppress(OSError):
+            with suppress(OSError):  # not empty: it has what was written
                 folder.rmdir()
 
 
@@ -208,6 +199,27 @@ def _map(path: Path) -> dict[str, np.ndarray | h5py.Dataset]:
     if not any(isinstance(value, h5py.Dataset) for value in found.values()):
         file.close()
     return found
+
+
+def _write_shards(
+    root: Path,
+    places: pd.DataFrame,
+    views: Mapping[str, View],
+    load: Callable[[View], Bag],
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, str]:
+    """Write all shards and return the checksum of each view."""
+    sums: dict[str, str] = {}
+    for shard, group in places.groupby("shard", sort=False):
+        path = root / str(shard)
+        partial = path.with_name(f".{path.name}.partial")
+        with _create(partial, int(group["num_tiles"].sum()), group.iloc[0]) as file:
+            for name, start in zip(group["view"], group["row_start"], strict=True):
+                sums[name] = _fill(file, load(views[name]), views[name], start)
+                if progress:
+                    progress(len(sums), len(views))
+        tables.publish(partial, path)
+    return sums
 
 
 def _create(path: Path, rows: int, row: "pd.Series[Any]") -> h5py.File:

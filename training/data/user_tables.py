@@ -71,7 +71,8 @@ def read_slides(path: Path, problems: list[str]) -> Slides:
         known = {name: row.get(name, "") for name in ("slide", "patient", *DESCRIBING, "file")}
         scans.append({**known, "scan": scan, "routine": routine in TRUE})
     cases = _cases(path, rows, [*covariates, *(["cohort"] if "cohort" in header else [])], problems)
-    return Slides(scans=_with_routine(pd.DataFrame(scans)), cases=cases)
+    frame = pd.DataFrame(scans, columns=list(SLIDE_COLUMNS))
+    return Slides(scans=_with_routine(frame), cases=cases)
 
 
 def read_folds(
@@ -186,7 +187,7 @@ def _read_csv(
     return header, rows
 
 
-def _lines(reader: Iterator[list[str]] ) -> Iterator[tuple[int, list[str]]]:
+def _lines(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
     for number, cells in enumerate(reader, 1):
         if cells:
             yield number, [cell.strip() for cell in cells]
@@ -229,8 +230,6 @@ def _cases(
 
 def _with_routine(scans: pd.DataFrame) -> pd.DataFrame:
     """Make the first scan the routine one where none is marked."""
-    if scans.empty:
-        return scans
     marked = scans.groupby("slide")["routine"].transform("any")
     return scans.assign(routine=scans["routine"] | ~(marked | scans["slide"].duplicated()))
 

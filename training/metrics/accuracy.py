@@ -117,7 +117,8 @@ def grouped_multiclass_auroc(
         grouped_auroc((labels == c).astype(np.int64), ranked[:, c], group, num_groups)
         for c in range(scores.shape[1])
     ]
-    return np.stack(areas).mean(0)
+    macro: Float[ndarray, " group"] = np.stack(areas).mean(0)
+    return macro
 
 
 def grouped_accuracy(
@@ -145,4 +146,5 @@ def one_vs_rest(scores: Float[ndarray, "case class"]) -> Float[ndarray, "case cl
     """
     wide: Float[ndarray, "case class"] = scores.astype(np.float64)
     rest = [np.logaddexp.reduce(np.delete(wide, c, axis=1), axis=1) for c in range(wide.shape[1])]
-    return wide - np.stack(rest, axis=1)
+    odds: Float[ndarray, "case class"] = wide - np.stack(rest, axis=1)
+    return odds

@@ -9,11 +9,13 @@ from training.types import Attention, Instances, Mask, Pooled
 
 
 class AttentionPooling(nn.Module):
-    r"""Weigh instances by a learned score: $z = \sum_n a_n h_n$, $a = \mathrm{softmax}_n(w^\top \tanh(V h_n + b))$.
+    r"""Weigh instances by a learned score.
+
+    $z = \sum_n a_n h_n$ with $a = \mathrm{softmax}_n(w^\top \tanh(V h_n + b))$.
 
     Ilse, Tomczak and Welling, ICML 2018, equations 7 and 8.
-    Departures: V has a bias, as in the authors' code; w has none, because softmax cancels it and Adam
-    would turn the rounding noise of its gradient into steps. Padded instances get no weight.
+    Departures: V has a bias, as in the authors' code; w has none, because softmax cancels it and
+    Adam would turn the rounding noise of its gradient into steps. Padded instances get no weight.
 
     Args:
         embed_dim: width of the instances h.
@@ -26,6 +28,7 @@ class AttentionPooling(nn.Module):
         self.score = nn.Linear(attention_dim, 1, bias=False)
 
     def forward(self, instances: Instances, mask: Mask) -> tuple[Pooled, Attention]:
+        """Pool the instances of each bag."""
         hidden = torch.tanh(per_instance(self.hidden, instances))
         attention = softmax_over_real(per_instance(self.score, hidden).squeeze(-1), mask)
         return weigh(instances, attention), attention

@@ -1,9 +1,10 @@
 """The tile embedding: linear layers with batch norm, leaky ReLU and dropout.
 
-Dropout has no generator here: the caller draws which units are kept (`training.lanes.draw_kept`), since a
-draw inside `vmap` would serve all lanes from one generator.
+Dropout has no generator here: the caller draws which units are kept (`training.lanes.draw_kept`),
+since a draw inside `vmap` would serve all lanes from one generator.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -36,6 +37,7 @@ class EmbeddingLayer(nn.Module):
         self.scale = 1 / (1 - quantised(dropout) / 65536)
 
     def forward(self, bags: Bags, mask: Mask, kept: Kept | None) -> Instances:
+        """Embed; `kept` is the dropout mask, or None."""
         instances = per_instance(self.linear, bags)
         if self.norm is not None:
             instances = self.norm(instances, mask)
@@ -46,7 +48,7 @@ class EmbeddingLayer(nn.Module):
 
 
 def quantised(dropout: float) -> int:
-    """Round a dropout share to 65536ths: 16 random bits decide a unit, a quarter of the usual cost."""
+    """Round a dropout share to 65536ths: 16 random bits decide a unit, at a quarter of the cost."""
     return min(round(dropout * 65536), 65535)
 
 
@@ -63,12 +65,14 @@ class TileEmbedding(nn.Module):
     def __init__(self, in_dim: int, widths: Sequence[int], *, norm: str, dropout: float) -> None:
         super().__init__()
         dims = [in_dim, *widths]
+        self.width = widths[-1]
         self.layers = nn.ModuleList(
             EmbeddingLayer(before, after, norm=norm, dropout=dropout)
-            for before, after in zip(dims, dims[1:], strict=False)
+            for before, after in itertools.pairwise(dims)
         )
 
     def forward(self, bags: Bags, mask: Mask, kept: tuple[Kept, ...]) -> Instances:
+        """Embed through all layers; `kept` holds one dropout mask per layer, or none."""
         for number, layer in enumerate(self.layers):
             bags = layer(bags, mask, kept[number] if kept else None)
         return bags

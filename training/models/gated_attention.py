@@ -9,12 +9,15 @@ from training.types import Attention, Instances, Mask, Pooled
 
 
 class GatedAttentionPooling(nn.Module):
-    r"""Attention pooling with a gate: $a = \mathrm{softmax}_n(w^\top (\tanh(V h_n + b) \odot \sigma(U h_n + c)))$.
+    r"""Weigh instances by a learned score with a gate.
 
-    Ilse, Tomczak and Welling, ICML 2018, equation 9; $z = \sum_n a_n h_n$ (equation 7).
-    Departures: as in `AttentionPooling`. The sigmoid is written (1 + tanh(x / 2)) / 2, which is the same
-    number: torch computes `sigmoid` differently at the end of a tensor than inside it (measured, CPU),
-    so that a lane's bits would depend on its position.
+    $z = \sum_n a_n h_n$ with
+    $a = \mathrm{softmax}_n(w^\top (\tanh(V h_n + b) \odot \sigma(U h_n + c)))$.
+
+    Ilse, Tomczak and Welling, ICML 2018, equations 7 and 9.
+    Departures: as in `AttentionPooling`. The sigmoid is written (1 + tanh(x / 2)) / 2, the same
+    function: on a CPU torch rounds `sigmoid` differently at the end of a tensor than inside it
+    (measured), so that a lane's bits would depend on its position.
 
     Args:
         embed_dim: width of the instances h.
@@ -28,6 +31,7 @@ class GatedAttentionPooling(nn.Module):
         self.score = nn.Linear(attention_dim, 1, bias=False)
 
     def forward(self, instances: Instances, mask: Mask) -> tuple[Pooled, Attention]:
+        """Pool the instances of each bag."""
         hidden = torch.tanh(per_instance(self.hidden, instances))
         gate = (torch.tanh(per_instance(self.gate, instances) / 2) + 1) / 2
         attention = softmax_over_real(per_instance(self.score, hidden * gate).squeeze(-1), mask)

@@ -9,7 +9,7 @@ from training.types import Attention, Bags, Instances, Mask, Pooled, Scores
 
 
 class Output(NamedTuple):
-    """What a model says about a batch: scores s, bag embeddings z, tile embeddings h, attention a."""
+    """What a model says about a batch: scores s, bag embeddings z, tile embeddings h, weights a."""
 
     scores: Scores
     bag: Pooled
@@ -20,8 +20,8 @@ class Output(NamedTuple):
 class MILModel(nn.Module):
     """Score bags: s = W z + b, z = pool(h), h = f(x).
 
-    The order of a bag's instances does not matter, and padded and unpadded bags agree. Each bag must have
-    a real instance (the index check refuses empty bags).
+    The order of a bag's instances does not matter; padded and unpadded bags agree. Each bag must
+    have a real instance (the index check refuses empty bags).
 
     Args:
         embedding: f.
@@ -33,10 +33,10 @@ class MILModel(nn.Module):
         super().__init__()
         self.embedding = embedding
         self.pooling = pooling
-        width = embedding.layers[-1].linear.out_features
-        self.classifier = nn.Linear(width, num_outputs)
+        self.classifier = nn.Linear(embedding.width, num_outputs)
 
     def forward(self, bags: Bags, mask: Mask, kept: tuple[Kept, ...] = ()) -> Output:
+        """Score a batch; `kept` holds one dropout mask per embedding layer, or none."""
         instances = self.embedding(bags, mask, kept)
         pooled, attention = self.pooling(instances, mask)
         return Output(self.classifier(pooled), pooled, instances, attention)

@@ -7,11 +7,13 @@ from training.types import Instances, Mask
 
 
 class MaskedBatchNorm(nn.Module):
-    r"""Normalise each unit over real instances: $y = \gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta$.
+    r"""Normalise each unit over the real instances of a batch.
 
-    Ioffe and Szegedy, ICML 2015, algorithm 1; mu and sigma^2 are the mean and the (biased) variance of
-    the real instances of all bags of the batch. In evaluation the running statistics stand for them,
-    which follow with momentum 0.1 and the unbiased variance, as in `torch.nn.BatchNorm1d`.
+    $y = \gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta$.
+
+    Ioffe and Szegedy, ICML 2015, algorithm 1; mu and sigma^2 are the mean and the (biased)
+    variance of the real instances of all bags of the batch. In evaluation the running statistics
+    stand for them; they follow with the unbiased variance, as in `torch.nn.BatchNorm1d`.
     Departure: padded instances are normalised too but count nowhere.
 
     Args:
@@ -32,6 +34,7 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(num_units))
 
     def forward(self, instances: Instances, mask: Mask) -> Instances:
+        """Normalise, and in training follow the statistics of the batch."""
         rows = instances.flatten(0, 1)
         if not self.training:
             scale = (self.running_var + self.eps).rsqrt() * self.weight

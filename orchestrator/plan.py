@@ -1,0 +1,225 @@
+"""Trials minus what is done gives packs; pure.
+
+A pack holds trials of one family (`training.config.lane_key`) that read the same data, so its lanes
+share one pass over the bags. No table library is imported here before a frame is asked for.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator import trial
+from orchestrator.spec import Row
+from orchestrator.trial import Trial
+from training.config import TrialConfig, lane_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from training.data.index import Dataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """Trials trained by one worker in one go, as lanes."""
+
+    id: str
+    trials: tuple[Trial, ...]
+    encoder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a spec comes to, given the data and what is done."""
+
+    rows: tuple[Row, ...]
+    row_trials: tuple[Trial, ...]
+    """The trial of each row; rows of cells with equal configurations share one."""
+    trials: tuple[Trial, ...]
+    """Every trial once, in the order of the rows."""
+    done: frozenset[str]
+    failed: frozenset[str]
+    """Trials that are neither done nor trained again."""
+    packs: tuple[Pack, ...]
+    missing: dict[str, int]
+    """Encoders without embeddings, with their number of trials."""
+
+    @property
+    def trial_ids(self) -> list[str]:
+        """The ids of all trials, each once."""
+        return [item.id for item in self.trials]
+
+    @property
+    def num_cells(self) -> int:
+        """How many rows the table of results will have."""
+        return self.rows[-1].cell + 1 if self.rows else 0
+
+    @property
+    def num_to_train(self) -> int:
+        """How many trials are in packs."""
+        return sum(len(item.trials) for item in self.packs)
+
+    @property
+    def shared(self) -> int:
+        """How many rows use a trial that an earlier row has already."""
+        return len(self.rows) - len(self.trials)
+
+    def frame(self) -> "pd.DataFrame":
+        """Write the plan as a table, one row per cell, fold and seed; axes are JSON or empty."""
+        import pandas as pd
+
+        configs = {item.id: item.config.model_dump_json() for item in self.trials}
+        families = dict(zip((t.id for t in self.trials), _families(self.trials), strict=True))
+        axes = self.rows[0].axes if self.rows else {}
+        columns: dict[str, list[int] | list[str]] = {
+            "cell": [row.cell for row in self.rows],
+            "trial": [item.id for item in self.row_trials],
+            "encoder": [row.encoder for row in self.rows],
+            "arm": [row.arm for row in self.rows],
+            **{key: [_json(row.axes[key]) for row in self.rows] for key in axes},
+            "fold": [row.fold for row in self.rows],
+            "seed": [row.seed for row in self.rows],
+            "config": [configs[item.id] for item in self.row_trials],
+            "fingerprint": [item.fingerprint for item in self.row_trials],
+            "pack_family": [families[item.id] for item in self.row_trials],
+        }
+        return pd.DataFrame(columns)
+
+
+def make(
+    rows: Sequence[Row],
+    *,
+    dataset: "Dataset | None",
+    done: Collection[str] = (),
+    failed: Collection[str] = (),
+    lanes_max: int,
+    packs_min: int = 1,
+) -> Plan:
+    """Name the trials, subtract what is done, and pack the rest, arms of high priority first.
+
+    Trials whose embeddings are missing are planned and packed too, without a fingerprint; they get
+    their final ids when the data are there.
+
+    Args:
+        rows: the expanded spec.
+        dataset: None where there are no data yet.
+        done: ids of trials with an accepted result; others may be among them.
+        failed: ids of trials not to be trained again.
+        lanes_max: most trials of a pack.
+        packs_min: make smaller packs, down to two lanes, until there are this many.
+
+    Raises:
+        DataError: the data do not allow the folds, or a split leaks.
+    """
+    row_trials, missing = _trials(rows, dataset)
+    unique = {item.id: item for item in row_trials}
+    urgency: dict[str, int] = {}
+    for row, item in zip(rows, row_trials, strict=True):
+        urgency[item.id] = max(row.priority, urgency.get(item.id, row.priority))
+    out = {*done, *failed}
+    to_train = [item for item in unique.values() if item.id not in out]
+    to_train.sort(key=lambda item: -urgency[item.id])
+    return Plan(
+        rows=tuple(rows),
+        row_trials=tuple(row_trials),
+        trials=tuple(unique.values()),
+        done=frozenset(done) & unique.keys(),
+        failed=frozenset(failed) & unique.keys() - frozenset(done),
+        packs=tuple(pack(to_train, lanes_max=lanes_max, packs_min=packs_min)),
+        missing=missing,
+    )
+
+
+def pack(trials: Sequence[Trial], *, lanes_max: int, packs_min: int = 1) -> list[Pack]:
+    """Group trials that can train as lanes of one pass over the same bags.
+
+    Trials keep their order, so two equal calls give equal packs; packs of a family differ by at most
+    one trial. A pack of one costs as much as one of two (the trainer adds a companion), so
+    `packs_min` never makes packs of fewer than two where more would fit.
+    """
+    if lanes_max < 1:
+        raise ValueError(f"lanes_max is {lanes_max}; expected at least 1")
+    families: dict[tuple[str, str], list[Trial]] = {}
+    for item, family in zip(trials, _families(trials), strict=True):
+        families.setdefault((family, item.fingerprint), []).append(item)
+    sizes = [len(members) for members in families.values()]
+    lanes = min(lanes_max, max(sizes, default=1))
+    while lanes > 2 and sum(-(-size // lanes) for size in sizes) < packs_min:
+        lanes -= 1
+    return [
+        _pack(part) for members in families.values() for part in _balanced(members, limit=lanes)
+    ]
+
+
+def _pack(trials: tuple[Trial, ...]) -> Pack:
+    name = trial.hash_of(" ".join(item.id for item in trials))
+    return Pack(id=name, trials=trials, encoder=trials[0].config.encoder)
+
+
+def _balanced(members: Sequence[Trial], *, limit: int) -> Iterable[tuple[Trial, ...]]:
+    number = -(-len(members) // limit)
+    edges = [len(members) * position // number for position in range(number + 1)]
+    for position in range(number):
+        yield tuple(members[edges[position] : edges[position + 1]])
+
+
+def _families(trials: Sequence[Trial]) -> list[str]:
+    """Return the lane key of each trial; it does not depend on the seed."""
+    known: dict[TrialConfig, str] = {}
+    keys = []
+    for item in trials:
+        seedless = item.config.model_copy(update={"seed": 0})
+        if seedless not in known:
+            known[seedless] = lane_key(seedless)
+        keys.append(known[seedless])
+    return keys
+
+
+def _trials(rows: Sequence[Row], dataset: "Dataset | None") -> tuple[list[Trial], dict[str, int]]:
+    encoders = list(dict.fromkeys(row.encoder for row in rows))
+    absent = set(encoders)
+    if dataset is not None:
+        from training.data import index
+
+        absent = set(index.missing_encoders(dataset, encoders))
+    fingerprints = _fingerprints([row for row in rows if row.encoder not in absent], dataset)
+    trials = []
+    missing = dict.fromkeys((name for name in encoders if name in absent), 0)
+    for row in rows:
+        found = "" if row.encoder in absent else fingerprints[_data_key(row.config)]
+        trials.append(trial.make(row.config, found))
+    for item in {item.id: item for item in trials}.values():
+        if item.config.encoder in absent:
+            missing[item.config.encoder] += 1
+    return trials, missing
+
+
+def _data_key(config: TrialConfig) -> tuple[object, ...]:
+    """What of a configuration decides which data it reads, and how they are split."""
+    share, draw = config.stopping.validation_share, config.draw_seed
+    return (config.encoder, config.task, config.folds, config.fold, share, draw)
+
+
+def _fingerprints(rows: Sequence[Row], dataset: "Dataset | None") -> dict[tuple[object, ...], str]:
+    """Fingerprint every split once; all problems of all splits come as one error."""
+    if dataset is None or not rows:
+        return {}
+    from training.data import folds
+    from training.errors import DataError
+
+    known: dict[tuple[object, ...], str] = {}
+    problems: dict[str, DataError] = {}
+    for config in {_data_key(row.config): row.config for row in rows}.values():
+        try:
+            known[_data_key(config)] = folds.fingerprint(dataset, config)
+        except DataError as error:
+            problems.setdefault(error.message, error)
+    if problems:
+        first = next(iter(problems.values()))
+        raise DataError("\n".join(problems), hint=first.hint) from first
+    return known
+
+
+def _json(value: object) -> str:
+    return "" if value is None else json.dumps(value)

@@ -1,0 +1,96 @@
+"""Read a sweep spec, report every problem with its line, and expand it to trials.
+
+`python -m orchestrator.spec` prints the JSON Schema of the language (`sweeps/schema.json`). Neither
+torch nor a table library is imported here: the command line reads specs on login nodes.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator import spec_axes, spec_check, spec_expand, spec_lines, trial
+from orchestrator.spec_model import Spec
+from training.config import TrialConfig, num_folds
+from training.simulation_config import Simulation
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A fold and seed of a cell."""
+
+    cell: int
+    """Number of the cell in the table, from 0."""
+    encoder: str
+    arm: str
+    axes: dict[str, Scalar]
+    """Dotted key to value for every axis of the spec; None where a cell has no such setting."""
+    fold: int
+    seed: int
+    config: TrialConfig
+    priority: int
+    """Of the arm; packs of a higher one go first."""
+
+
+def read(path: Path) -> Spec:
+    """Read and check a spec.
+
+    Raises:
+        SpecError: lists every problem as `file:line: key: what was found; what was expected`.
+    """
+    spec, warnings = spec_check.check(spec_lines.load(path), path)
+    read_spec: Spec = spec.model_copy(update={"warnings": warnings})
+    return read_spec
+
+
+def expand(spec: Spec) -> list[Row]:
+    """List the trials of a spec by cell (encoder, arm, axes), then fold, then seed.
+
+    Equal specs give equal lists. Two cells may resolve to the same configuration; they share their
+    trials (`orchestrator.plan`).
+    """
+    rows: list[Row] = []
+    keys, seeds = spec_axes.axis_keys(spec), spec.seed_numbers
+    cells = (
+        (draft, cell)
+        for draft, cell, excluded in spec_expand.outcomes(spec)
+        if not excluded and isinstance(cell, spec_expand.Cell)
+    )
+    for number, (draft, cell) in enumerate(cells):
+        axes = {key: _scalar(cell.at(key)) for key in keys}
+        priority = spec.arms[draft.arm].priority
+        for fold in range(num_folds(cell.config.folds)):
+            for seed in seeds:
+                row = Row(
+                    cell=number,
+                    encoder=draft.encoder,
+                    arm=draft.arm,
+                    axes=axes,
+                    fold=fold,
+                    seed=seed,
+                    config=cell.config.model_copy(update={"fold": fold, "seed": seed}),
+                    priority=priority,
+                )
+                rows.append(row)
+    return rows
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the spec language, which editors can use."""
+    return spec_check.schema()
+
+
+def simulation_id(simulation: Simulation) -> str:
+    """Name a simulated cohort by a hash of its whole configuration."""
+    return trial.hash_of(trial.canonical(simulation))
+
+
+def _scalar(value: Any) -> Scalar:
+    return json.dumps(value) if isinstance(value, list) else value
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(schema(), indent=1, ensure_ascii=False) + "\n")

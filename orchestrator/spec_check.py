@@ -1,0 +1,176 @@
+"""Find everything that is wrong with a spec, all at once.
+
+First the keys and values as written, then grid, zip and exclude, then every cell as a whole. What
+is wrong is reported, cut out or replaced, and the rest is checked further.
+"""
+
+import json
+import os
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from orchestrator import spec_axes, spec_expand
+from orchestrator.spec_expand import Cell, Draft
+from orchestrator.spec_lines import Place, Source
+from orchestrator.spec_model import Language, Spec
+from orchestrator.spec_problems import describe, place_of
+from training.config import TrialConfig, num_folds
+
+MAX_TRIALS = 200_000
+
+_STAND_INS: dict[str, Any] = {
+    "task": {},
+    "data": ".",
+    "encoders": ["missing"],
+    "seeds": 1,
+    "arms": {"missing": {"views": "routine"}},
+    "views": "all",
+}
+"""What takes the place of a required key that is missing or wrong, to check the rest."""
+
+
+def check(source: Source, path: Path) -> tuple[Spec, tuple[str, ...]]:
+    """Check a spec that was loaded.
+
+    Args:
+        source: its tree and lines.
+        path: its file: for the default name, and for the data folder relative to it.
+
+    Returns:
+        The spec, and warnings.
+
+    Raises:
+        SpecError: lists every problem.
+    """
+    _settle(source, path)
+    cut: set[Place] = set()
+    spec = _validate(source, cut)
+    for flaw in list(spec_axes.flaws(spec)):
+        if not (str(flaw.place[-1]).startswith("losses.") and any(old[0] == "arms" for old in cut)):
+            source.report(flaw.place, flaw.text)
+        if not flaw.usable:
+            _cut(source.tree, flaw.place)
+            cut.add(flaw.place)
+    spec = _validate(source, cut)
+    if spec_expand.num_drafts(spec) * len(spec.seed_numbers) > MAX_TRIALS:
+        found = f"{spec_expand.num_drafts(spec):,} cells × {len(spec.seed_numbers):,} seeds"
+        source.report(("arms",), f"found {found}; expected at most {MAX_TRIALS:,} trials")
+        source.refuse()
+    warnings = _check_cells(spec, source, cut)
+    source.refuse()
+    return spec, warnings
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the spec language."""
+    found: dict[str, Any] = Language.model_json_schema()
+    found["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    losses = {"pattern": r"^losses\.[A-Za-z0-9_-]+\.[a-z_]+$"}
+    keys = {"type": "string", "anyOf": [{"enum": list(spec_axes.settings())}, losses]}
+    for part in (found, found["$defs"]["Arm"]):
+        part["properties"]["grid"]["propertyNames"] = keys
+        part["properties"]["zip"]["items"]["propertyNames"] = keys
+    return found
+
+
+def _settle(source: Source, path: Path) -> None:
+    """Fill in the name, and make the data folder absolute."""
+    source.tree.setdefault("name", path.stem)
+    data = source.tree.get("data")
+    if isinstance(data, str):
+        expanded = os.path.expandvars(data)
+        if "$" in expanded:
+            source.report(("data",), f"found {data!r}; expected environment variables that are set")
+        source.tree["data"] = str((path.parent / Path(expanded).expanduser()).resolve())
+
+
+def _validate(source: Source, cut: set[Place]) -> Spec:
+    """Report what is wrong in the tree and cut it, until the rest is a spec."""
+    language = schema()
+    while True:
+        try:
+            spec: Spec = Spec.model_validate_json(json.dumps(source.tree), strict=True)
+            return spec
+        except ValidationError as error:
+            found = [(place_of(item, source.tree), item) for item in error.errors()]
+        for place, item in found:
+            if not _follows(place, item, cut):
+                source.report(place, describe(item, place, language))
+        for place, item in found:
+            if item["type"] == "missing":
+                _stand_in(source.tree, place)
+            else:
+                _cut(source.tree, place)
+        cut.update(place for place, _ in found)
+
+
+def _cut(tree: dict[str, Any], place: Place) -> None:
+    """Cut a key from the tree; of a list, the key that holds it."""
+    *outer, last = takewhile(lambda step: isinstance(step, str), place)
+    inner: Any = tree
+    for step in outer:
+        inner = inner.get(step) if isinstance(inner, dict) else None
+    if isinstance(inner, dict):
+        inner.pop(last, None)
+
+
+def _stand_in(tree: dict[str, Any], place: Place) -> None:
+    """Put something valid where a required key is missing, or cut what lacks it."""
+    *outer, last = place
+    if last not in _STAND_INS:
+        _cut(tree, place[:-1])
+        return
+    for step in outer:
+        tree = tree[str(step)]
+    tree[str(last)] = _STAND_INS[str(last)]
+
+
+def _follows(place: Place, item: ErrorDetails, cut: set[Place]) -> bool:
+    """Say whether a problem is only there because something was cut."""
+    if any(place[: len(old)] == old for old in cut):
+        return True
+    incomplete = item["type"] in ("missing", "union_tag_not_found", "value_error")
+    return incomplete and any(old[: len(place)] == place for old in cut)
+
+
+def _check_cells(spec: Spec, source: Source, cut: set[Place]) -> tuple[str, ...]:
+    """Report what is wrong with whole cells; return what the reader should look at."""
+    idle, empty = set(range(len(spec.exclude))), dict.fromkeys(spec.arms)
+    num_trials = 0
+    for draft, cell, excluded in spec_expand.outcomes(spec):
+        idle.difference_update(excluded)
+        if excluded:
+            continue
+        empty.pop(draft.arm, None)
+        if isinstance(cell, Cell):
+            num_trials += num_folds(cell.config.folds) * len(spec.seed_numbers)
+        else:
+            for item in cell.errors():
+                _report_cell(spec, source, draft, item, cut)
+    if num_trials > MAX_TRIALS:
+        text = f"found {num_trials:,} trials; expected at most {MAX_TRIALS:,}"
+        source.report(("arms",), text)
+    if len(empty) == len(spec.arms):
+        source.report(("exclude",), "found every cell excluded; expected some to remain")
+    idle_lines = [source.say(("exclude", number), "fits no cell") for number in sorted(idle)]
+    empty_lines = [source.say(("arms", arm), "all its cells are excluded") for arm in empty]
+    return (*idle_lines, *empty_lines)
+
+
+def _report_cell(
+    spec: Spec, source: Source, draft: Draft, item: ErrorDetails, cut: set[Place]
+) -> None:
+    inside = place_of(item, spec_expand.payload(draft))
+    text = describe(item, inside, TrialConfig.model_json_schema())
+    target = inside
+    if inside[:1] == ("losses",) and len(inside) > 1:
+        names = list(draft.values["losses"])
+        target = ("losses", names[int(inside[1])], *inside[2:])
+    place = spec_expand.origin(spec, draft, target)
+    owners: tuple[Place, ...] = ((), ("arms", draft.arm), ("encoders", draft.encoder))
+    if not any(_follows((*owner, *target), item, cut) for owner in owners if target):
+        source.report(place, text)

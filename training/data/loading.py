@@ -1,0 +1,162 @@
+"""Reads the bags of a batch into padded tensors.
+
+Bags that fit into `resident_bytes` together are read once and kept on the device, in their stored
+type; larger sets are read from the shards' memory maps each time. Both give the same tensors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from training.data import sampling
+from training.data.sampling import Draw, Rows, TilePair
+from training.data.scans import Scans
+from training.data.shards import BagReader
+from training.types import Bags, Mask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A batch on the device: routine bags, then the pairs' first scans, then their second scans.
+
+    Attributes:
+        bags: padded embeddings.
+        mask: True where an instance is real.
+        label: class number of each bag.
+        weight: one over the bags of the slide in this batch, so that a slide counts once.
+        num_routine: bags before the pairs.
+        matched: True where instance t of both scans of a pair is the same tissue place.
+        first_scanner: scanner number of each pair's first scan.
+        second_scanner: that of the second.
+        patient: patient number of each pair.
+    """
+
+    bags: Bags
+    mask: Mask
+    label: Int[Tensor, " bag"]
+    weight: Float[Tensor, " bag"]
+    num_routine: int
+    matched: Bool[Tensor, "pair instance"]
+    first_scanner: Int[Tensor, " pair"]
+    second_scanner: Int[Tensor, " pair"]
+    patient: Int[Tensor, " pair"]
+
+    @property
+    def first(self) -> slice:
+        """Positions of the pairs' first scans."""
+        return slice(self.num_routine, self.num_routine + len(self.patient))
+
+    @property
+    def second(self) -> slice:
+        """Positions of the pairs' second scans."""
+        return slice(self.num_routine + len(self.patient), len(self.label))
+
+
+class Loader:
+    """Reads bags of a fold.
+
+    Args:
+        reader: reader of the shards.
+        scans: the scans of the fold; rows are its row numbers.
+        dtype: type of the tensors.
+        device: where they lie.
+        resident_bytes: keep all bags in memory if they take no more than this.
+    """
+
+    def __init__(
+        self,
+        reader: BagReader,
+        scans: Scans,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        resident_bytes: int,
+    ) -> None:
+        self._reader, self._scans = reader, scans
+        self._dtype, self._device = dtype, device
+        self._index = list(scans.table.itertuples(index=False))
+        self._num_tiles = scans.table["num_tiles"].to_numpy(np.int64)
+        self._slide: list[str] = scans.table["slide"].tolist()
+        self._start = np.concatenate([[0], np.cumsum(self._num_tiles)])
+        self._shared: dict[tuple[int, int], TilePair] = {}
+        self._resident = self._read_all(resident_bytes)
+
+    def _read_all(self, resident_bytes: int) -> Tensor | None:
+        """Concatenate all bags, with a row of zeros at the end for padding."""
+        rows, dim = int(self._start[-1]) + 1, self._scans.in_dim
+        stored = np.result_type(*{np.dtype(kind) for kind in self._scans.table["dtype"]})
+        if rows * dim * stored.itemsize > resident_bytes:
+            return None
+        everything = np.zeros((rows, dim), stored)
+        for row, entry in enumerate(self._index):
+            everything[self._start[row] : self._start[row + 1]] = self._reader.embeddings(entry)
+        return torch.from_numpy(everything).to(self._device)
+
+    def whole(self, rows: Rows) -> tuple[Bags, Mask]:
+        """Read whole bags."""
+        return self._padded(rows, [np.arange(count) for count in self._num_tiles[rows]])
+
+    def batch(self, draw: Draw, tiles_per_bag: int | None) -> Batch:
+        """Read the bags of a draw, with the tiles that its key names."""
+        pairs = [self._tile_pair(a, b, draw, tiles_per_bag) for a, b in draw.pairs.tolist()]
+        chosen = [
+            *(self._tiles(row, draw, tiles_per_bag) for row in draw.routine.tolist()),
+            *(pair.first for pair in pairs),
+            *(pair.second for pair in pairs),
+        ]
+        first, second = draw.pairs.T
+        rows = np.concatenate([draw.routine, first, second])
+        bags, mask = self._padded(rows, chosen)
+        num_matched = np.array([pair.matched for pair in pairs], np.int64)
+        matched = np.arange(bags.shape[1]) < num_matched[:, None]
+        scans = self._scans
+        return Batch(
+            bags=bags,
+            mask=mask,
+            label=self._put(scans.label[rows]),
+            weight=self._put(self._weights(rows)).to(self._dtype),
+            num_routine=len(draw.routine),
+            matched=self._put(matched),
+            first_scanner=self._put(scans.scanner[first]),
+            second_scanner=self._put(scans.scanner[second]),
+            patient=self._put(scans.patient[first]),
+        )
+
+    def _tiles(self, row: int, draw: Draw, limit: int | None) -> Rows:
+        count = int(self._num_tiles[row])
+        return sampling.tiles(count, limit, key=draw.key, slide=self._slide[row])
+
+    def _tile_pair(self, a: int, b: int, draw: Draw, limit: int | None) -> TilePair:
+        if (a, b) not in self._shared:
+            numbers = (self._reader.tiles(self._index[row]) for row in (a, b))
+            self._shared[a, b] = sampling.common(*numbers)
+        counts = (int(self._num_tiles[a]), int(self._num_tiles[b]))
+        return sampling.pair_tiles(
+            self._shared[a, b], counts, limit, key=draw.key, slide=self._slide[a]
+        )
+
+    def _weights(self, rows: Rows) -> np.ndarray:
+        slides = [self._slide[row] for row in rows.tolist()]
+        _, which, counts = np.unique(slides, return_inverse=True, return_counts=True)
+        return 1.0 / counts[which]
+
+    def _padded(self, rows: Rows, tiles: Sequence[Rows]) -> tuple[Bags, Mask]:
+        """Read the tiles of each bag and fill up with zeros."""
+        counts = np.array([len(chosen) for chosen in tiles])
+        mask = np.arange(counts.max()) < counts[:, None]
+        if self._resident is not None:
+            place = np.full(mask.shape, len(self._resident) - 1)
+            place[mask] = np.concatenate(tiles) + np.repeat(self._start[rows], counts)
+            bags = self._resident[self._put(place.ravel())].to(self._dtype)
+            return bags.view(*mask.shape, -1), self._put(mask)
+        padded = np.zeros((*mask.shape, self._scans.in_dim), np.float32)
+        for bag, row in enumerate(rows.tolist()):
+            padded[bag, : counts[bag]] = self._reader.embeddings(self._index[row])[tiles[bag]]
+        return self._put(padded).to(self._dtype), self._put(mask)
+
+    def _put(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self._device)

@@ -1,0 +1,164 @@
+"""Which scans and which tiles make each batch.
+
+Everything is drawn from (draw_seed, fold, epoch, step) and a name, never from a trial's seed: all
+lanes and all arms see the same bags in the same order. Pairs have draws of their own, so that an arm
+with pairs draws the same routine bags and tiles as an arm without.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from training import seeds
+from training.config import Sampling
+from training.data.scans import Scans
+from training.errors import DataError
+
+Rows = npt.NDArray[np.int64]
+"""Row numbers of scans, or numbers of tiles inside a bag."""
+
+Key = tuple[int, ...]
+"""Names a place in training: draw_seed, fold, epoch, and where it matters the step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """What can be drawn.
+
+    Attributes:
+        routine: the routine scan of each training slide, on seen scanners.
+        pairs: per pair of scanners, in order of their names, [slides, 2] scans of the slides that
+            both scanned; empty where only routine scans are used.
+    """
+
+    routine: Rows
+    pairs: tuple[Rows, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """The scans of a batch: `routine` [bags] and `pairs` [pairs, 2]; `key` names the step."""
+
+    routine: Rows
+    pairs: Rows
+    key: Key
+
+
+class TilePair(NamedTuple):
+    """Tiles of the two scans of a slide; the first `matched` of both are the same tissue places."""
+
+    first: Rows
+    second: Rows
+    matched: int
+
+
+def pool(scans: Scans, *, paired: bool) -> Pool:
+    """List the routine scans, and if `paired` the pairs of scans, of the training patients.
+
+    Raises:
+        DataError: No routine scan on a seen scanner, or no pair where pairs are wanted.
+    """
+    train = scans.of("train", seen_only=True)
+    routine = train[scans.table["routine"].to_numpy(bool)[train]]
+    if not len(routine):
+        raise DataError(
+            "no routine scan of a training patient is on a seen scanner",
+            hint="name fewer unseen_scanners",
+        )
+    pairs = _pairs(scans, train) if paired else ()
+    if paired and not pairs:
+        raise DataError(
+            "views is 'all', but no training slide has scans on two seen scanners",
+            hint="use views: routine without robustness losses, or name fewer unseen_scanners",
+        )
+    return Pool(routine=routine, pairs=pairs)
+
+
+def _pairs(scans: Scans, train: Rows) -> tuple[Rows, ...]:
+    """Collect, per pair of scanners, the first scan of each slide on both."""
+    first: dict[str, dict[int, int]] = {}
+    for row, slide in zip(train.tolist(), scans.table["slide"].to_numpy()[train], strict=True):
+        first.setdefault(slide, {}).setdefault(int(scans.scanner[row]), row)
+    found: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for on in first.values():
+        for a, b in itertools.combinations(sorted(on), 2):
+            found.setdefault((a, b), []).append((on[a], on[b]))
+    return tuple(np.array(found[pair], np.int64) for pair in sorted(found))
+
+
+def steps_per_epoch(pool: Pool, sampling: Sampling) -> int:
+    """Count the batches of an epoch: one pass over the routine scans, nothing dropped."""
+    return math.ceil(len(pool.routine) / sampling.slides_per_batch)
+
+
+def epoch(pool: Pool, sampling: Sampling, *, key: Key) -> Iterator[Draw]:
+    """Draw the batches of an epoch.
+
+    Each batch has the next `slides_per_batch` routine scans of a shuffled order. Where there are
+    pairs, one pair of scanners is drawn per batch, with probability proportional to its slides, and
+    then `pairs_per_batch` of its slides without replacement (all of them, if it has fewer).
+
+    Args:
+        pool: what can be drawn.
+        sampling: sizes.
+        key: (draw_seed, fold, epoch).
+    """
+    order = seeds.generator(*key, "order").permutation(pool.routine)
+    for step, start in enumerate(range(0, len(order), sampling.slides_per_batch)):
+        here = (*key, step)
+        yield Draw(
+            routine=order[start : start + sampling.slides_per_batch],
+            pairs=_draw_pairs(pool, sampling.pairs_per_batch, here),
+            key=here,
+        )
+
+
+def _draw_pairs(pool: Pool, num_pairs: int, key: Key) -> Rows:
+    if not pool.pairs:
+        return np.empty((0, 2), np.int64)
+    generator = seeds.generator(*key, "pairs")
+    ends = np.cumsum([len(slides) for slides in pool.pairs])
+    chosen = pool.pairs[int(np.searchsorted(ends, generator.integers(ends[-1]), side="right"))]
+    return generator.permutation(chosen)[:num_pairs]
+
+
+def tiles(num_tiles: int, limit: int | None, *, key: Key, slide: str) -> Rows:
+    """Draw the tiles of a bag without replacement; all of them in order if it has no more."""
+    if limit is None or num_tiles <= limit:
+        return np.arange(num_tiles)
+    return seeds.generator(*key, "tiles", slide).choice(num_tiles, limit, replace=False)
+
+
+def common(first: Rows, second: Rows) -> TilePair:
+    """Find the tissue places that two scans share, by tile number."""
+    _, a, b = np.intersect1d(first, second, assume_unique=True, return_indices=True)
+    return TilePair(a, b, len(a))
+
+
+def pair_tiles(
+    shared: TilePair, num_tiles: tuple[int, int], limit: int | None, *, key: Key, slide: str
+) -> TilePair:
+    """Draw the tiles of the two scans of a slide: the same places on both where there are any.
+
+    Without a limit both bags are whole, shared places first. With one, tiles are drawn among the
+    shared places; two scans that share none are drawn from independently.
+    """
+    if limit is None:
+        first, second = (
+            np.concatenate([places, np.setdiff1d(np.arange(count), places)])
+            for places, count in zip(shared[:2], num_tiles, strict=True)
+        )
+        return TilePair(first, second, shared.matched)
+    if shared.matched:
+        chosen = tiles(shared.matched, limit, key=key, slide=f"pair {slide}")
+        return TilePair(shared.first[chosen], shared.second[chosen], len(chosen))
+    first, second = (
+        tiles(count, limit, key=key, slide=f"pair {side} {slide}")
+        for side, count in enumerate(num_tiles)
+    )
+    return TilePair(first, second, 0)
