@@ -1,10 +1,10 @@
 """From the results of trials to the table of cells; pure but for `write`.
 
-A cell's value is the mean over folds of the mean over seeds of a trial's metric, as `measure` defines
-it (design, section 5); predictions are never pooled over folds. A fold in which a metric is not
-defined (AUROC where one class is held out) is left out of that metric's mean; `auroc_folds` says how
-many are in. A cell with holes has no value unless they are allowed. The order of the rows in the
-input never changes a bit of the result.
+A cell's value is the mean over folds of the mean over seeds of a trial's metric, as `measure`
+defines it (design, section 5); predictions are never pooled over folds. A fold in which a metric is
+not defined (AUROC where one class is held out) is left out of that metric's mean; `auroc_folds`
+says how many are in. A cell with holes has no value unless they are allowed. The order of the rows
+in the results never changes a bit of the table.
 """
 
 import io

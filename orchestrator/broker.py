@@ -5,30 +5,13 @@ a driver that is killed loses nothing: the next one reads events and segments.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator import failures, store
 from orchestrator.events import Journal, progress
 from orchestrator.failures import Failure
 from orchestrator.folder import Folder
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One pack as the broker hands it out: trial ids with their configurations as JSON."""
-
-    pack: str
-    encoder: str
-    trials: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
-    """One attempt at a pack."""
-
-    job: Job
-    attempt: int
+from orchestrator.worker import Assignment, Job
 
 
 class Broker:
@@ -166,7 +149,8 @@ def read_jobs(folder: Folder) -> list[Job]:
     state = progress(folder)
     missing = set(state.to_train) - set(state.given_up)
     jobs = []
-    for pack, trials in state.packs.items():
+    for pack in state.planned:
+        trials = state.packs[pack]
         if missing.issuperset(trials):
             rows = plan.loc[list(trials)]
             pairs = tuple(zip(trials, rows["config"], strict=True))

@@ -16,6 +16,8 @@ import click
 
 from cluster.errors import ClusterError
 from orchestrator import render
+from orchestrator.cli_index import index
+from orchestrator.cli_options import mode_of, output_options, results_option
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.folder import Folder
 from orchestrator.render import Mode
@@ -24,41 +26,17 @@ from training.errors import DataError
 EXIT_FAILED, EXIT_USAGE, EXIT_CLUSTER, EXIT_BUG, EXIT_INTERRUPTED = 1, 2, 3, 70, 130
 
 
-def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command its three outputs."""
-    quiet = click.option("-q", "--quiet", is_flag=True, help="Print ids only, one a line.")
-    as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
-    return quiet(as_json(command))
-
-
-def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a command be told where sweeps are kept."""
-    return click.option(
-        "--results",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=Path("results"),
-        envvar="SWEEP_RESULTS",
-        show_default=True,
-        help="Folder of all sweeps.",
-    )(command)
-
-
-def mode_of(as_json: bool, quiet: bool) -> Mode:
-    """Choose the output; JSON wins."""
-    return "json" if as_json else "quiet" if quiet else "text"
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="sweep")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
-    r"""Train and compare thousands of robust MIL models, on a SLURM cluster or on this machine.
+    """Train and compare thousands of robust MIL models, on a SLURM cluster or on this machine.
 
     \b
     sweep launch sweeps/demo.yaml     train what is missing of a sweep
     sweep status demo                 how far it is
     sweep aggregate demo              its table, to results/demo/tables/
-    """
+    """  # noqa: D301 - the escape is click's mark for lines to keep
 
 
 def main() -> None:
@@ -106,7 +84,7 @@ def _our_bug(mode: Mode, problem: Exception) -> int:
 
 
 def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    options = [
+    options: list[Callable[..., Any]] = [
         click.option("--cluster", envvar="SWEEP_CLUSTER", help="Profile; default: the spec's."),
         click.option(
             "-n", "--dry-run", is_flag=True, help="Check, plan and price; submit nothing."
@@ -120,7 +98,7 @@ def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@cli.command()
+@cli.command(short_help="Train what is missing of a spec.")
 @click.argument("spec", type=click.Path(path_type=Path))
 @_launch_options
 def launch(
@@ -137,7 +115,7 @@ def launch(
     )
 
 
-@cli.command()
+@cli.command(short_help="Train what failed or is missing of a sweep.")
 @click.argument("name")
 @click.option(
     "--retry",
@@ -174,7 +152,7 @@ def resume(
     )
 
 
-@cli.command()
+@cli.command(short_help="Show how far a sweep is.")
 @click.argument("name")
 @results_option
 @output_options
@@ -183,12 +161,12 @@ def status(name: str, results: Path, **output: bool) -> int:
 
     Example: sweep status demo
     """
-    from orchestrator import commands
+    from orchestrator import watch
 
-    return commands.status(Folder(results / name), mode=mode_of(**output))
+    return watch.status(Folder(results / name), mode=mode_of(**output))
 
 
-@cli.command()
+@cli.command(short_help="Show failures by traceback.")
 @click.argument("name")
 @results_option
 @output_options
@@ -197,12 +175,12 @@ def logs(name: str, results: Path, **output: bool) -> int:
 
     Example: sweep logs demo
     """
-    from orchestrator import commands
+    from orchestrator import watch
 
-    return commands.logs(Folder(results / name), mode=mode_of(**output))
+    return watch.logs(Folder(results / name), mode=mode_of(**output))
 
 
-@cli.command()
+@cli.command(short_help="End the jobs of a sweep.")
 @click.argument("name")
 @results_option
 @output_options
@@ -211,12 +189,12 @@ def cancel(name: str, results: Path, **output: bool) -> int:
 
     Example: sweep cancel demo
     """
-    from orchestrator import commands
+    from orchestrator import watch
 
-    return commands.cancel(Folder(results / name), mode=mode_of(**output))
+    return watch.cancel(Folder(results / name), mode=mode_of(**output))
 
 
-@cli.command()
+@cli.command(short_help="Write the tables of a sweep.")
 @click.argument("name")
 @click.option("--allow-missing", is_flag=True, help="Average cells that miss trials, marked so.")
 @results_option
@@ -233,89 +211,4 @@ def aggregate(name: str, allow_missing: bool, results: Path, **output: bool) -> 
     )
 
 
-@cli.group()
-def index() -> None:
-    """Make a data folder from embeddings that exist already."""
-
-
-def _import_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    options = [
-        click.option("--out", type=click.Path(path_type=Path), required=True, help="Data folder."),
-        click.option("--encoder", required=True, help="Name of the encoder in the index."),
-        click.option(
-            "--folds",
-            type=click.Path(path_type=Path),
-            help="CSV of your folds: repetition, fold, patient (held out).",
-        ),
-        output_options,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-@index.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("slides", type=click.Path(path_type=Path))
-@click.option("--licence", default="", help="Licence of the encoder, kept with every result.")
-@_import_options
-def features(
-    folder: Path,
-    slides: Path,
-    licence: str,
-    out: Path,
-    encoder: str,
-    folds: Path | None,
-    **output: bool,
-) -> int:
-    """Import FOLDER of CLAM, TRIDENT or STAMP files (.h5 or .pt, one a scan) and the SLIDES table.
-
-    Example: sweep index features features/uni slides.csv --encoder uni --out data/crc
-    """
-    from training.data import importing
-
-    report = importing.import_features(
-        folder, slides, out=out, encoder=encoder, folds=folds, licence=licence
-    )
-    return _imported(report, out, mode_of(**output))
-
-
-@index.command()
-@click.argument("table", type=click.Path(path_type=Path))
-@click.option("--bag", default="bag", show_default=True, help="Column that names the bag.")
-@click.option("--label", default="label", show_default=True, help="Column of the bag's label.")
-@click.option("--patient", help="Column of the patient; default: the bag.")
-@_import_options
-def instances(
-    table: Path,
-    bag: str,
-    label: str,
-    patient: str | None,
-    out: Path,
-    encoder: str,
-    folds: Path | None,
-    **output: bool,
-) -> int:
-    """Import TABLE of instances (CSV or Parquet): bag, label, and columns that are the embedding.
-
-    Example: sweep index instances musk1.csv --encoder musk1 --out data/musk1
-    """
-    from training.data import importing
-
-    report = importing.import_instances(
-        table, out=out, encoder=encoder, bag=bag, label=label, patient=patient, folds=folds
-    )
-    return _imported(report, out, mode_of(**output))
-
-
-def _imported(report: Any, out: Path, mode: Mode) -> int:
-    import dataclasses
-
-    counts = {key: str(item) for key, item in dataclasses.asdict(report).items()}
-    if mode == "json":
-        render.value({"data": str(out), **dataclasses.asdict(report)})
-    elif mode == "quiet":
-        render.lines([str(out)])
-    else:
-        render.facts([("data", str(out)), *counts.items()])
-    return 0
+cli.add_command(index)

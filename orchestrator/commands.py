@@ -1,16 +1,14 @@
-"""What the commands do and show: each calls the modules below and renders what they return."""
+"""What `launch`, `resume` and `aggregate` do and show."""
 
-import shutil
-from collections import Counter, defaultdict
+import json
+import sys
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.profile import LocalProfile
-from orchestrator import events, render
+from orchestrator import events, provenance, render, watch
 from orchestrator import launch as launches
-from orchestrator.events import Progress
 from orchestrator.folder import Folder
 from orchestrator.launch import Prepared
 from orchestrator.render import Mode
@@ -33,7 +31,7 @@ def launch(
     prepared = launches.prepare(
         path, results=results, cluster=cluster, retry=retry, write=not dry_run
     )
-    code = launches.code_state()
+    code = provenance.code()
     for warning in [*prepared.warnings, *_code_changed(prepared.folder, code)]:
         render.note(warning, kind="warning")
     if dry_run or mode == "text":
@@ -54,63 +52,6 @@ def last_cluster(folder: Folder) -> str | None:
     """Return the profile that the sweep was last launched with."""
     planned = [event for event in events.read_events(folder) if event["event"] == "planned"]
     return planned[-1]["cluster"] if planned else None
-
-
-def status(folder: Folder, *, mode: Mode) -> int:
-    """Show how far a sweep is; 1 where trials failed or are missing and nothing trains."""
-    folder.require()
-    state = events.progress(folder)
-    queue = launches.ask_slurm(state)
-    alive = launches.running(state, queue)
-    counts = _counts(state, alive=alive)
-    if mode == "json":
-        render.value(_status_value(folder, state, queue, alive=alive))
-    elif mode == "quiet":
-        render.lines(state.to_train)
-    else:
-        _show_status(folder, state, queue, alive=alive)
-    return 0 if alive or counts["done"] == counts["trials"] else 1
-
-
-def logs(folder: Folder, *, mode: Mode) -> int:
-    """Show failures grouped by traceback, and where the logs are."""
-    folder.require()
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for event in events.read_events(folder):
-        if event["event"] == "failed":
-            key = (event["failure"], event["trace"] or event["message"])
-            groups[key].append(f"{event['pack']}-{event['attempt']}")
-        elif event["event"] == "accepted":
-            for trial, failure in event["failed"].items():
-                groups[(failure, "the loss of this lane was not finite")].append(trial)
-    files = sorted(str(path) for path in (folder.pool / "submitit").glob("*.out"))
-    if mode == "json":
-        failures = [
-            {"class": kind, "trace": trace, "of": of} for (kind, trace), of in groups.items()
-        ]
-        render.value({"sweep": folder.name, "failures": failures, "logs": files})
-    elif mode == "quiet":
-        render.lines(files)
-    else:
-        for (kind, trace), of in groups.items():
-            render.facts([(f"{len(of)} × {kind}", ", ".join(of[:8])), ("", trace)])
-        render.facts(
-            [("failures", str(sum(map(len, groups.values())))), ("logs", "\n".join(files))]
-        )
-    return 0
-
-
-def cancel(folder: Folder, *, mode: Mode) -> int:
-    """End a sweep's jobs."""
-    ended = launches.cancel(folder)
-    if mode == "json":
-        render.value({"sweep": folder.name, "cancelled": ended})
-    elif mode == "quiet":
-        render.lines(ended)
-    else:
-        render.facts([("cancelled", ", ".join(ended) or "nothing was running")])
-        render.next_command(f"sweep resume {folder.name}")
-    return 0
 
 
 def aggregate(folder: Folder, *, allow_missing: bool, mode: Mode) -> int:
@@ -156,7 +97,7 @@ def _show_plan(prepared: Prepared, mode: Mode, *, dry_run: bool) -> None:
     rows = [
         (
             prepared.spec.name,
-            f"{plan.num_trials:,} trials in {plan.num_cells:,} cells; {plan.num_done:,} done, "
+            f"{len(plan.trials):,} trials in {plan.num_cells:,} cells; {len(plan.done):,} done, "
             f"{plan.num_to_train:,} to train in {len(plan.packs):,} packs of up to {lanes} lanes",
         ),
         ("data", str(prepared.data)),
@@ -177,9 +118,9 @@ def _plan_value(prepared: Prepared) -> dict[str, Any]:
     plan = prepared.plan
     return {
         "sweep": prepared.spec.name,
-        "trials": plan.num_trials,
+        "trials": len(plan.trials),
         "cells": plan.num_cells,
-        "done": plan.num_done,
+        "done": len(plan.done),
         "to_train": plan.num_to_train,
         "packs": len(plan.packs),
         "missing": sum(plan.missing.values()),
@@ -220,8 +161,6 @@ def _places(profile: Any) -> str:
 
 
 def _agreed(mode: Mode) -> bool:
-    import sys
-
     if mode == "text" and sys.stdin.isatty() and sys.stderr.isatty():
         return render.confirm("Submit?")
     render.error(mode, kind="usage", message="this spends GPU time", hint="add --yes to submit")
@@ -231,9 +170,8 @@ def _agreed(mode: Mode) -> bool:
 def _finished(prepared: Prepared, mode: Mode) -> int:
     """Report on a local sweep that has just ended."""
     state = events.progress(prepared.folder)
-    _remove_empty(prepared.folder.checkpoints)
     if mode == "json":
-        render.value(_status_value(prepared.folder, state, {}, alive=False))
+        render.value(watch.value(prepared.folder, state, {}, alive=False))
     elif mode == "quiet":
         render.lines(state.done)
     else:
@@ -260,8 +198,6 @@ def _submitted(prepared: Prepared, jobs: list[str], mode: Mode) -> int:
 
 
 def _code_changed(folder: Folder, code: Mapping[str, Any]) -> list[str]:
-    import json
-
     if not folder.code.is_file():
         return []
     before = json.loads(folder.code.read_text(encoding="utf-8"))
@@ -271,87 +207,6 @@ def _code_changed(folder: Folder, code: Mapping[str, Any]) -> list[str]:
         f"code is {code['commit'][:7]}{'' if code['clean'] else ' with changes'}; the sweep was "
         f"last launched at {before['commit'][:7]}{'' if before['clean'] else ' with changes'}"
     ]
-
-
-def _counts(state: Progress, *, alive: bool) -> dict[str, int]:
-    trials, done, failed = len(state.trials), len(state.done), len(state.given_up)
-    training = sum(trial in state.training for trial in state.trials) if alive else 0
-    waiting = trials - done - failed - training
-    return {
-        "trials": trials, "done": done, "training": training, "waiting": waiting, "failed": failed
-    }  # fmt: skip
-
-
-def _status_value(
-    folder: Folder, state: Progress, queue: Mapping[str, Any] | None, *, alive: bool
-) -> dict[str, Any]:
-    jobs = [
-        {"id": event["job"], "role": event["role"], **_job_value(queue, event["job"])}
-        for event in state.submitted
-        if queue is None or event["job"] in queue
-    ]
-    return {
-        "sweep": folder.name,
-        **_counts(state, alive=alive),
-        "cells": state.cells,
-        "running": alive,
-        "slurm_reachable": queue is not None,
-        "jobs": jobs,
-        "failures": dict(Counter(state.failed[trial] for trial in state.given_up)),
-        "late_segments": [f"{pack}-{attempt}" for pack, attempt in state.late],
-        "seconds": round(state.seconds, 3),
-    }
-
-
-def _job_value(queue: Mapping[str, Any] | None, job: str) -> dict[str, Any]:
-    if not queue:
-        return {"state": "unknown"}
-    entry = queue[job]
-    return {
-        "state": entry.state, "node": entry.node, "reason": entry.reason,
-        "time_left_s": entry.time_left_s,
-    }  # fmt: skip
-
-
-def _show_status(
-    folder: Folder, state: Progress, queue: Mapping[str, Any] | None, *, alive: bool
-) -> None:
-    counts = _counts(state, alive=alive)
-    words = "   ".join(f"{counts[k]:,} {k}" for k in ("done", "training", "waiting", "failed"))
-    share = counts["done"] / max(counts["trials"], 1)
-    rows = [
-        (folder.name, f"{counts['trials']:,} trials in {state.cells:,} cells{_age(state)}"),
-        ("", f"{words}   {share:.0%}{'' if alive else '   nothing runs'}"),
-    ]
-    if queue is None:
-        rows.append(("SLURM", "not reachable"))
-    if state.late:
-        rows.append(("late", f"{len(state.late)} segments came twice; the first counts"))
-    for kind, count in Counter(state.failed[trial] for trial in state.given_up).items():
-        rows.append(("failed", f"{count} × {kind}"))
-    render.facts(rows)
-    values = _status_value(folder, state, queue, alive=alive)["jobs"]
-    if values:
-        columns = ["Job", "SLURM id", "State", "Node", "Reason", "Time left"]
-        render.table(columns, [_job_row(entry) for entry in values])
-    done = counts["done"] == counts["trials"]
-    failed = "logs" if counts["failed"] else "resume"
-    render.next_command(f"sweep {'aggregate' if done else failed} {folder.name}")
-
-
-def _job_row(entry: Mapping[str, Any]) -> list[str]:
-    left = entry.get("time_left_s")
-    return [
-        entry["role"], entry["id"], entry["state"], entry.get("node") or "-",
-        entry.get("reason") or "-", "-" if left is None else render.duration(left),
-    ]  # fmt: skip
-
-
-def _age(state: Progress) -> str:
-    if not state.driver:
-        return ""
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(state.driver["time"])).total_seconds()
-    return f" · last started {render.duration(seconds)} ago"
 
 
 def _records(made: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -371,10 +226,3 @@ def _show_table(made: "pd.DataFrame") -> None:
         for _, row in made.iterrows()
     ]
     render.table([*left, *metrics], rows, numeric=len(metrics))
-
-
-def _remove_empty(path: Path) -> None:
-    """Remove checkpoint folders of packs that were accepted under another attempt."""
-    for entry in path.iterdir():
-        if entry.is_dir() and not any(entry.iterdir()):
-            shutil.rmtree(entry, ignore_errors=True)

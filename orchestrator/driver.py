@@ -23,10 +23,10 @@ from ray.tune.search import Searcher
 
 from cluster import pilot, ray_node
 from orchestrator import broker, worker
-from orchestrator.broker import Broker, Job
+from orchestrator.broker import Broker
 from orchestrator.events import Journal, progress
 from orchestrator.folder import Folder
-from orchestrator.worker import Setting
+from orchestrator.worker import Job, Setting
 
 log = logging.getLogger(__name__)
 

@@ -71,6 +71,7 @@ class Progress:
         trials: ids of the trials of the last launched plan.
         cells: rows of the result table.
         packs: pack id to its trial ids, over all launches.
+        planned: ids of the packs of the last launch, most urgent first.
         accepted: trial id to the (pack, attempt) whose result counts.
         failed: trial id to its failure class, for trials without a result that were given up.
         training: trial id to the worker that has it, as far as the last driver said.
@@ -85,6 +86,7 @@ class Progress:
     trials: tuple[str, ...] = ()
     cells: int = 0
     packs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    planned: tuple[str, ...] = ()
     accepted: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, str] = field(default_factory=dict)
@@ -118,6 +120,7 @@ def fold(events: Iterable[Event], segments: Sequence[tuple[str, int]]) -> Progre
     (attempt, pack) among the segments of its packs.
     """
     trials: tuple[str, ...] = ()
+    planned: tuple[str, ...] = ()
     cells, seconds, ended = 0, 0.0, True
     driver: Event = {}
     packs: dict[str, Sequence[str]] = {}
@@ -133,6 +136,7 @@ def fold(events: Iterable[Event], segments: Sequence[tuple[str, int]]) -> Progre
         if kind == "planned":
             trials, cells = tuple(event["trials"]), event["cells"]
             packs.update(event["packs"])
+            planned = tuple(event["packs"])
             failed = {t: why for t, why in failed.items() if t not in set(event["retried"])}
         elif kind == "submitted":
             submitted.append(event)
@@ -171,7 +175,7 @@ def fold(events: Iterable[Event], segments: Sequence[tuple[str, int]]) -> Progre
             late.append((pack, attempt))
     failed = {t: why for t, why in failed.items() if t not in accepted}
     return Progress(
-        trials=trials, cells=cells, packs=packs, accepted=accepted, failed=failed,
+        trials=trials, cells=cells, packs=packs, planned=planned, accepted=accepted, failed=failed,
         training=training, attempts=attempts, late=late, submitted=submitted, driver=driver,
         ended=ended, seconds=seconds,
     )  # fmt: skip

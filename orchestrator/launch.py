@@ -1,16 +1,12 @@
-"""From a spec to a running sweep: read, check, plan, submit; `resume` and `cancel` beside it.
+"""From a spec to a running sweep: read, check, plan, record, train here or submit.
 
 `prepare` reads and checks everything and changes nothing; `start` is the only call that spends
 money. Launching again subtracts what is done.
 """
 
 import contextlib
-import importlib.metadata
 import json
 import os
-import platform
-import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -18,22 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import yaml
 
 from cluster import profile as profiles
 from cluster import ray_node, slurm
 from cluster.profile import LocalProfile, SlurmProfile
-from orchestrator import broker, events, failures, plan, spec, store, worker
+from orchestrator import broker, events, failures, jobs, plan, spec, store, worker
 from orchestrator.errors import PlanError, StoreError
 from orchestrator.folder import Folder, write_file
 from orchestrator.plan import Plan
-from orchestrator.spec import Spec
+from orchestrator.spec_model import Spec
 
 if TYPE_CHECKING:
     from training.data.index import Dataset
 
-PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "ray", "submitit", "h5py", "scikit-learn")
 TUNE_VARIABLES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
@@ -183,8 +177,9 @@ def _drive_here(
     with _ray_environment(folder):
         from orchestrator import driver
 
-        jobs = broker.read_jobs(folder)
-        driver.drive_here(jobs, setting, workers=workers, on_progress=on_progress)
+        driver.drive_here(
+            broker.read_jobs(folder), setting, workers=workers, on_progress=on_progress
+        )
 
 
 def _ray_environment(folder: Folder) -> contextlib.AbstractContextManager[None]:
@@ -215,82 +210,6 @@ def _submit(
     return ids
 
 
-def running(state: events.Progress, queue: dict[str, Any] | None) -> bool:
-    """Tell whether a driver works on this sweep.
-
-    Args:
-        state: the folded events.
-        queue: SLURM's answer about the submitted jobs, by id; None where it could not be asked,
-            which counts as running.
-    """
-    drivers = [event["job"] for event in state.submitted if event["role"] == "driver"]
-    if drivers and (queue is None or drivers[-1] in queue):
-        return True
-    driver = state.driver
-    if state.ended or not driver or driver["job"]:
-        return False
-    return driver["host"] == platform.node() and psutil.pid_exists(driver["pid"])
-
-
-def ask_slurm(state: events.Progress) -> dict[str, Any] | None:
-    """Ask SLURM once about the sweep's jobs; None where it cannot be reached."""
-    ids = [event["job"] for event in state.submitted]
-    if not ids:
-        return {}
-    try:
-        return dict(slurm.queue(ids))
-    except slurm.ClusterError:
-        return None
-
-
-def cancel(folder: Folder) -> list[str]:
-    """End a sweep's own jobs or local driver; results stay.
-
-    Returns:
-        SLURM job ids, or the local driver's pid, that were asked to end.
-    """
-    folder.require()
-    state = events.progress(folder)
-    queue = ask_slurm(state)
-    ids = [event["job"] for event in state.submitted if queue is None or event["job"] in queue]
-    if ids:
-        slurm.cancel(ids)
-    if not ids and running(state, queue):
-        os.kill(state.driver["pid"], signal.SIGINT)
-        ids = [str(state.driver["pid"])]
-    return ids
-
-
-def code_state() -> dict[str, Any]:
-    """Describe the code that runs: commit, changed files, versions."""
-    root = Path(__file__).parent.parent
-    commit = _git(root, "rev-parse", "HEAD")
-    changed = _git(root, "status", "--porcelain", "--", "training", "orchestrator", "cluster")
-    versions = {}
-    for package in ("sweep", *PACKAGES):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "commit": commit or "unknown",
-        "clean": not changed,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        **versions,
-    }
-
-
-def _git(root: Path, *words: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
-
-
 def _data(sweep: Spec, results: Path) -> Path:
     """Return the data folder; a simulated cohort is written first, under its own hash."""
     if sweep.data_path is not None:
@@ -299,8 +218,13 @@ def _data(sweep: Spec, results: Path) -> Path:
 
     assert sweep.simulation is not None
     path = results / "data" / f"simulated-{spec.simulation_id(sweep.simulation)}"
-    if not (path / "index.parquet").is_file():
-        simulate.write(sweep.simulation, path)
+    if not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".simulated-") as scratch:
+            simulate.write(sweep.simulation, Path(scratch) / "data")
+            # Another launch may have been quicker: it wrote the same bytes.
+            with contextlib.suppress(OSError):
+                (Path(scratch) / "data").rename(path)
     return path
 
 
@@ -350,7 +274,7 @@ def _require_startable(prepared: Prepared) -> None:
             "\n".join([f"embeddings are missing in {prepared.data}", *lines]),
             hint="import them: sweep index features …; or see what is missing: --dry-run",
         )
-    if running(prepared.state, ask_slurm(prepared.state)):
+    if jobs.running(prepared.state, jobs.ask(prepared.state)):
         raise StoreError(
             f"{prepared.folder.root}: this sweep is training already",
             hint=f"watch it: sweep status {prepared.folder.name}; or end it: sweep cancel "

@@ -12,8 +12,8 @@ the patient's slides there; a scanner is seen unless the trial kept it out of tr
                                          over class logits, centred over classes
     flip_rate                            over all scanners of a patient
 
-A scanner on which a metric is not defined (AUROC of one class) is left out of that trial's mean. The
-order of the rows never changes a bit of the result.
+A scanner on which a metric is not defined (AUROC of one class) is left out of that trial's mean.
+The order of the rows never changes a bit of the result.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ def trials(
     Args:
         threshold: decision threshold of each trial to measure, on the score; indexed by trial id.
             Not used where scores are per class.
-        predictions: a row per trial and scan, also of other trials; augmented views must not be here.
+        predictions: a row per trial and scan, also of other trials; no augmented views.
         unseen: for each trial, in the order of `threshold`, the scanners kept out of training.
 
     Returns:
@@ -120,7 +120,7 @@ def _read(predictions: pd.DataFrame, ids: pd.Index) -> _Rows:
     finite = np.isfinite(score).all(1)
     if not finite.all():
         raise StoreError(
-            f"trial {rows['trial'].iloc[np.argmin(finite)]} has a score that is no number"
+            f"trial {rows['trial'].iloc[np.argmin(finite)]} has a score that is not finite"
         )
     return _Rows(
         trial=trial,

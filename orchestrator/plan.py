@@ -134,9 +134,9 @@ def make(
 def pack(trials: Sequence[Trial], *, lanes_max: int, packs_min: int = 1) -> list[Pack]:
     """Group trials that can train as lanes of one pass over the same bags.
 
-    Trials keep their order, so two equal calls give equal packs; packs of a family differ by at most
-    one trial. A pack of one costs as much as one of two (the trainer adds a companion), so
-    `packs_min` never makes packs of fewer than two where more would fit.
+    Trials keep their order, so two equal calls give equal packs; packs of a family differ by at
+    most one trial. A pack of one costs as much as one of two (the trainer adds a companion), so
+    `packs_min` does not make packs of one out of larger ones.
     """
     if lanes_max < 1:
         raise ValueError(f"lanes_max is {lanes_max}; expected at least 1")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import failures, store
-from orchestrator.broker import Assignment
 from orchestrator.events import now
 from orchestrator.failures import Failure
 from orchestrator.folder import Folder
@@ -24,6 +23,23 @@ if TYPE_CHECKING:
     from training.trainer import LaneResult
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One pack as the broker hands it out: trial ids with their configurations as JSON."""
+
+    pack: str
+    encoder: str
+    trials: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """One attempt at a pack."""
+
+    job: Job
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,8 @@ from training.losses.task import task_loss
 from training.metrics.accuracy import best_threshold, grouped_auroc, grouped_multiclass_auroc
 
 _CHUNK_INSTANCES = 8192
-"""Padded instances in memory per lane; a bag with more comes alone. The same for any number of lanes:
-other chunks could give other bits."""
+"""Padded instances in memory per lane; a bag with more comes alone. The same for any number of
+lanes: other chunks could give other bits."""
 
 Scored = npt.NDArray[np.floating]
 """Scores of one lane, [scan, class]."""
@@ -105,7 +105,7 @@ class Validation:
         return float(defined.mean()) if len(defined) else float("nan")
 
     def threshold(self, scores: Scored, rule: str) -> float:
-        """Find the threshold on the logit: see `Stopping.threshold`; 0 unless the task is binary."""
+        """Find the threshold on the logit, see `Stopping.threshold`; 0 for several classes."""
         if rule == "half" or scores.shape[1] > 1:
             return 0.0
         return best_threshold(self.case_label, self._cases(scores)[:, 0])

@@ -1,17 +1,17 @@
 """Trains several models at once: their parameters stacked along a lane axis, under `vmap`.
 
 Promise: on a CPU with one thread, a lane's numbers are bit-identical whatever its companions, its
-position and the number of lanes, as long as there are two. What that took (measured with torch 2.13,
-MKL 2024.2, K = 2 to 32):
+position and the number of lanes, as long as there are two. What that took (measured, torch 2.13
+with MKL 2024.2, K = 2 to 32):
 
 - MKL's kernels depend on the alignment of an operand in memory, and a lane's slice of a stack is
-  aligned by its position. `MKL_CBWR=AUTO` makes products independent of alignment, at no measurable
+  aligned by its position. `MKL_CBWR=AUTO` makes products independent of alignment, at no measured
   cost; it is set below, and obeyed as long as the process has computed no product before.
 - Inputs are expanded along the lane axis, so that a layer is one batched product with a lane's own
   shape. A shared input may be folded into one product, whose shape depends on K.
-- On a CPU `sigmoid`, `softplus` and `logaddexp` round differently at the end of a tensor than inside
-  it, so that the last lane differs. Models and losses go without them; `tanh`, `exp`, `log1p`,
-  `logsigmoid`, `logsumexp` and `softmax` are safe.
+- On a CPU `sigmoid`, `softplus` and `logaddexp` round differently at the end of a tensor than
+  inside it, so that the last lane differs. Models and losses go without them; `tanh`, `exp`,
+  `log1p`, `logsigmoid`, `logsumexp` and `softmax` are safe.
 - Dropout masks are drawn outside `vmap`, each lane's from its own generator.
 """
 

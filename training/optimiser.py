@@ -1,9 +1,9 @@
 """AdamW over a stack of lanes that differ in learning rate, weight decay and clipping.
 
 `torch.optim.AdamW` does the arithmetic (Loshchilov and Hutter, ICLR 2019, algorithm 2), with one
-parameter group per lane, whose one parameter is the lane's row. Weight decay acts on all parameters,
-biases and norms too, as torch does by default. The fused step is used: it handles each row as a
-tensor of its own, so that a lane's bits do not depend on its companions.
+parameter group per lane, whose one parameter is the lane's row. Weight decay acts on all
+parameters, biases and norms too, as torch does by default. The fused step is used: it handles each
+row as a tensor of its own, so that a lane's bits do not depend on its companions.
 """
 
 import math

@@ -17,8 +17,9 @@ class Progress:
         epoch: the epoch chosen so far, from 1; 0 before the first.
         epochs_trained: epochs behind it.
         validation: validation value of the chosen epoch; NaN without validation.
-        validation_loss: its validation loss, which decides between equal values.
-        waited: epochs since the last improvement.
+        best_value: best validation value so far.
+        best_loss: validation loss of that epoch.
+        waited: epochs since then.
         curves: per quantity, one value per epoch.
     """
 
@@ -27,7 +28,8 @@ class Progress:
     epoch: int = 0
     epochs_trained: int = 0
     validation: float = math.nan
-    validation_loss: float = math.inf
+    best_value: float = math.nan
+    best_loss: float = math.inf
     waited: int = 0
     curves: dict[str, list[float]] = field(default_factory=dict)
 
@@ -44,8 +46,8 @@ class Progress:
     def judge(self, value: float, loss: float, stopping: Stopping) -> bool:
         """Decide whether this epoch is the one to keep, and whether the lane goes on.
 
-        Of equal values the lower validation loss wins, then the earlier epoch. Where the AUROC is not
-        defined (one class on every scanner), the loss alone decides.
+        Of equal values the lower validation loss wins, then the earlier epoch. Where the AUROC is
+        not defined (one class on every scanner), the loss alone decides.
 
         Args:
             value: validation value, a loss or an AUROC; NaN without validation.
@@ -55,13 +57,21 @@ class Progress:
         Returns:
             Whether the weights of this epoch are to be kept.
         """
-        better = self._better(value, loss, stopping)
-        self.waited = 0 if better else self.waited + 1
+        improved = self._improves(value, loss, stopping)
+        if improved:
+            self.best_value, self.best_loss, self.waited = value, loss, 0
+        else:
+            self.waited += 1
         if stopping.patience is not None and self.waited >= stopping.patience:
             self.state = "stopped"
-        keep = better or stopping.epoch == "last"
-        if better:
-            self._best = (value, loss)
-        if keep:
-            self.epoch, self.validation = self.epochs_trained, value
-        return keep
+        if not improved and stopping.epoch == "best":
+            return False
+        self.epoch, self.validation = self.epochs_trained, value
+        return True
+
+    def _improves(self, value: float, loss: float, stopping: Stopping) -> bool:
+        if stopping.metric == "loss" or math.isnan(value):
+            return loss < self.best_loss
+        if math.isnan(self.best_value) or value > self.best_value:
+            return True
+        return value == self.best_value and loss < self.best_loss

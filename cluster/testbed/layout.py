@@ -66,7 +66,7 @@ class Bed:
 def default_root() -> Path:
     """$SWEEP_TESTBED, or this user's own folder in the system's temporary directory."""
     named = os.environ.get("SWEEP_TESTBED", "")
-    return Path(named) if named else Path(tempfile.gettempdir()) / f"sweep-testbed-{os.getuid()}"
+    return Path(named) if named else Path(tempfile.gettempdir()) / f"slurm-testbed-{os.getuid()}"
 
 
 def resolve(root: Path) -> Path:
@@ -102,11 +102,15 @@ def read(root: Path) -> Bed | None:
         raise ClusterError(f"{path} is damaged: {error!r}", hint=f"remove {root}") from error
 
 
+def absent(root: Path) -> Bed:
+    """Name the test bed that would be, or was, in a directory without one."""
+    digest = hashlib.sha256(str(root).encode()).hexdigest()
+    return Bed(root=root, cluster=f"testbed_{digest[:8]}", slot=int(digest, 16) % NUM_SLOTS)
+
+
 def create(root: Path) -> Bed:
     """Choose a name and free ports for a new test bed, and keep them in its directory."""
-    digest = hashlib.sha256(str(root).encode()).hexdigest()
-    slot = free_slot(int(digest, 16) % NUM_SLOTS)
-    bed = Bed(root=root, cluster=f"testbed_{digest[:8]}", slot=slot)
+    bed = settle(absent(root))
     save(bed)
     return bed
 

@@ -74,8 +74,12 @@ def up(root: Path) -> Report:
     root = layout.resolve(root)
     layout.make_root(root)
     with layout.lock(root, timeout_s=LOCK_TIMEOUT_S):
-        bed = layout.read(root) or layout.create(root)
-        if not _processes(bed):
+        bed = layout.read(root)
+        if bed is None:
+            # of a directory that was removed while its daemons ran
+            processes.kill(processes.leftovers(layout.absent(root)))
+            bed = layout.create(root)
+        elif not _processes(bed):
             bed = layout.settle(bed)
         _configure(bed)
         daemons.prepare(bed)
@@ -97,12 +101,11 @@ def down(root: Path) -> Report:
     """Cancel the jobs and end every process of the test bed in this directory; keep its files."""
     begun = time.monotonic()
     root = layout.resolve(root)
-    if layout.read(root) is None:
+    bed = layout.read(root)
+    if bed is None:
+        processes.kill(processes.leftovers(layout.absent(root)))
         return _nothing(root, begun)
     with layout.lock(root, timeout_s=LOCK_TIMEOUT_S):
-        bed = layout.read(root)
-        if bed is None:
-            return _nothing(root, begun)
         (bed.root / TAKEN_DOWN).touch()
         _cancel_jobs(bed)
         ended = []

@@ -49,8 +49,8 @@ def kill(processes: Iterable[psutil.Process]) -> None:
 def leftovers(bed: Bed) -> list[psutil.Process]:
     """Find what daemons without a valid pid file and crashed nodes left running.
 
-    These are SLURM's programs that hold a file of this directory open, and tasks of its jobs (by
-    the cluster's and the node's name in their environment), also those that left their job's
+    These are daemons that name this directory or hold a file of it open, and tasks of its jobs
+    (by the cluster's and the node's name in their environment), also those that left their job's
     process tree. This process and those above it are not among them.
     """
     mine = {os.getpid()} | {parent.pid for parent in psutil.Process().parents()}
@@ -81,11 +81,13 @@ def _is_alive(process: psutil.Process) -> bool:
 def _is_program(process: psutil.Process, root: Path) -> bool:
     try:
         # Debian's programs are called slurmd, slurmstepd-wlm, ...
-        if not Path(process.exe()).name.startswith("slurm"):
-            return False
+        name = Path(process.exe()).name
+        words = process.cmdline()
     except psutil.Error:
         return False
-    return any(target.startswith(f"{root}/") for target in _open_files(process.pid))
+    if not name.startswith("slurm") and name not in {"munged", "mariadbd"}:
+        return False
+    return any(f"{root}/" in word for word in (*words, *_open_files(process.pid)))
 
 
 def _is_task(process: psutil.Process, bed: Bed) -> bool:

@@ -2,10 +2,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import events
-from orchestrator.broker import Broker, Job
+from orchestrator.broker import Broker
 from orchestrator.events import Journal
 from orchestrator.failures import ATTEMPTS, Failure
 from orchestrator.folder import Folder
+from orchestrator.worker import Job
 
 
 def jobs(count, *, encoders=("uni",)):

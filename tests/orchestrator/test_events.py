@@ -127,3 +127,9 @@ def test_unfinished_segments_are_not_listed(tmp_path):
     for name in ("abc-1", "abc-10", ".abc-2-host-ff", "stray"):
         (folder.segments / name).mkdir()
     assert events.list_segments(folder) == [("abc", 1), ("abc", 10)]
+
+
+def test_only_packs_of_the_last_launch_are_planned():
+    first = planned(["a", "b"], {"p": ["a", "b"]})
+    second = planned(["a", "b"], {"q": ["a"], "r": ["b"]})
+    assert fold([first, second], []).planned == ("q", "r")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,8 +52,7 @@ def cli(*words: str, root: Path) -> subprocess.CompletedProcess[str]:
 
 def alive_in(root: Path) -> list[str]:
     """Command lines of living processes that mention the directory or hold a file in it."""
-    bed = layout.read(root)
-    assert bed is not None
+    bed = layout.read(root) or layout.absent(root)
     found = [" ".join(process.cmdline()) for process in processes.leftovers(bed)]
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
@@ -232,8 +232,18 @@ def test_up_repairs_after_kill_9_of_everything_and_trusts_no_pid_file(
         bystander.wait()
 
 
+def test_a_removed_directory_leaves_no_daemon_behind(testbed: Report, tmp_path: Path) -> None:
+    root = tmp_path / "bed"
+    assert lifecycle.up(root).healthy
+    shutil.rmtree(root)
+    assert lifecycle.status(root).daemons == {}
+    assert alive_in(root)
+    lifecycle.down(root)
+    assert not alive_in(root)
+
+
 def test_a_directory_that_slurm_cannot_hold_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match="characters that slurm.conf cannot hold"):
+    with pytest.raises(ClusterError, match="has characters that"):
         lifecycle.up(tmp_path / "a b")
     with pytest.raises(ClusterError, match="allow 70"):
         lifecycle.up(tmp_path / ("x" * 80))

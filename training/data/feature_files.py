@@ -122,10 +122,11 @@ def _read_pt(path: Path) -> dict[str, np.ndarray]:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise DataError(
-            f"{path}: holds more than tensors, so it is not loaded",
+            f"{path}: is damaged or holds more than tensors, so it is not loaded",
             hint="save the feature tensor alone: torch.save(features, path)",
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
+        # rubbish makes torch's unpickler stumble in many ways
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: cannot be read: {first}") from error
     tensors = found if isinstance(found, Mapping) else {KEYS[0]: found}

@@ -1,8 +1,8 @@
 """Which scans and which tiles make each batch.
 
 Everything is drawn from (draw_seed, fold, epoch, step) and a name, never from a trial's seed: all
-lanes and all arms see the same bags in the same order. Pairs have draws of their own, so that an arm
-with pairs draws the same routine bags and tiles as an arm without.
+lanes and all arms see the same bags in the same order. Pairs have draws of their own, so that an
+arm with pairs draws the same routine bags and tiles as an arm without.
 """
 
 import itertools

@@ -47,8 +47,9 @@ def read_slides(path: Path, problems: list[str]) -> Slides:
     header, rows = _read_csv(path, problems)
     _need(path, header, ("slide", "patient"), SLIDE_COLUMNS)
     covariates = [name for name in header if name not in SLIDE_COLUMNS]
+    absent = [name for name in SLIDE_COLUMNS if name not in header]
     for name in covariates:
-        near = get_close_matches(name.casefold(), set(SLIDE_COLUMNS) - set(header), 1, 0.8)
+        near = get_close_matches(name.casefold(), absent, 1, 0.8)
         if near:
             problems.append(f"{path}: column {name!r}: did you mean {near[0]!r}?")
     scans, first_line = [], dict[str, int]()
@@ -148,11 +149,13 @@ def read_instances(path: Path, names: Sequence[str]) -> pd.DataFrame:
 
 def numeric(path: Path, frame: pd.DataFrame, problems: list[str]) -> np.ndarray:
     """Turn columns into [rows, columns] float32; cells that are no finite number are problems."""
-    columns = []
+    if frame.columns.empty:
+        problems.append(f"{path}: no columns beside bag, label and patient")
+    columns = [np.empty((len(frame), 0), np.float32)]
     for name in frame.columns:
         values = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
         with np.errstate(over="ignore"):
-            columns.append(values.astype(np.float32))
+            columns.append(values.astype(np.float32)[:, None])
         wrong = np.flatnonzero(~np.isfinite(columns[-1]))
         if len(wrong):
             cell = frame[name].iloc[wrong[0]]
@@ -160,15 +163,14 @@ def numeric(path: Path, frame: pd.DataFrame, problems: list[str]) -> np.ndarray:
                 f"{path}: column {name!r}: {len(wrong)} cells are no finite number, the first is "
                 f"{str(cell)!r} in row {wrong[0] + 1}"
             )
-    return np.stack(columns, axis=1)
+    return np.concatenate(columns, axis=1)
 
 
 def _read_csv(
     path: Path, problems: list[str]
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(_lines(csv.reader(file, strict=True)))
+        lines = list(_lines(path))
     except (OSError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     except UnicodeDecodeError as error:
@@ -187,10 +189,12 @@ def _read_csv(
     return header, rows
 
 
-def _lines(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    for number, cells in enumerate(reader, 1):
-        if cells:
-            yield number, [cell.strip() for cell in cells]
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        for cells in reader:
+            if cells:
+                yield reader.line_num, [cell.strip() for cell in cells]
 
 
 def _need(path: Path, header: Sequence[str], needed: Sequence[str], known: Sequence[str]) -> None:
@@ -217,6 +221,8 @@ def _cases(
     cases = dict[str, dict[str, str]]()
     for line, row in rows:
         patient = row["patient"]
+        if not patient:
+            continue
         case = cases.setdefault(patient, {"patient": patient, **dict.fromkeys(names, "")})
         for name in names:
             if row[name] and case[name] not in ("", row[name]):
@@ -225,7 +231,7 @@ def _cases(
                     f"{case[name]!r} in an earlier line"
                 )
             case[name] = case[name] or row[name]
-    return pd.DataFrame(cases.values())
+    return pd.DataFrame(cases.values(), columns=["patient", *names])
 
 
 def _with_routine(scans: pd.DataFrame) -> pd.DataFrame:

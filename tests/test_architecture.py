@@ -1,0 +1,119 @@
+"""What keeps the house in order: lengths, cheap start, help, and words that must not appear."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from orchestrator.cli import cli
+
+ROOT = Path(__file__).parent.parent
+SOURCES = [
+    path for name in ("orchestrator", "training", "cluster") for path in (ROOT / name).rglob("*.py")
+]
+HEAVY = ("torch", "ray", "pandas", "pyarrow", "submitit", "numpy", "rich", "sklearn")
+
+
+def functions(tree):
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [node for node in ast.walk(tree) if isinstance(node, kinds)]
+
+
+def test_files_are_at_most_300_lines():
+    long = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in SOURCES}
+    assert {name: lines for name, lines in long.items() if lines > 300} == {}
+
+
+def test_functions_are_at_most_60_lines_and_15_on_average():
+    lengths = {
+        f"{path.name}:{node.name}": node.end_lineno - node.lineno + 1
+        for path in SOURCES
+        for node in functions(ast.parse(path.read_text()))
+    }
+    assert {name: lines for name, lines in lengths.items() if lines > 60} == {}
+    assert sum(lengths.values()) / len(lengths) <= 15
+
+
+def test_no_file_is_called_utils():
+    assert [path for path in SOURCES if "util" in path.stem or "helper" in path.stem] == []
+
+
+def test_broad_excepts_stand_in_two_places_only():
+    found = [
+        path.name
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or getattr(node.type, "id", "") == "Exception")
+    ]
+    assert sorted(found) == ["cli.py", "worker.py"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status", "nothing-here"], ["logs", "--help"]])
+def test_light_commands_import_nothing_heavy(arguments, tmp_path):
+    program = (
+        "import sys, json\n"
+        f"sys.argv = ['sweep', *{arguments!r}]\n"
+        "from orchestrator.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert json.loads(done.stderr.splitlines()[-1]) == []
+
+
+def commands(group=cli, path=("sweep",)):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_every_command_has_help_an_example_three_outputs_and_a_place_in_the_readme(name, command):
+    assert f"Example: {name}" in command.help
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {"--json", "--quiet"} <= options
+    assert name in (ROOT / "README.md").read_text()
+
+
+def test_the_flags_are_the_agreed_ones():
+    flags = {
+        f"{name} {parameter.opts[0]}"
+        for name, command in commands()
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and parameter.opts[0] not in ("--json", "-q")
+    }
+    common = {
+        f"sweep {command} {flag}"
+        for command in ("launch", "resume")
+        for flag in ("--cluster", "-n", "-y", "--results")
+    }
+    index = {
+        f"sweep index {command} {flag}"
+        for command in ("features", "instances")
+        for flag in ("--out", "--encoder", "--folds")
+    }
+    others = {
+        "sweep resume --retry", "sweep status --results", "sweep logs --results",
+        "sweep cancel --results", "sweep aggregate --results", "sweep aggregate --allow-missing",
+        "sweep index features --licence", "sweep index instances --bag",
+        "sweep index instances --label", "sweep index instances --patient",
+    }  # fmt: skip
+    assert flags == common | index | others
+
+
+def test_the_repository_names_no_path_of_a_machine():
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT)
+    for name in listed.stdout.split("\n"):
+        if name.endswith((".py", ".md", ".yaml", ".toml", ".txt", "run", "Makefile")):
+            text = (ROOT / name).read_text()
+            for word in ("/" + "work/", "/root" + "/", "debian" + ".org", "pypi" + ".org"):
+                assert word not in text, f"{name}: {word}"

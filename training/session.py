@@ -1,0 +1,232 @@
+"""The state of a pack in training: its lanes, where each is, and how it goes through an epoch."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training import RESULTS_VERSION, evaluation, objective, seeds
+from training.config import TrialConfig
+from training.data import folds, sampling, scans
+from training.data.index import Dataset
+from training.data.loading import Batch, Loader
+from training.data.shards import BagReader
+from training.errors import DataError
+from training.lanes import Lanes, draw_kept
+from training.optimiser import LaneAdamW, schedule
+from training.progress import Progress
+
+
+class Session:
+    """Trains the lanes of a pack.
+
+    Lanes that have ended leave the stack, but one stays as a companion where a single lane is left.
+
+    Args:
+        configs: one per lane, at least two, all of one lane key.
+        dataset: what they read.
+        device: where they train.
+        resident_bytes: see `Loader`.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[TrialConfig],
+        dataset: Dataset,
+        *,
+        device: torch.device,
+        resident_bytes: int,
+    ) -> None:
+        self.configs, self.device = list(configs), device
+        shared = self.shared = configs[0]
+        self.identity = _identity(configs, dataset)
+        self.scans = scans.read(dataset, shared)
+        self.pool = sampling.pool(self.scans, paired=shared.views == "all")
+        self.validation = evaluation.validation(self.scans)
+        if self.validation is None and shared.stopping.validation_share > 0:
+            raise DataError("no scan of a validation patient is on a seen scanner")
+        self.loader = Loader(
+            BagReader(dataset.root),
+            self.scans,
+            dtype=getattr(torch, shared.precision),
+            device=device,
+            resident_bytes=resident_bytes,
+        )
+        self.num_tiles = self.scans.table["num_tiles"].to_numpy(np.int64)
+        self.steps_per_epoch = sampling.steps_per_epoch(self.pool, shared.sampling)
+        self.loss_names = objective.names(shared.losses)
+        self.epoch = 0
+        self.progress = [Progress() for _ in configs]
+        self._start()
+
+    def _start(self) -> None:
+        """Initialise every lane from its own seed."""
+        sizes = {"in_dim": self.scans.in_dim, "num_outputs": self.scans.num_outputs}
+        models = [
+            objective.initialise(config, seeds.derive(config.seed, "initialisation"), **sizes)
+            for config in self.configs
+        ]
+        self.lanes = Lanes(models, device=self.device)
+        self.generators = [
+            torch.Generator(self.device).manual_seed(seeds.derive(config.seed, "dropout"))
+            for config in self.configs
+        ]
+        self.optimiser = LaneAdamW(self.lanes, [config.optim for config in self.configs])
+        self.chosen = self.lanes.flat.clone(), self.lanes.state.clone()
+        self._occupy(range(len(self.configs)))
+
+    def _occupy(self, slots: Sequence[int]) -> None:
+        """Note which lane is at which position of the stack."""
+        self.slots = list(slots)
+        like = self.lanes.flat
+        losses = [self.configs[lane].losses for lane in self.slots]
+        self._weights = like.new_tensor([[loss.weight for loss in each] for each in losses])
+        self._temperatures = like.new_tensor(
+            [[getattr(loss, "temperature", 1.0) for loss in each] for each in losses]
+        )
+
+    @property
+    def training(self) -> list[int]:
+        """The positions whose lanes still train."""
+        states = [self.progress[lane].state for lane in self.slots]
+        return [place for place, state in enumerate(states) if state == "training"]
+
+    def run_epoch(self) -> None:
+        """Train an epoch, validate, and let lanes end that have to."""
+        self.epoch += 1
+        losses = self._train()
+        self._judge(losses)
+        stay = self.training
+        if len(stay) == 1:
+            stay = sorted([stay[0], 0 if stay[0] else 1])
+        if stay and len(stay) < len(self.slots):
+            self.lanes.select(stay)
+            self.optimiser.select(self.lanes, stay)
+            self.generators = [self.generators[place] for place in stay]
+            self._occupy([self.slots[place] for place in stay])
+
+    def _train(self) -> Tensor:
+        """Take the steps of an epoch; give the mean losses, [lane, total + task + robustness]."""
+        shared = self.shared
+        sums = self.lanes.flat.new_zeros(len(self.lanes), 2 + len(shared.losses))
+        key = (shared.draw_seed, shared.fold, self.epoch)
+        for draw in sampling.epoch(self.pool, shared.sampling, key=key):
+            batch = self.loader.batch(draw, shared.sampling.tiles_per_bag)
+            sums += self._step(batch)
+        return sums / self.steps_per_epoch
+
+    def _step(self, batch: Batch) -> Tensor:
+        lanes, head = self.lanes, self.shared.head
+        kept = draw_kept(
+            self.generators,
+            (batch.bags.shape[0], batch.bags.shape[1]),
+            widths=head.embed_dims,
+            dropout=head.dropout,
+        )
+        total, parts = lanes.call(
+            lanes.share(batch.bags),
+            lanes.share(batch.mask),
+            kept,
+            self._weights,
+            self._temperatures,
+            shared=(batch,),
+            train=True,
+        )
+        total.sum().backward()  # type: ignore[no-untyped-call]
+        done = self.optimiser.steps
+        self.optimiser.step(schedule(self.shared.optim, done, self.steps_per_epoch))
+        return torch.cat([total.detach()[:, None], parts.detach()], dim=1)
+
+    def _judge(self, losses: Tensor) -> None:
+        """Record the epoch of each training lane, keep its weights if it is the best so far."""
+        finite = self.lanes.flat.isfinite().all(1).tolist()
+        scores = None
+        if self.validation is not None:
+            rows = self.validation.rows
+            scores = evaluation.score(self.lanes, self.loader, rows, self.num_tiles)
+        last = schedule(self.shared.optim, self.optimiser.steps - 1, self.steps_per_epoch)
+        for place in self.training:
+            lane = self.slots[place]
+            names = ["loss", "task_loss", *self.loss_names]
+            values = dict(zip(names, losses[place].tolist(), strict=True))
+            wrong = _not_finite(
+                values, finite[place], scores[place] if scores is not None else None
+            )
+            if wrong:
+                self.progress[lane].fail(f"numeric: {wrong} at epoch {self.epoch}")
+                continue
+            value = loss = math.nan
+            if self.validation is not None and scores is not None:
+                loss = values["validation_loss"] = self.validation.loss(scores[place])
+                values["validation_auroc"] = self.validation.auroc(scores[place])
+                value = values[f"validation_{self.shared.stopping.metric}"]
+            values["lr"] = self.configs[lane].optim.lr * last
+            self.progress[lane].record(values)
+            if self.progress[lane].judge(value, loss, self.shared.stopping):
+                self.chosen[0][lane] = self.lanes.flat[place]
+                self.chosen[1][lane] = self.lanes.state[place]
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Give all that a checkpoint needs."""
+        tensors = {
+            "flat": self.lanes.flat,
+            "state": self.lanes.state,
+            "mean": self.optimiser.mean,
+            "square": self.optimiser.square,
+            "chosen_flat": self.chosen[0],
+            "chosen_state": self.chosen[1],
+            "generators": torch.stack([each.get_state() for each in self.generators]),
+        }
+        counters = {
+            "identity": self.identity,
+            "epoch": self.epoch,
+            "steps": self.optimiser.steps,
+            "slots": self.slots,
+            "progress": [dataclasses.asdict(each) for each in self.progress],
+        }
+        return tensors, counters
+
+    def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
+        """Go on from a snapshot.
+
+        Raises:
+            DataError: It is of other trials or other data.
+        """
+        if counters["identity"] != self.identity:
+            raise DataError("the checkpoint is of other trials or data", hint="delete it")
+        self.epoch = counters["epoch"]
+        self.progress = [Progress(**each) for each in counters["progress"]]
+        self.lanes.put(tensors["flat"], tensors["state"])
+        self.optimiser.optims = [self.configs[lane].optim for lane in counters["slots"]]
+        moments = tensors["mean"], tensors["square"]
+        self.optimiser.put(self.lanes, *moments, counters["steps"])
+        self.chosen = tensors["chosen_flat"], tensors["chosen_state"]
+        self.generators = [torch.Generator(self.device) for _ in counters["slots"]]
+        for generator, state in zip(self.generators, tensors["generators"].cpu(), strict=True):
+            generator.set_state(state)
+        self._occupy(counters["slots"])
+
+
+def _identity(configs: Sequence[TrialConfig], dataset: Dataset) -> str:
+    """Name the trials and their data, so that a checkpoint is not taken for another's."""
+    trials = [config.model_dump(mode="json") for config in configs]
+    text = json.dumps([RESULTS_VERSION, trials, folds.fingerprint(dataset, configs[0])])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _not_finite(values: dict[str, float], weights: bool, scores: np.ndarray | None) -> str:
+    """Name the first quantity of an epoch that is NaN or infinite; empty if none is."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            return f"{name} is {value}"
+    if not weights:
+        return "weights are not finite"
+    if scores is not None and not np.isfinite(scores).all():
+        return "validation scores are not finite"
+    return ""
