@@ -85,7 +85,7 @@ def schema() -> dict[str, Any]:
 
 def simulation_id(simulation: Simulation) -> str:
     """Name a simulated cohort by a hash of its whole configuration."""
-    return trial.hash_of(trial.canonical(simulation))
+    return trial.hash_of(simulation.model_dump_json())
 
 
 def _scalar(value: Any) -> Scalar:

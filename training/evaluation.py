@@ -37,11 +37,12 @@ def score(lanes: Lanes, loader: Loader, rows: Rows, num_tiles: Rows) -> npt.NDAr
     found: npt.NDArray[np.floating] | None = None
     for places in _chunks(num_tiles[rows]):
         bags, mask = loader.whole(rows[places])
-        none = lanes.share(bags.new_empty(0))
-        (scores,) = lanes.call(
-            lanes.share(bags), lanes.share(mask), (), none, none, shared=(None,), train=False
-        )
-        part = scores.cpu().numpy()
+        each = []
+        for group in lanes.groups:
+            none = group.share(bags.new_empty(0))
+            inputs = group.share(bags), group.share(mask), (), none, none
+            each += lanes.call(group, *inputs, shared=(None,), train=False)
+        part = torch.cat(each).cpu().numpy()
         if found is None:
             found = np.empty((len(lanes), len(rows), part.shape[-1]), part.dtype)
         found[:, places] = part

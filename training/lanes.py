@@ -19,16 +19,41 @@ import os
 
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from training.models.embedding import Kept, quantised
+from training.models.embedding import Dropped, quantised
 
 _ALIGNED = 16
 """Parameters of a lane are padded to a multiple of this, so that rows stay on cache lines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Neighbouring lanes that are computed in one call: views of the stack by tensor name."""
+
+    where: slice
+    parameters: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return self.where.stop - self.where.start
+
+    def share(self, tensor: Tensor) -> Tensor:
+        """Show one tensor to all lanes of the group, without copying it."""
+        return tensor.expand(len(self), *tensor.shape)
+
+    def backward(self, loss: Tensor) -> None:
+        """Fill the lanes' gradients with those of the sum of their losses."""
+        found = torch.autograd.grad(loss.sum(), list(self.parameters.values()))
+        for gradient, value in zip(self.gradients.values(), found, strict=True):
+            gradient.copy_(value)
 
 
 class Lanes:
@@ -41,36 +66,46 @@ class Lanes:
     Args:
         models: one per lane, at least two.
         device: where the stack lies.
+        together: lanes computed in one call, about; fewer fit a cache, more save calls. Changes no
+            bit of a result, since a call has two lanes at least.
     """
 
-    def __init__(self, models: Sequence[nn.Module], *, device: torch.device) -> None:
+    def __init__(
+        self, models: Sequence[nn.Module], *, device: torch.device, together: int = 16
+    ) -> None:
         if len(models) < 2:
             raise ValueError("a stack needs two lanes: one alone takes other kernels")
         self.module = models[0].to(device)
-        self.flat = torch.stack([_row(model.parameters()) for model in models]).to(device)
-        self.state = torch.stack([_row(model.buffers()) for model in models]).to(device)
-        self._view()
+        self.together = together
+        self.put(
+            torch.stack([_row(model.parameters()) for model in models]).to(device),
+            torch.stack([_row(model.buffers()) for model in models]).to(device),
+        )
 
-    def _view(self) -> None:
+    def put(self, flat: Tensor, state: Tensor) -> None:
+        """Replace all rows, for example by those of a checkpoint or of the chosen epochs."""
+        self.flat, self.state = flat.clone(), state.clone()
         self.grad = torch.zeros_like(self.flat)
-        parameters = dict(self.module.named_parameters())
-        self.parameters = _views(self.flat, parameters)
-        for name, gradient in _views(self.grad, parameters).items():
-            self.parameters[name].requires_grad_().grad = gradient
-        self.buffers = _views(self.state, dict(self.module.named_buffers()))
+        count = max(1, min(-(-len(flat) // self.together), len(flat) // 2))
+        ends = [len(flat) * number // count for number in range(count + 1)]
+        self.groups = [self._group(slice(*pair)) for pair in itertools.pairwise(ends)]
+
+    def _group(self, where: slice) -> Group:
+        like = dict(self.module.named_parameters())
+        parameters = _views(self.flat[where], like)
+        return Group(
+            where=where,
+            parameters={name: view.requires_grad_() for name, view in parameters.items()},
+            gradients=_views(self.grad[where], like),
+            buffers=_views(self.state[where], dict(self.module.named_buffers())),
+        )
 
     def __len__(self) -> int:
         return len(self.flat)
 
     def select(self, positions: Sequence[int]) -> None:
         """Keep the lanes at these positions, in this order."""
-        self.flat, self.state = self.flat[list(positions)], self.state[list(positions)]
-        self._view()
-
-    def put(self, flat: Tensor, state: Tensor) -> None:
-        """Replace all rows, for example by those of a checkpoint or of the chosen epochs."""
-        self.flat, self.state = flat.clone(), state.clone()
-        self._view()
+        self.put(self.flat[list(positions)], self.state[list(positions)])
 
     def named(self, flat: Tensor, state: Tensor) -> dict[str, Tensor]:
         """Name the parameters and buffers in one lane's rows."""
@@ -79,11 +114,12 @@ class Lanes:
         return {name: tensor[0].clone() for name, tensor in tensors.items()}
 
     def call(
-        self, *lane_arguments: object, shared: tuple[object, ...], train: bool
+        self, group: Group, *lane_arguments: object, shared: tuple[object, ...], train: bool
     ) -> tuple[Tensor, ...]:
-        """Run every lane's model.
+        """Run the models of a group.
 
         Args:
+            group: of this stack.
             lane_arguments: tensors (or tuples of them) with a leading lane axis.
             shared: further arguments, the same for all lanes.
             train: whether modules are in training mode; buffers follow only then.
@@ -99,11 +135,7 @@ class Lanes:
             return out
 
         mapped: Callable[..., tuple[Tensor, ...]] = vmap(one)
-        return mapped(self.parameters, self.buffers, *lane_arguments)
-
-    def share(self, tensor: Tensor) -> Tensor:
-        """Show one tensor to all lanes, without copying it."""
-        return tensor.expand(len(self), *tensor.shape)
+        return mapped(group.parameters, group.buffers, *lane_arguments)
 
 
 def _row(tensors: Iterable[Tensor]) -> Tensor:
@@ -122,14 +154,14 @@ def _views(rows: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return views
 
 
-def draw_kept(
+def draw_dropped(
     generators: Sequence[torch.Generator],
     shape: tuple[int, int],
     *,
     widths: Sequence[int],
     dropout: float,
-) -> tuple[Kept, ...]:
-    """Draw which units dropout keeps, [lane, bag, instance, width] for each embedding layer.
+) -> tuple[Dropped, ...]:
+    """Draw which units dropout zeroes, [lane, bag, instance, width] for each embedding layer.
 
     Args:
         generators: one per lane.
@@ -137,19 +169,19 @@ def draw_kept(
         widths: width of each layer.
         dropout: share dropped, rounded to 1/65536.
     """
-    dropped = quantised(dropout)
-    if not dropped:
+    share = quantised(dropout)
+    if not share:
         return ()
-    drawn = ([_kept(g, (*shape, width), dropped) for g in generators] for width in widths)
+    drawn = ([_dropped(g, (*shape, width), share) for g in generators] for width in widths)
     return tuple(torch.stack(lanes) for lanes in drawn)
 
 
-def _kept(generator: torch.Generator, shape: tuple[int, ...], dropped: int) -> Kept:
+def _dropped(generator: torch.Generator, shape: tuple[int, ...], share: int) -> Dropped:
     """Compare 16 random bits per unit with the share; four units come from one 64-bit draw."""
     count = torch.Size(shape).numel()
     words = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device)
     words.random_(-(2**63), None, generator=generator)
-    return (words.view(torch.int16)[:count] >= dropped - 32768).view(shape)
+    return (words.view(torch.int16)[:count] < share - 32768).view(shape)
 
 
 def aligned_alike() -> bool:

@@ -15,7 +15,7 @@ from training.losses.infonce import bag_infonce, tile_infonce
 from training.losses.score import score_loss
 from training.losses.task import task_loss
 from training.models import MILModel, Output, build
-from training.models.embedding import Kept
+from training.models.embedding import Dropped
 from training.types import Bags, Mask
 
 
@@ -45,13 +45,13 @@ class Objective(nn.Module):
         self,
         bags: Bags,
         mask: Mask,
-        kept: tuple[Kept, ...],
+        dropped: tuple[Dropped, ...],
         weights: Float[Tensor, " loss"],
         temperatures: Float[Tensor, " loss"],
         batch: Batch | None,
     ) -> tuple[Tensor, ...]:
         """Compute (total, task and robustness losses); without a batch, the scores alone."""
-        output = self.model(bags, mask, kept)
+        output = self.model(bags, mask, dropped)
         if batch is None:
             return (output.scores,)
         parts = [task_loss(output.scores, batch.label, batch.weight)]

@@ -49,7 +49,7 @@ class LaneAdamW:
         self._clips = lanes.flat.new_tensor(clips) if min(clips) < math.inf else None
 
     def step(self, factor: float) -> None:
-        """Clip the gradients, move the parameters and zero the gradients.
+        """Clip the gradients and move the parameters.
 
         Args:
             factor: of the schedule, multiplies each lane's learning rate.
@@ -61,7 +61,6 @@ class LaneAdamW:
         for group, optim in zip(self._torch.param_groups, self.optims, strict=True):
             group["lr"] = optim.lr * factor
         self._torch.step()
-        self._lanes.grad.zero_()
         self.steps += 1
 
     def select(self, lanes: Lanes, positions: Sequence[int]) -> None:

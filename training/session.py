@@ -18,9 +18,12 @@ from training.data.index import Dataset
 from training.data.loading import Batch, Loader
 from training.data.shards import BagReader
 from training.errors import DataError
-from training.lanes import Lanes, draw_kept
+from training.lanes import Lanes, draw_dropped
 from training.optimiser import LaneAdamW, schedule
 from training.progress import Progress
+
+_CACHE_NUMBERS = 2**20
+"""Numbers of the widest layer that lanes computed together may hold."""
 
 
 class Session:
@@ -72,7 +75,7 @@ class Session:
             objective.initialise(config, seeds.derive(config.seed, "initialisation"), **sizes)
             for config in self.configs
         ]
-        self.lanes = Lanes(models, device=self.device)
+        self.lanes = Lanes(models, device=self.device, together=self._together())
         self.generators = [
             torch.Generator(self.device).manual_seed(seeds.derive(config.seed, "dropout"))
             for config in self.configs
@@ -80,6 +83,17 @@ class Session:
         self.optimiser = LaneAdamW(self.lanes, [config.optim for config in self.configs])
         self.chosen = self.lanes.flat.clone(), self.lanes.state.clone()
         self._occupy(range(len(self.configs)))
+
+    def _together(self) -> int:
+        """Choose how many lanes to compute in one call: on a CPU, as many as a cache holds."""
+        if self.device.type != "cpu":
+            return len(self.configs)
+        sizes, head = self.shared.sampling, self.shared.head
+        bags = min(sizes.slides_per_batch, len(self.pool.routine))
+        if self.pool.pairs:
+            bags += 2 * min(sizes.pairs_per_batch, max(len(pairs) for pairs in self.pool.pairs))
+        tiles = min(sizes.tiles_per_bag or math.inf, float(self.num_tiles.mean()))
+        return max(2, int(_CACHE_NUMBERS / (bags * tiles * max(head.embed_dims))))
 
     def _occupy(self, slots: Sequence[int]) -> None:
         """Note which lane is at which position of the stack."""
@@ -122,26 +136,30 @@ class Session:
         return sums / self.steps_per_epoch
 
     def _step(self, batch: Batch) -> Tensor:
-        lanes, head = self.lanes, self.shared.head
-        kept = draw_kept(
-            self.generators,
-            (batch.bags.shape[0], batch.bags.shape[1]),
-            widths=head.embed_dims,
-            dropout=head.dropout,
-        )
-        total, parts = lanes.call(
-            lanes.share(batch.bags),
-            lanes.share(batch.mask),
-            kept,
-            self._weights,
-            self._temperatures,
-            shared=(batch,),
-            train=True,
-        )
-        total.sum().backward()  # type: ignore[no-untyped-call]
+        """Take a step; give the losses, [lane, total + task + robustness]."""
+        lanes, head, found = self.lanes, self.shared.head, []
+        for group in lanes.groups:
+            dropped = draw_dropped(
+                self.generators[group.where],
+                (batch.bags.shape[0], batch.bags.shape[1]),
+                widths=head.embed_dims,
+                dropout=head.dropout,
+            )
+            total, parts = lanes.call(
+                group,
+                group.share(batch.bags),
+                group.share(batch.mask),
+                dropped,
+                self._weights[group.where],
+                self._temperatures[group.where],
+                shared=(batch,),
+                train=True,
+            )
+            group.backward(total)
+            found.append(torch.cat([total.detach()[:, None], parts.detach()], dim=1))
         done = self.optimiser.steps
         self.optimiser.step(schedule(self.shared.optim, done, self.steps_per_epoch))
-        return torch.cat([total.detach()[:, None], parts.detach()], dim=1)
+        return torch.cat(found)
 
     def _judge(self, losses: Tensor) -> None:
         """Record the epoch of each training lane, keep its weights if it is the best so far."""

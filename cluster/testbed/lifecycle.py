@@ -69,7 +69,7 @@ def up(root: Path) -> Report:
     if problems := packages.obstacles():
         raise ClusterError(
             f"no test bed here: {'; '.join(problems)}",
-            hint="python -m cluster.testbed install",
+            hint="python -m cluster.testbed install" if packages.missing() else "run it as root",
         )
     root = layout.resolve(root)
     layout.make_root(root)

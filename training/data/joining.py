@@ -53,19 +53,18 @@ def existing(root: Path) -> Existing | None:
     Raises:
         DataError: The folder holds something else.
     """
-    if (root / "index.parquet").exists():
-        index, cases, folds = tables.read(root)
-        return Existing(index=index, cases=cases, folds=folds)
-    if not root.exists():
-        return None
-    if not root.is_dir():
-        raise DataError(f"{root}: is a file, expected a folder")
-    ours = {"shards", "cases.parquet", "folds.parquet"}  # left by a writer that was killed
-    foreign = sorted(
-        path.name
-        for path in root.iterdir()
-        if path.name not in ours and not path.name.endswith(".partial")
-    )
+    try:
+        if (root / "index.parquet").exists():
+            index, cases, folds = tables.read(root)
+            return Existing(index=index, cases=cases, folds=folds)
+        if not root.exists():
+            return None
+        if not root.is_dir():
+            raise DataError(f"{root}: is a file, expected a folder")
+        names = {path.name for path in root.iterdir() if not path.name.endswith(".partial")}
+    except OSError as error:
+        raise DataError(f"{root}: cannot be read: {error}") from error
+    foreign = sorted(names - {"shards", "cases.parquet", "folds.parquet"})  # a killed writer's
     if foreign:
         raise DataError(
             f"{root}: holds {tables.joined(foreign[:3])} and no index.parquet, so it is not a data "

@@ -62,7 +62,8 @@ def _centred(scores: Float[Tensor, "pair class"]) -> Float[Tensor, "pair class"]
 
 
 def _probability(scores: Float[Tensor, "pair class"]) -> Float[Tensor, "pair class"]:
-    return torch.sigmoid(scores) if scores.shape[-1] == 1 else torch.softmax(scores, dim=-1)
+    # Not torch.sigmoid, nor logaddexp below: see `training.lanes` on bit-identical lanes.
+    return F.logsigmoid(scores).exp() if scores.shape[-1] == 1 else torch.softmax(scores, dim=-1)
 
 
 def _log_probability(scores: Float[Tensor, "pair class"]) -> Float[Tensor, "pair outcome"]:
@@ -75,6 +76,6 @@ def _jensen_shannon(
     log_p: Float[Tensor, "pair outcome"], log_q: Float[Tensor, "pair outcome"]
 ) -> Float[Tensor, " pair"]:
     # In logarithms: a probability that underflows to zero meets a finite logarithm, not -inf.
-    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    log_m = torch.logsumexp(torch.stack([log_p, log_q], dim=-1), dim=-1) - math.log(2)
     divergence = log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)
     return divergence.sum(-1) / 2

@@ -1,13 +1,12 @@
 """The tile embedding: linear layers with batch norm, leaky ReLU and dropout.
 
-Dropout has no generator here: the caller draws which units are kept (`training.lanes.draw_kept`),
+Dropout has no generator here: the caller draws which units drop (`training.lanes.draw_dropped`),
 since a draw inside `vmap` would serve all lanes from one generator.
 """
 
 import itertools
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor, nn
@@ -16,8 +15,8 @@ from training.models.linear import per_instance
 from training.models.normalisation import MaskedBatchNorm
 from training.types import Bags, Instances, Mask
 
-Kept = Bool[Tensor, "bag instance embedding"]
-"""True where dropout keeps a unit."""
+Dropped = Bool[Tensor, "bag instance embedding"]
+"""True where dropout zeroes a unit."""
 
 
 class EmbeddingLayer(nn.Module):
@@ -36,15 +35,14 @@ class EmbeddingLayer(nn.Module):
         self.norm = MaskedBatchNorm(out_dim) if norm == "batch" else None
         self.scale = 1 / (1 - quantised(dropout) / 65536)
 
-    def forward(self, bags: Bags, mask: Mask, kept: Kept | None) -> Instances:
-        """Embed; `kept` is the dropout mask, or None."""
+    def forward(self, bags: Bags, mask: Mask, dropped: Dropped | None) -> Instances:
+        """Embed; `dropped` is the dropout mask, or None."""
         instances = per_instance(self.linear, bags)
-        if self.norm is not None:
-            instances = self.norm(instances, mask)
+        # Leaky ReLU commutes with the factor that makes up for dropped units: it costs no pass here.
+        scale = 1.0 if dropped is None else self.scale
+        instances = instances * scale if self.norm is None else self.norm(instances, mask, scale)
         instances = F.leaky_relu(instances, 0.01)
-        if kept is None:
-            return instances
-        return torch.where(kept, instances * self.scale, 0.0)
+        return instances if dropped is None else instances.masked_fill(dropped, 0.0)
 
 
 def quantised(dropout: float) -> int:
@@ -71,8 +69,8 @@ class TileEmbedding(nn.Module):
             for before, after in itertools.pairwise(dims)
         )
 
-    def forward(self, bags: Bags, mask: Mask, kept: tuple[Kept, ...]) -> Instances:
-        """Embed through all layers; `kept` holds one dropout mask per layer, or none."""
+    def forward(self, bags: Bags, mask: Mask, dropped: tuple[Dropped, ...]) -> Instances:
+        """Embed through all layers; `dropped` holds one dropout mask per layer, or none."""
         for number, layer in enumerate(self.layers):
-            bags = layer(bags, mask, kept[number] if kept else None)
+            bags = layer(bags, mask, dropped[number] if dropped else None)
         return bags

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from training.models.embedding import Kept, TileEmbedding
+from training.models.embedding import Dropped, TileEmbedding
 from training.types import Attention, Bags, Instances, Mask, Pooled, Scores
 
 
@@ -35,8 +35,8 @@ class MILModel(nn.Module):
         self.pooling = pooling
         self.classifier = nn.Linear(embedding.width, num_outputs)
 
-    def forward(self, bags: Bags, mask: Mask, kept: tuple[Kept, ...] = ()) -> Output:
-        """Score a batch; `kept` holds one dropout mask per embedding layer, or none."""
-        instances = self.embedding(bags, mask, kept)
+    def forward(self, bags: Bags, mask: Mask, dropped: tuple[Dropped, ...] = ()) -> Output:
+        """Score a batch; `dropped` holds one dropout mask per embedding layer, or none."""
+        instances = self.embedding(bags, mask, dropped)
         pooled, attention = self.pooling(instances, mask)
         return Output(self.classifier(pooled), pooled, instances, attention)

@@ -33,22 +33,23 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(num_units))
         self.register_buffer("running_var", torch.ones(num_units))
 
-    def forward(self, instances: Instances, mask: Mask) -> Instances:
-        """Normalise, and in training follow the statistics of the batch."""
+    def forward(self, instances: Instances, mask: Mask, scale: float = 1.0) -> Instances:
+        """Normalise and multiply by `scale`; in training follow the statistics of the batch."""
         rows = instances.flatten(0, 1)
         if not self.training:
-            scale = (self.running_var + self.eps).rsqrt() * self.weight
-            shift = self.bias - self.running_mean * scale
-            return (rows * scale + shift).view_as(instances)
+            slope = (self.running_var + self.eps).rsqrt() * self.weight
+            shift = self.bias - self.running_mean * slope
+            return (rows * (slope * scale) + shift * scale).view_as(instances)
         real = mask.flatten().to(rows.dtype)
         count = real.sum()
         share = (real / count).unsqueeze(0)
         # Products with a row of shares: one pass over the rows, and no masked copy of them.
         mean = (share @ rows).squeeze(0)
         centred = rows - mean
-        var = (share @ centred.square()).squeeze(0)
+        var = (share @ (centred * centred)).squeeze(0)
         self._follow(mean.detach(), var.detach() * (count / (count - 1).clamp_min(1)))
-        return (centred * ((var + self.eps).rsqrt() * self.weight) + self.bias).view_as(instances)
+        slope = (var + self.eps).rsqrt() * self.weight
+        return (centred * (slope * scale) + self.bias * scale).view_as(instances)
 
     @torch.no_grad()
     def _follow(self, mean: torch.Tensor, var: torch.Tensor) -> None:

@@ -19,6 +19,10 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
 
 
+def test_a_folder_that_the_system_refuses_is_a_data_error(tmp_path: Path) -> None:
+    assert "cannot be read" in message(tmp_path / ("x" * 300))
+
+
 def test_an_index_of_something_else_is_refused_and_kept(tmp_path: Path) -> None:
     pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "index.parquet")
     before = examples.files(tmp_path)

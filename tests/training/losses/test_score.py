@@ -136,6 +136,21 @@ def test_lanes_equal_a_loop_over_lanes(form, num_columns):
 
 @forms
 @columns
+@pytest.mark.parametrize("num_pairs", [3, 7, 16])
+def test_a_lane_is_bit_identical_in_every_position_and_company(form, num_columns, num_pairs):
+    draw = torch.Generator().manual_seed(6)
+    first, second = torch.randn(2, 9, num_pairs, num_columns, generator=draw) * 3
+    grad = torch.func.grad_and_value(lambda a, b: score_loss(a, b, form=form), argnums=(0, 1))
+    (by_first, by_second), losses = torch.func.vmap(grad)(first, second)
+    for lanes in ([8, 0], [3, 8, 1], list(range(8, -1, -1))):
+        gradients, values = torch.func.vmap(grad)(first[lanes], second[lanes])
+        assert torch.equal(values, losses[lanes])
+        assert torch.equal(gradients[0], by_first[lanes])
+        assert torch.equal(gradients[1], by_second[lanes])
+
+
+@forms
+@columns
 def test_no_pair_gives_zero_with_a_gradient(form, num_columns):
     first = torch.zeros(0, num_columns, requires_grad=True)
     loss = score_loss(first, torch.zeros(0, num_columns), form=form)

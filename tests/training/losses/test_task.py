@@ -67,6 +67,20 @@ def test_lanes_equal_a_loop_over_lanes(num_classes):
         torch.testing.assert_close(gradient, alone, rtol=1e-14, atol=1e-16)
 
 
+@pytest.mark.parametrize("num_classes", [2, 4])
+@pytest.mark.parametrize("num_bags", [3, 7, 16])
+def test_a_lane_is_bit_identical_in_every_position_and_company(num_classes, num_bags):
+    scores, labels, weights = map(torch.from_numpy, example(2, num_bags, num_classes))
+    draw = torch.Generator().manual_seed(6)
+    lanes = torch.randn(9, *scores.shape, generator=draw) * 3
+    grad = torch.func.vmap(torch.func.grad_and_value(task_loss), in_dims=(0, None, None))
+    gradients, losses = grad(lanes, labels, weights.float())
+    for order in ([8, 0], [3, 8, 1], list(range(8, -1, -1))):
+        others, values = grad(lanes[order], labels, weights.float())
+        assert torch.equal(values, losses[order])
+        assert torch.equal(others, gradients[order])
+
+
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_huge_logits_stay_finite(num_classes):
     columns = 1 if num_classes == 2 else num_classes
