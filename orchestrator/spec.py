@@ -4,6 +4,7 @@
 torch nor a table library is imported here: the command line reads specs on login nodes.
 """
 
+import copy
 import json
 import sys
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def expand(spec: Spec) -> list[Row]:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of the spec language, which editors can use."""
-    return spec_check.schema()
+    return copy.deepcopy(spec_check.schema())
 
 
 def simulation_id(simulation: Simulation) -> str:

@@ -6,6 +6,7 @@ is wrong is reported, cut out or replaced, and the rest is checked further.
 
 import json
 import os
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,9 @@ def check(source: Source, path: Path) -> tuple[Spec, tuple[str, ...]]:
     return spec, warnings
 
 
+@cache
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of the spec language."""
+    """Make the JSON Schema of the spec language."""
     found: dict[str, Any] = Language.model_json_schema()
     found["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     losses = {"pattern": r"^losses\.[A-Za-z0-9_-]+\.[a-z_]+$"}
@@ -96,7 +98,7 @@ def _validate(source: Source, cut: set[Place]) -> Spec:
             spec: Spec = Spec.model_validate_json(json.dumps(source.tree), strict=True)
             return spec
         except ValidationError as error:
-            found = [(place_of(item, source.tree), item) for item in error.errors()]
+            found = _located(error, source.tree)
         for place, item in found:
             if not _follows(place, item, cut):
                 source.report(place, describe(item, place, language))
@@ -106,6 +108,22 @@ def _validate(source: Source, cut: set[Place]) -> Spec:
             else:
                 _cut(source.tree, place)
         cut.update(place for place, _ in found)
+
+
+def _located(error: ValidationError, tree: dict[str, Any]) -> list[tuple[Place, ErrorDetails]]:
+    """Give each problem its place; a list that lacks only sound items is not called too short."""
+    found = [(place_of(item, tree), item) for item in error.errors()]
+    return [
+        (place, item)
+        for place, item in found
+        if item["type"] != "too_short"
+        or not any(other[: len(place)] == place != other for other, _ in found)
+    ]
+
+
+@cache
+def _config_schema() -> dict[str, Any]:
+    return TrialConfig.model_json_schema()
 
 
 def _cut(tree: dict[str, Any], place: Place) -> None:
@@ -149,8 +167,8 @@ def _check_cells(spec: Spec, source: Source, cut: set[Place]) -> tuple[str, ...]
         if isinstance(cell, Cell):
             num_trials += num_folds(cell.config.folds) * len(spec.seed_numbers)
         else:
-            for item in cell.errors():
-                _report_cell(spec, source, draft, item, cut)
+            for inside, item in _located(cell, spec_expand.payload(draft)):
+                _report_cell(spec, source, draft, item, inside, cut)
     if num_trials > MAX_TRIALS:
         text = f"found {num_trials:,} trials; expected at most {MAX_TRIALS:,}"
         source.report(("arms",), text)
@@ -162,11 +180,14 @@ def _check_cells(spec: Spec, source: Source, cut: set[Place]) -> tuple[str, ...]
 
 
 def _report_cell(
-    spec: Spec, source: Source, draft: Draft, item: ErrorDetails, cut: set[Place]
+    spec: Spec,
+    source: Source,
+    draft: Draft,
+    item: ErrorDetails,
+    inside: Place,
+    cut: set[Place],
 ) -> None:
-    inside = place_of(item, spec_expand.payload(draft))
-    text = describe(item, inside, TrialConfig.model_json_schema())
-    target = inside
+    text, target = describe(item, inside, _config_schema()), inside
     if inside[:1] == ("losses",) and len(inside) > 1:
         names = list(draft.values["losses"])
         target = ("losses", names[int(inside[1])], *inside[2:])

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from torch import Tensor
 
 from training.config import Stopping
 from training.data.loading import Loader
@@ -37,7 +38,7 @@ def score(lanes: Lanes, loader: Loader, rows: Rows, num_tiles: Rows) -> npt.NDAr
     found: npt.NDArray[np.floating] | None = None
     for places in _chunks(num_tiles[rows]):
         bags, mask = loader.whole(rows[places])
-        each = []
+        each: list[Tensor] = []
         for group in lanes.groups:
             none = group.share(bags.new_empty(0))
             inputs = group.share(bags), group.share(mask), (), none, none

@@ -43,7 +43,7 @@ class Group:
     buffers: dict[str, Tensor]
 
     def __len__(self) -> int:
-        return self.where.stop - self.where.start
+        return int(self.where.stop - self.where.start)
 
     def share(self, tensor: Tensor) -> Tensor:
         """Show one tensor to all lanes of the group, without copying it."""

@@ -38,7 +38,7 @@ class EmbeddingLayer(nn.Module):
     def forward(self, bags: Bags, mask: Mask, dropped: Dropped | None) -> Instances:
         """Embed; `dropped` is the dropout mask, or None."""
         instances = per_instance(self.linear, bags)
-        # Leaky ReLU commutes with the factor that makes up for dropped units: it costs no pass here.
+        # Leaky ReLU commutes with the factor that makes up for dropped units: it costs no pass.
         scale = 1.0 if dropped is None else self.scale
         instances = instances * scale if self.norm is None else self.norm(instances, mask, scale)
         instances = F.leaky_relu(instances, 0.01)
