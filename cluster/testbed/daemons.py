@@ -99,7 +99,8 @@ def ensure(bed: Bed, daemon: Daemon) -> bool:
     _start(bed, daemon)
     if not _wait(bed, daemon, timeout_s=START_TIMEOUT_S):
         raise ClusterError(
-            f"{daemon.name} does not answer after {START_TIMEOUT_S} s; {log_tail(bed, daemon)}"
+            f"{daemon.name} does not answer after {START_TIMEOUT_S} s; {log_tail(bed, daemon)}",
+            hint=f"if its files are damaged: down, then remove {bed.root}",
         )
     return True
 

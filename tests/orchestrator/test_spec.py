@@ -1,0 +1,177 @@
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from orchestrator import spec, spec_axes, spec_lines
+from orchestrator.spec_model import Arm, Language
+from tests.orchestrator.specs import SMALL, read, small, write
+from training.config import InfoNCE, ScoreLoss
+from training.simulation_config import Simulation
+
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+SPECS = sorted(SWEEPS.glob("*.yaml"))
+
+
+def ids(path):
+    return path.stem
+
+
+def test_a_spec_says_what_commands_need(tmp_path):
+    found = read(tmp_path, SMALL)
+    assert found.name == "small"
+    assert found.data_path == tmp_path / "data"
+    assert found.simulation is None
+    assert found.encoder_names == ("uni", "virchow2")
+    assert found.seed_numbers == (0, 1)
+    assert found.task.label == "label"
+    assert found.cluster is None
+    assert found.artefacts.weights == "none"
+    assert found.warnings == ()
+
+
+def test_data_may_be_given_relative_to_the_spec_absolutely_and_by_variables(tmp_path, monkeypatch):
+    monkeypatch.setenv("COHORT", "/cohorts")
+    (tmp_path / "specs").mkdir()
+    for text, expected in {
+        "../data": tmp_path / "data",
+        "/data/x": Path("/data/x"),
+        "$COHORT/a": Path("/cohorts/a"),
+        "${COHORT}/b": Path("/cohorts/b"),
+    }.items():
+        assert read(tmp_path / "specs", small(data=text)).data_path == expected
+
+
+def test_data_may_be_simulated(tmp_path):
+    found = read(tmp_path, small(data={"simulate": {"seed": 3, "shift": {"offset": 1}}}))
+    assert found.data_path is None
+    assert found.simulation == Simulation.model_validate({"seed": 3, "shift": {"offset": 1}})
+
+
+def test_a_simulated_cohort_is_named_by_its_configuration():
+    assert spec.simulation_id(Simulation()) == spec.simulation_id(Simulation(seed=0))
+    assert spec.simulation_id(Simulation()) != spec.simulation_id(Simulation(seed=1))
+
+
+def test_seeds_may_be_listed_and_encoders_may_have_settings(tmp_path):
+    found = read(tmp_path, small(seeds=[7, 3], encoders={"b": {"optim": {"lr": 1}}, "a": None}))
+    assert found.seed_numbers == (7, 3)
+    assert found.encoder_names == ("b", "a")
+
+
+def test_arms_may_be_called_no_and_off(tmp_path):
+    text = SMALL.replace("erm:", "no:").replace("  score:", "  off:")
+    assert list(read(tmp_path, text).arms) == ["no", "off"]
+
+
+def test_numbers_may_be_written_with_an_exponent(tmp_path):
+    found = read(tmp_path, SMALL + "optim: {lr: 1e-3}\ngrid: {optim.weight_decay: [1e-2, 5E-1]}\n")
+    rows = spec.expand(found)
+    assert {r.config.optim.lr for r in rows} == {1e-3}
+    assert {r.axes["optim.weight_decay"] for r in rows} == {0.01, 0.5}
+
+
+def test_priority_goes_from_the_arm_to_its_rows(tmp_path):
+    arms = {"a": {"views": "all", "priority": 2}, "b": {"views": "routine"}}
+    rows = spec.expand(read(tmp_path, small(arms=arms)))
+    assert {(r.arm, r.priority) for r in rows} == {("a", 2), ("b", 0)}
+
+
+@pytest.mark.parametrize("path", SPECS, ids=ids)
+def test_a_shipped_spec_says_what_it_is_and_expands_to_what_it_says(path):
+    text = path.read_text(encoding="utf-8")
+    head = text[: text.index("\n\n")]
+    count = re.search(r"^# trials: (\d+)$", head, re.MULTILINE)
+    assert count is not None
+    assert re.search(r"^# time: \S", head, re.MULTILINE)
+    assert re.search(rf"^# command: sweep launch sweeps/{path.name}( |$)", head, re.MULTILINE)
+    found = spec.read(path)
+    assert not found.warnings
+    assert len(spec.expand(found)) == int(count.group(1))
+
+
+@pytest.mark.parametrize("path", SPECS, ids=ids)
+def test_a_shipped_spec_fits_the_schema(path):
+    jsonschema.validate(spec_lines.load(path).tree, spec.schema())
+
+
+@pytest.mark.parametrize("path", SPECS, ids=ids)
+def test_the_document_of_a_spec_reads_back_to_the_same_trials(path, tmp_path):
+    found = spec.read(path)
+    document = found.document(tmp_path / "data")
+    again = spec.read(write(tmp_path, yaml.safe_dump(document, sort_keys=False), name="spec.yaml"))
+    assert again.name == path.stem
+    assert again.data_path == tmp_path / "data"
+    assert spec.expand(again) == spec.expand(found)
+    assert document["optim"]["weight_decay"] > 0
+    assert document["precision"] == "float32"
+
+
+def test_full_compares_the_eight_foundation_models_in_at_least_3000_trials():
+    found = spec.read(SWEEPS / "full.yaml")
+    assert len(found.encoder_names) == 8
+    assert len(spec.expand(found)) >= 3000
+
+
+def test_the_schema_is_valid_and_the_file_is_up_to_date():
+    jsonschema.Draft202012Validator.check_schema(spec.schema())
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator.spec"], capture_output=True, text=True, check=True
+    )
+    assert (SWEEPS / "schema.json").read_text(encoding="utf-8") == done.stdout
+    assert json.loads(done.stdout) == spec.schema()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seeds": "x"},
+        {"extra": 1},
+        {"head": {"kind": "mean", "attention_dim": 3}},
+        {"optim": {"lr": 0}},
+        {"arms": {"a": {}}},
+        {"arms": {"a": {"views": "all", "losses": {"x": {"kind": "y"}}}}},
+        {"grid": {"optim.lrr": [1]}},
+        {"data": {"simulate": {"x": 1}}},
+    ],
+)
+def test_the_schema_refuses_what_reading_refuses(changes):
+    validator = jsonschema.Draft202012Validator(spec.schema())
+    assert validator.is_valid(small())
+    assert not validator.is_valid(small(**changes))
+
+
+def test_the_readme_names_every_key():
+    text = (SWEEPS / "README.md").read_text(encoding="utf-8")
+    for key in spec_axes.settings():
+        if key != "views":
+            assert f"\n| `{key}` | " in text, key
+    for loss in (InfoNCE, ScoreLoss):
+        for key in loss.model_fields:
+            assert key == "kind" or f" | `{key}` | " in text, key
+    own = {*Language.model_fields, *Arm.model_fields}
+    sections = {key.partition(".")[0] for key in spec_axes.settings()}
+    for key in own - sections | {"views"}:
+        assert f"`{key}`" in text, key
+
+
+def test_the_example_of_the_readme_has_as_many_trials_as_it_says(tmp_path):
+    text = (SWEEPS / "README.md").read_text(encoding="utf-8")
+    example = text.split("```yaml\n")[1].split("```")[0]
+    assert len(spec.expand(read(tmp_path, example))) == 250
+    assert "= 250 trials" in text
+
+
+@pytest.mark.slow
+def test_reading_and_expanding_10000_trials_takes_less_than_a_second(tmp_path):
+    path = write(tmp_path, small(seeds=500, grid={"optim.lr": [0.1, 0.2]}))
+    start = time.perf_counter()
+    rows = spec.expand(spec.read(path))
+    assert len(rows) >= 10_000
+    assert time.perf_counter() - start < 1

@@ -1,0 +1,110 @@
+"""A small cohort of paired scanners, and trials on it that train in a fraction of a second."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from training.config import (
+    GatedAttentionHead,
+    InfoNCE,
+    Loss,
+    Optim,
+    Sampling,
+    ScoreLoss,
+    Stopping,
+    StratifiedFolds,
+    Task,
+    TrialConfig,
+)
+from training.data import index, shards
+from training.data.index import Dataset
+from training.data.shards import Bag, View
+
+DIM = 7
+
+
+def views(
+    num_patients: int = 24, *, scanners: Sequence[str] = ("A", "B", "C"), dtype: str = "float32"
+) -> list[View]:
+    """One slide a patient, some of two; every third slide has one scan only; bags of 3 to 9 tiles."""
+    found = []
+    for number in range(num_patients):
+        for slide in range(1 + (number % 5 == 0)):
+            name = f"slide {number}-{slide}"
+            mine = scanners[:1] if number % 3 == 2 else scanners
+            found += [
+                View(
+                    patient=f"patient {number:03}",
+                    slide=name,
+                    scan=f"{name}/{scanner}",
+                    view=f"{name}/{scanner}",
+                    scanner=scanner,
+                    cohort="all",
+                    routine=scanner == mine[number % len(mine)],
+                    num_tiles=3 + (number * 7 + place) % 7,
+                    dim=DIM,
+                    dtype=dtype,
+                )
+                for place, scanner in enumerate(mine)
+            ]
+    return found
+
+
+def bag(view: View) -> Bag:
+    """Tiles 2, 3, … of noise with the scanner's offset; in the second class the first tile stands out."""
+    patient = int(view.patient.split()[1])
+    generator = np.random.default_rng([patient, ord(view.scanner)])
+    embeddings = generator.normal(size=(view.num_tiles, DIM)) + 0.3 * (ord(view.scanner) - 65)
+    embeddings[0, :3] += 3.0 * (patient % 2)
+    start = {"A": 0, "B": 2, "C": 1}[view.scanner]
+    return Bag(
+        embeddings=embeddings.astype(view.dtype),
+        tile=np.arange(start, start + view.num_tiles, dtype=np.int32),
+        coords=np.zeros((view.num_tiles, 2), np.int32),
+    )
+
+
+def cohort(root: Path, given: Sequence[View] | None = None, *, num_classes: int = 2) -> Dataset:
+    """Write the cohort with encoder `one` and read it."""
+    given = views() if given is None else given
+    patients = sorted({view.patient for view in given})
+    labels = [f"class {int(patient.split()[1]) % num_classes}" for patient in patients]
+    cases = pd.DataFrame({"patient": patients, "label": labels})
+    shards.write(root, encoder="one", views=given, load=bag, cases=cases)
+    return index.read(root)
+
+
+def trial(seed: int = 0, **changed: object) -> TrialConfig:
+    """A trial with pairs, three losses, dropout, drawn tiles and clipping, of two epochs."""
+    given: dict[str, object] = {
+        "encoder": "one",
+        "task": Task(),
+        "head": GatedAttentionHead(
+            kind="gated_attention", embed_dims=(13, 9), attention_dim=5, dropout=0.25
+        ),
+        "views": "all",
+        "losses": losses(),
+        "sampling": Sampling(slides_per_batch=5, pairs_per_batch=3, tiles_per_bag=4),
+        "optim": Optim(lr=0.01, epochs=2, clip=1.0),
+        "stopping": Stopping(validation_share=0.25),
+        "folds": StratifiedFolds(kind="stratified", num_folds=3),
+        "fold": 0,
+        "seed": seed,
+    }
+    return TrialConfig.model_validate(given | changed)
+
+
+def losses(scale: float = 1.0, temperature: float = 0.2) -> tuple[Loss, ...]:
+    """One loss of each kind and level."""
+    return (
+        InfoNCE(kind="infonce", weight=scale, temperature=temperature, projection_dim=4),
+        InfoNCE(kind="infonce", level="tile", weight=0.5 * scale, temperature=temperature),
+        ScoreLoss(kind="score", weight=2.0 * scale),
+    )
+
+
+def routine(seed: int = 0, **changed: object) -> TrialConfig:
+    """A trial on routine scans without robustness losses."""
+    return trial(seed, **({"views": "routine", "losses": ()} | changed))
