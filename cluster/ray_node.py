@@ -2,8 +2,8 @@
 
 Token mode, no dashboard, a temporary folder of its own under a 0700 parent (Ray makes its folder
 0777 and listens on all interfaces: the token and the parent are the wall). `ray stop` is never
-used. The node runs under a small guard process (this module as a script) that dies with its starter and
-takes every descendant along, so that kill -9 of the starter leaves nothing behind.
+used. The node runs under a small guard process (this module as a script) that dies with its starter
+and takes every descendant along, so that kill -9 of the starter leaves nothing behind.
 """
 
 import contextlib
@@ -97,16 +97,6 @@ def variables(changed: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-@contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """Make a node-local temporary folder, 0700, for a while."""
-    path = _make_temporary()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def free_port() -> int:
     """Return a TCP port that was free a moment ago."""
     with socket.socket() as probe:
@@ -126,28 +116,31 @@ def own_address() -> str:
         return address
 
 
-def start_head(*, token: Path, ip: str, port: int, memory_bytes: int) -> Node:
-    """Start the driver's node, which runs no trials."""
-    return _start(
-        ["--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0"],
-        token=token,
-        ip=ip,
-        memory_bytes=memory_bytes,
-    )
+def start_head(
+    *, token: Path, ip: str, port: int, memory_bytes: int, workers: int = 0, gpus: int = 0
+) -> Node:
+    """Start the driver's node; it offers `workers` places for packs itself, none on a cluster."""
+    options = ["--head", f"--port={port}", "--include-dashboard=false"]
+    return _start(options + _places(workers, gpus), token=token, ip=ip, memory_bytes=memory_bytes)
 
 
 def join(address: str, *, token: Path, ip: str, workers: int, gpus: int, memory_bytes: int) -> Node:
     """Start a node that offers `workers` places for packs to the head at `address`."""
-    options = [f"--address={address}", f"--num-cpus={workers}", f"--num-gpus={gpus}"]
-    options.append(f'--resources={{"worker": {workers}}}')
+    options = [f"--address={address}", *_places(workers, gpus)]
     return _start(options, token=token, ip=ip, memory_bytes=memory_bytes)
 
 
+def _places(workers: int, gpus: int) -> list[str]:
+    resources = f'--resources={{"worker": {workers}}}'
+    return [f"--num-cpus={workers}", f"--num-gpus={gpus}", *([resources] if workers else [])]
+
+
 def _start(options: list[str], *, token: Path, ip: str, memory_bytes: int) -> Node:
-    temporary = _make_temporary()
+    # A short path: Ray's socket names live below it and may have 107 bytes.
+    temporary = Path(tempfile.mkdtemp(prefix="sweepray-", dir="/tmp"))
     command = [
-        sys.executable, "-m", "cluster.ray_node", str(temporary), sys.executable, "-m", "ray.scripts.scripts",
-        "start", "--block", *options, f"--node-ip-address={ip}",
+        sys.executable, "-m", "cluster.ray_node", str(temporary),
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options, f"--node-ip-address={ip}",
         f"--temp-dir={temporary / 'r'}", f"--memory={memory_bytes}",
         f"--object-store-memory={OBJECT_STORE_BYTES}", "--min-worker-port=0",
         "--max-worker-port=0", "--disable-usage-stats",
@@ -165,11 +158,6 @@ def _start(options: list[str], *, token: Path, ip: str, memory_bytes: int) -> No
     if not node.alive():
         raise ClusterError(f"Ray did not start on {ip}", hint=node.log())
     return node
-
-
-def _make_temporary() -> Path:
-    # A short path: Ray's socket names live below it and may have 107 bytes.
-    return Path(tempfile.mkdtemp(prefix="sweepray-", dir="/tmp"))
 
 
 def guard(temporary: Path, command: list[str], *, starter: int) -> int:

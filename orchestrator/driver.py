@@ -7,22 +7,24 @@ results are segments, and a driver that dies is replaced by one that reads them.
 Ray reads its token when it is imported: import this module with its environment set (`launch`).
 """
 
+import contextlib
 import logging
 import os
 import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray import tune
 from ray.tune.search import Searcher
 
 from cluster import pilot, ray_node
-from orchestrator import broker, worker
+from orchestrator import worker
 from orchestrator.broker import Broker
 from orchestrator.events import Journal, progress
 from orchestrator.folder import Folder
@@ -31,6 +33,9 @@ from orchestrator.worker import Job, Setting
 log = logging.getLogger(__name__)
 
 BROKER = "broker"
+LOOPBACK = "127.0.0.2"
+"""Ray replaces 127.0.0.1 by the host's outer address, but keeps the addresses above it."""
+HEAD_MEMORY_BYTES = 2**30
 REPORT_S = 1.0
 MAX_WORKER_DEATHS = 20
 """Deaths of workers under one ticket before Tune drops the ticket; packs have their own count."""
@@ -158,63 +163,66 @@ def drive_here(
         workers: packs trained at once.
         on_progress: called about once a second with the broker's state.
     """
-    folder = Folder(setting.folder)
-    with ray_node.scratch() as scratch:
-        ray.init(
-            address="local",
-            num_cpus=workers,
-            resources={"worker": workers},
-            include_dashboard=False,
-            _temp_dir=str(scratch / "r"),
-            object_store_memory=ray_node.OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level="error",
-        )
-        try:
-            _drive(jobs, setting, folder, scratch=scratch, on_progress=on_progress)
-        finally:
-            ray.shutdown()
+    gpus = round(setting.gpus * workers)
+    with _head(setting, LOOPBACK, workers=workers, gpus=gpus) as (_, scratch):
+        _drive(jobs, setting, scratch=scratch, workers=workers, on_progress=on_progress)
 
 
-def drive_on_cluster(setting: Setting, *, workers: int, node_ip: str | None) -> None:
-    """Train what is missing with the pilots that join; the body of the driver's SLURM job.
+def drive_on_cluster(
+    jobs: Sequence[Job], setting: Setting, *, workers: int, node_ip: str | None
+) -> None:
+    """Train packs with the pilots that join; the body of the driver's SLURM job.
 
     Args:
+        jobs: packs, most urgent first.
         setting: where and how.
         workers: places on all pilots together: tickets that may wait at once.
         node_ip: address of this node for Ray, variables expanded; default: the host's own.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # submitit ignores SIGTERM; a driver that is asked to leave leaves, and its node with it.
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, _leave)
-    folder = Folder(setting.folder)
+    pool = Folder(setting.folder).pool
     ip = os.path.expandvars(node_ip) if node_ip else ray_node.own_address()
-    jobs = broker.read_jobs(folder)
-    with ray_node.scratch() as scratch:
-        port = ray_node.free_port()
-        node = ray_node.start_head(
-            token=folder.pool / "token", ip=ip, port=port, memory_bytes=2**30
-        )
-        try:
-            _connect(f"{ip}:{port}", ip, node)
-            pilot.announce(folder.pool, f"{ip}:{port}")
-            os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
-            _drive(jobs, setting, folder, scratch=scratch, on_progress=_log_progress())
-            pilot.dismiss(folder.pool)
-        finally:
-            ray.shutdown()
-            node.end()
+    with _head(setting, ip) as (address, scratch):
+        pilot.announce(pool, address)
+        _drive(jobs, setting, scratch=scratch, workers=workers, on_progress=_log_progress())
+        pilot.dismiss(pool)
+
+
+@contextlib.contextmanager
+def _head(
+    setting: Setting, ip: str, *, workers: int = 0, gpus: int = 0
+) -> Iterator[tuple[str, Path]]:
+    """Run a Ray head of our own and connect to it; yields its address and scratch folder."""
+    port = ray_node.free_port()
+    node = ray_node.start_head(
+        token=Folder(setting.folder).pool / "token",
+        ip=ip,
+        port=port,
+        memory_bytes=HEAD_MEMORY_BYTES if not workers else psutil.virtual_memory().available,
+        workers=workers,
+        gpus=gpus,
+    )
+    try:
+        _connect(f"{ip}:{port}", ip, node)
+        # Ray and submitit have handlers of their own; a driver that is asked to leave leaves, and
+        # its node with it.
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, _leave)
+        yield f"{ip}:{port}", node.temporary
+    finally:
+        ray.shutdown()
+        node.end()
 
 
 def _drive(
     jobs: Sequence[Job],
     setting: Setting,
-    folder: Folder,
     *,
     scratch: Path,
+    workers: int,
     on_progress: Callable[[dict[str, Any]], None],
 ) -> None:
+    folder = Folder(setting.folder)
     journal = Journal(folder, "driver")
     journal.write(
         "driving", host=socket.gethostname(), pid=os.getpid(),
@@ -226,9 +234,19 @@ def _drive(
         .options(name=BROKER, num_cpus=0)
         .remote(list(jobs), attempts=attempts, journal=journal)
     )
-    # The error is Tune's complaint that tickets leave no result files, which is meant.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     on_progress(ray.get(desk.state.remote()))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
+    _tune(desk, setting, scratch=scratch, on_progress=on_progress)
+    on_progress(ray.get(desk.state.remote()))
+    ray.get(desk.close.remote())
+
+
+def _tune(
+    desk: Any, setting: Setting, *, scratch: Path, on_progress: Callable[[dict[str, Any]], None]
+) -> None:
+    """Run tickets until the broker has nothing left."""
+    # What is silenced is Tune's complaint that tickets leave no result files, which is meant.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     bundle = {"worker": 1.0} | ({"GPU": setting.gpus} if setting.gpus else {})
     trainable = tune.with_resources(
         tune.with_parameters(PackWorker, setting=setting), tune.PlacementGroupFactory([bundle])
@@ -243,8 +261,6 @@ def _drive(
             failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
         ),
     ).fit()
-    on_progress(ray.get(desk.state.remote()))
-    ray.get(desk.close.remote())
 
 
 def _connect(address: str, ip: str, node: ray_node.Node) -> None:

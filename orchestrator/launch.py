@@ -32,6 +32,7 @@ TUNE_VARIABLES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
     "TUNE_RESULT_BUFFER_LENGTH": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 RESERVED = ("data", "bench")
@@ -164,10 +165,11 @@ def start(
 
 def drive_on_cluster(setting: worker.Setting, *, workers: int, node_ip: str | None) -> None:
     """Be the driver job; imports Ray there and not on the login node."""
-    with _ray_environment(Folder(setting.folder)):
+    folder = Folder(setting.folder)
+    with _ray_environment(folder):
         from orchestrator import driver
 
-        driver.drive_on_cluster(setting, workers=workers, node_ip=node_ip)
+        driver.drive_on_cluster(broker.read_jobs(folder), setting, workers=workers, node_ip=node_ip)
 
 
 def _drive_here(

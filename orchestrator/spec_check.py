@@ -87,7 +87,10 @@ def _settle(source: Source, path: Path) -> None:
         expanded = os.path.expandvars(data)
         if "$" in expanded:
             source.report(("data",), f"found {data!r}; expected environment variables that are set")
-        source.tree["data"] = str((path.parent / Path(expanded).expanduser()).resolve())
+        try:
+            source.tree["data"] = str((path.parent / Path(expanded).expanduser()).resolve())
+        except (RuntimeError, ValueError) as error:
+            source.report(("data",), f"found {data!r}; expected the path of a folder: {error}")
 
 
 def _validate(source: Source, cut: set[Place]) -> Spec:
@@ -142,9 +145,11 @@ def _stand_in(tree: dict[str, Any], place: Place) -> None:
     if last not in _STAND_INS:
         _cut(tree, place[:-1])
         return
+    inner: Any = tree
     for step in outer:
-        tree = tree[str(step)]
-    tree[str(last)] = _STAND_INS[str(last)]
+        inner = inner.get(step) if isinstance(inner, dict) else None
+    if isinstance(inner, dict):  # what lacks the key may be cut by now for another reason
+        inner[last] = _STAND_INS[str(last)]
 
 
 def _follows(place: Place, item: ErrorDetails, cut: set[Place]) -> bool:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
@@ -160,7 +161,7 @@ def draw_dropped(
     *,
     widths: Sequence[int],
     dropout: float,
-) -> tuple[Dropped, ...]:
+) -> tuple[Bool[Tensor, "lane bag instance _"], ...]:
     """Draw which units dropout zeroes, [lane, bag, instance, width] for each embedding layer.
 
     Args:
@@ -186,7 +187,12 @@ def _dropped(generator: torch.Generator, shape: tuple[int, ...], share: int) -> 
 
 def aligned_alike() -> bool:
     """Find out whether products are independent of alignment in this process, as promised above."""
-    left, right = torch.linspace(-1, 1, 7 * 72 + 1), torch.linspace(1, 3, 72 * 13)
-    first = torch.mm(left[:-1].view(7, 72), right.view(72, 13))
-    shifted = torch.cat([left.new_zeros(1), left])[1:-1].view(7, 72)
-    return torch.equal(first, torch.mm(shifted, right.view(72, 13)))
+    numbers = torch.linspace(-1, 1, 2 * 72 * 13 + _ALIGNED).sin()
+    left, right = numbers[: 2 * 72 * 7].view(2, 72, 7).mT, numbers[: 2 * 72 * 13].view(2, 72, 13)
+    expected = torch.bmm(left, right)
+    for shift in range(1, _ALIGNED):
+        moved = torch.cat([numbers[:shift], numbers])[shift:]
+        found = torch.bmm(left, moved[: 2 * 72 * 13].view(2, 72, 13))
+        if not torch.equal(found, expected):
+            return False
+    return True

@@ -227,7 +227,7 @@ class Session:
         self.chosen = tensors["chosen_flat"], tensors["chosen_state"]
         self.generators = [torch.Generator(self.device) for _ in counters["slots"]]
         for generator, state in zip(self.generators, tensors["generators"].cpu(), strict=True):
-            generator.set_state(state)
+            generator.set_state(state.clone())
         self._occupy(counters["slots"])
 
 

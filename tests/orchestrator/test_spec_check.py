@@ -69,11 +69,13 @@ def with_arm(**arm):
             "2: task.classes[0]: found 0; expected text (wr",
         ),
         ("data: data", "data: $NOT_SET_9/x", "1: data: found '$NOT_SET_9/x'; expected environment"),
+        ("data: data", "data: ~nobody-9", "1: data: found '~nobody-9'; expected the path of"),
         (
             "data: data",
             "data: {simulat: {}}",
             "1: data.simulat: unknown key; did you mean simulate?",
         ),
+        ("data: data", "data: ~nobody-9", "1: data: found '~nobody-9'; expected the path of"),
         (
             "data: data",
             "data: {simulate: {paired: 1}}",
@@ -201,6 +203,11 @@ def test_a_problem_between_keys_is_named_at_the_key_to_change(tmp_path, changes,
     assert found[0].split(": ", 1)[1].startswith(expected)
 
 
+def test_an_arm_may_be_wrong_in_name_and_content_at_once(tmp_path):
+    found = problems(tmp_path, small(arms={"a b": {}, "c": {"views": "all"}}))
+    assert len(found) == 2
+
+
 def test_a_grid_of_a_million_cells_is_refused_at_once(tmp_path):
     grid = {key: list(range(1, 1001)) for key in ("optim.lr", "optim.epochs", "draw_seed")}
     found = problems(tmp_path, small(grid=grid))
@@ -300,7 +307,7 @@ def test_whatever_is_put_anywhere_into_a_spec_ends_in_a_spec_or_in_its_problems(
         inner = tree
         for step in outer:
             inner = inner[step]
-        value = data.draw(junk)
+        value = copy.deepcopy(data.draw(junk))
         if isinstance(inner, dict) and data.draw(st.booleans()):
             inner.pop(last)
             inner[data.draw(st.sampled_from(["x", "kind", "views", "optim"]))] = value

@@ -39,8 +39,8 @@ FULL = TrialConfig.model_validate(
 )
 MEAN = SMALL.model_copy(update={"head": configuration.MeanHead(kind="mean", embed_dims=(32,))})
 
-# Identities are promises: another value here retrains the work of every user. Whoever changes one on
-# purpose says so in CHANGELOG.md.
+# Identities are promises: another value here retrains the work of every user. Whoever changes one
+# on purpose says so in CHANGELOG.md.
 FROZEN = {
     "small": (SMALL, "72e940101a62", "dcf5c8a04f6a"),
     "full": (FULL, "94b79b3fdf9c", "b743edb67c11"),

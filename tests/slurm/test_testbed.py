@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster import slurm
+from cluster import slurm, slurm_text
 from cluster.errors import ClusterError
 from cluster.testbed import layout, lifecycle, processes
 from cluster.testbed.lifecycle import Report
@@ -38,7 +38,7 @@ def submit(folder: Path, command: str, *options: str) -> str:
 
 def state(job_id: str) -> str:
     job = slurm.queue([job_id], ended=True).get(job_id)
-    return job.state if job else slurm.slurm_text.UNKNOWN
+    return job.state if job else slurm_text.UNKNOWN
 
 
 def wait_until(job_id: str, wanted: str) -> None:
@@ -103,7 +103,7 @@ def test_a_cancelled_job_leaves_the_queue_and_accounting_says_so(
     wait_for(lambda: job not in slurm.queue([job]))
     wait_for(lambda: slurm.account([job], since=since)[job].state == "CANCELLED")
     assert slurm.account([job], since=since)[job].node == running.node
-    assert slurm.account(["4"], since=since)["4"].state == slurm.slurm_text.UNKNOWN
+    assert slurm.account(["4"], since=since)["4"].state == slurm_text.UNKNOWN
 
 
 def test_accounting_knows_the_exit_code(testbed: Report, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_second_test_bed_lives_beside_the_first_and_leaves_nothing(
     assert done.stdout == f"export SLURM_CONF={root}/slurm.conf\n"
     assert lifecycle.status(testbed.root).healthy
     monkeypatch.setenv("SLURM_CONF", str(root / "slurm.conf"))
-    job = submit(tmp_path, "sleep 301 & exec setsid sleep 300")
+    job = submit(tmp_path, "setsid --fork sleep 300; exec sleep 301")
     stubborn = submit(tmp_path, "trap '' TERM; sleep 302")
     wait_until(job, "RUNNING")
     wait_until(stubborn, "RUNNING")
@@ -201,7 +201,7 @@ def test_a_second_test_bed_lives_beside_the_first_and_leaves_nothing(
     assert lifecycle.status(testbed.root).healthy
 
 
-def test_up_repairs_after_kill_9_of_everything_and_trusts_no_pid_file(
+def test_up_and_down_mend_a_kill_9_of_everything_and_trust_no_pid_file(
     testbed: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "bed"
@@ -222,10 +222,18 @@ def test_up_repairs_after_kill_9_of_everything_and_trusts_no_pid_file(
         pid = second.daemons["slurmd.n2"]
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        assert lifecycle.up(root).changed == ("slurmd.n2",)
+        third = lifecycle.up(root)
+        assert third.changed == ("slurmd.n2",)
+        job = submit(tmp_path, "setsid --fork sleep 300; exec sleep 301")
+        wait_until(job, "RUNNING")
+        for pid in third.daemons.values():
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
         lifecycle.down(root)
         assert alive_in(root) == []
         assert bystander.poll() is None
+        lifecycle.up(root)
+        assert slurm.queue([job]) == {}
     finally:
         lifecycle.down(root)
         bystander.kill()

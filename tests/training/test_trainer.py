@@ -86,8 +86,8 @@ def test_lanes_are_bit_identical_with_every_score_loss(tmp_path: Path, form: str
         loss = ScoreLoss.model_validate({"kind": "score", "form": form, "weight": 1 + seed})
         return small.trial(seed, losses=(loss,), task=Task(kind=kind))
 
-    everyone = train([config(seed) for seed in range(5)], data)
-    for chosen in ([4, 0], [1, 2, 4]):
+    everyone = train([config(seed) for seed in range(13)], data)
+    for chosen in ([12, 0], [1, 2, 4]):
         for seed, result in zip(chosen, train([config(s) for s in chosen], data), strict=True):
             assert_same(result, everyone[seed])
 
@@ -200,10 +200,10 @@ def test_validation_keeps_the_best_epoch(cohort: Dataset):
 
 
 def test_the_model_learns(cohort: Dataset):
-    optim = Optim(lr=0.02, epochs=25)
-    results = train([small.routine(seed, optim=optim) for seed in range(2)], cohort)
-    for result in results:
-        assert result.curves["task_loss"][-1] < 0.5 * result.curves["task_loss"][0]
+    head = AttentionHead(kind="attention", embed_dims=(16,), attention_dim=8, dropout=0.1)
+    given = {"optim": Optim(lr=0.02, epochs=25), "sampling": Sampling(slides_per_batch=5)}
+    for result in train([small.routine(seed, head=head, **given) for seed in range(2)], cohort):
+        assert result.curves["task_loss"][-1] < 0.3 * result.curves["task_loss"][0]
         held_out = result.predictions[result.predictions["held_out"]]
         right = (held_out["score"] > result.threshold) == (held_out["label"] == 1)
         assert right.mean() > 0.7
@@ -255,18 +255,6 @@ def test_curves_name_each_loss(cohort: Dataset):
     parts = [result.curves[name] for name in ("task_loss", "infonce", "infonce_2", "score")]
     total = parts[0] + parts[1] + 0.5 * parts[2] + 2 * parts[3]
     np.testing.assert_allclose(result.curves["loss"], total, rtol=1e-5)
-
-
-def test_arms_see_the_same_routine_bags(cohort: Dataset):
-    """With weight zero and no dropout, pairs alone change the loss; the draws are the same."""
-    sampling = Sampling(slides_per_batch=5, pairs_per_batch=3, tiles_per_bag=4)
-    head = MeanHead(kind="mean", embed_dims=(8,), norm="none", dropout=0)
-    optim = Optim(lr=1e-30, epochs=1)
-    given = {"head": head, "sampling": sampling, "optim": optim}
-    (one,) = train([small.routine(**given)], cohort)
-    (other,) = train([small.routine(seed=1, draw_seed=0, **given)], cohort)
-    assert not np.array_equal(one.curves["loss"], other.curves["loss"])
-    assert list(one.predictions["view"]) == list(other.predictions["view"])
 
 
 def test_lanes_of_different_families_are_refused(cohort: Dataset):

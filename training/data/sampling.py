@@ -134,8 +134,8 @@ def tiles(num_tiles: int, limit: int | None, *, key: Key, slide: str) -> Rows:
     return seeds.generator(*key, "tiles", slide).choice(num_tiles, limit, replace=False)
 
 
-def common(first: Rows, second: Rows) -> TilePair:
-    """Find the tissue places that two scans share, by tile number."""
+def common(first: npt.NDArray[np.int32], second: npt.NDArray[np.int32]) -> TilePair:
+    """Find the tissue places that two scans share, by their tile numbers."""
     _, a, b = np.intersect1d(first, second, assume_unique=True, return_indices=True)
     return TilePair(a, b, len(a))
 

@@ -15,8 +15,8 @@ from training.models.linear import per_instance
 from training.models.normalisation import MaskedBatchNorm
 from training.types import Bags, Instances, Mask
 
-Dropped = Bool[Tensor, "bag instance embedding"]
-"""True where dropout zeroes a unit."""
+Dropped = Bool[Tensor, "bag instance _"]
+"""True where dropout zeroes a unit of a layer."""
 
 
 class EmbeddingLayer(nn.Module):

@@ -1,0 +1,282 @@
+import time
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator import plan, spec, trial
+from orchestrator.spec import Row
+from orchestrator.trial import Trial
+from tests.orchestrator.specs import read, small
+from tests.orchestrator.test_trial import FULL, SMALL
+from training import simulate
+from training.config import AttentionHead, Optim, TrialConfig, lane_key
+from training.data import folds, index
+from training.errors import DataError
+from training.simulation_config import SimulatedEncoder, Simulation
+
+COHORT = Simulation(
+    dev_patients=24,
+    test_patients=8,
+    min_tiles=4,
+    max_tiles=6,
+    encoders={"uni": SimulatedEncoder(dim=8), "virchow2": SimulatedEncoder(dim=8)},
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cohort") / "data"
+    simulate.write(COHORT, root)
+    return index.read(root)
+
+
+def rows_of(folder, **changes):
+    return spec.expand(read(folder, small(**changes)))
+
+
+def make(rows, **arguments):
+    return plan.make(rows, **{"dataset": None, "lanes_max": 8, **arguments})
+
+
+def make_trial(**changes):
+    fingerprint = changes.pop("fingerprint", "f")
+    return trial.make(SMALL.model_copy(update=changes), fingerprint)
+
+
+def ids(packs):
+    return [[item.id for item in pack.trials] for pack in packs]
+
+
+trials = st.lists(
+    st.builds(
+        lambda fold, seed, lr, width, fingerprint: make_trial(
+            fold=fold,
+            seed=seed,
+            optim=Optim(lr=lr),
+            head=AttentionHead(kind="attention", attention_dim=width),
+            fingerprint=fingerprint,
+        ),
+        st.integers(0, 2),
+        st.integers(0, 5),
+        st.sampled_from([0.1, 0.2]),
+        st.sampled_from([8, 16]),
+        st.sampled_from(["f", "g"]),
+    ),
+    max_size=60,
+    unique_by=lambda item: item.id,
+)
+
+
+@settings(deadline=None)
+@given(items=trials, lanes_max=st.integers(1, 9), packs_min=st.integers(1, 30))
+def test_packs_hold_every_trial_once_in_order_and_in_families(items, lanes_max, packs_min):
+    packs = plan.pack(items, lanes_max=lanes_max, packs_min=packs_min)
+    assert Counter(i for pack in ids(packs) for i in pack) == Counter(i.id for i in items)
+    position = {item.id: number for number, item in enumerate(items)}
+    sizes: dict[tuple[str, str], list[int]] = {}
+    last: dict[tuple[str, str], int] = {}
+    for pack in packs:
+        assert 1 <= len(pack.trials) <= lanes_max
+        families = {(lane_key(item.config), item.fingerprint) for item in pack.trials}
+        assert len(families) == 1
+        family = families.pop()
+        places = [position[item.id] for item in pack.trials]
+        assert places == sorted(places)
+        assert last.get(family, -1) < places[0]
+        last[family] = places[-1]
+        sizes.setdefault(family, []).append(len(pack.trials))
+        assert {item.config.encoder for item in pack.trials} == {pack.encoder}
+    assert all(max(found) - min(found) <= 1 for found in sizes.values())
+    assert len({pack.id for pack in packs}) == len(packs)
+    assert plan.pack(items, lanes_max=lanes_max, packs_min=packs_min) == packs
+    starts = [position[pack.trials[0].id] for pack in packs]
+    firsts = {family: min(position[i.id] for i in items if key(i) == family) for family in sizes}
+    order = [firsts[key(pack.trials[0])] for pack in packs]
+    assert order == sorted(order)
+    assert len(starts) == len(set(starts))
+    if len(packs) < packs_min:
+        assert all(size <= 2 for found in sizes.values() for size in found)
+
+
+def key(item: Trial) -> tuple[str, str]:
+    return lane_key(item.config), item.fingerprint
+
+
+def test_seeds_and_rates_are_lanes_but_folds_and_data_are_not():
+    lanes = [make_trial(seed=seed, optim=Optim(lr=lr)) for seed in (0, 1) for lr in (0.1, 0.2)]
+    other = [make_trial(fold=1), make_trial(fingerprint="g")]
+    found = plan.pack([*lanes, *other], lanes_max=10)
+    assert ids(found) == [[item.id for item in lanes], [other[0].id], [other[1].id]]
+
+
+def test_the_id_of_a_pack_is_that_of_its_trials():
+    two = [make_trial(seed=0), make_trial(seed=1)]
+    one = plan.pack(two, lanes_max=2)[0]
+    assert len(one.id) == 12
+    assert plan.pack(two[::-1], lanes_max=2)[0].id != one.id
+    assert plan.pack(two[:1], lanes_max=2)[0].id != one.id
+
+
+def test_packs_get_smaller_until_every_worker_has_one_but_not_below_two():
+    items = [make_trial(seed=seed) for seed in range(12)]
+    for packs_min, expected in {
+        1: [12],
+        2: [6, 6],
+        5: [3, 3, 3, 3],
+        6: [2] * 6,
+        99: [2] * 6,
+    }.items():
+        found = plan.pack(items, lanes_max=50, packs_min=packs_min)
+        if packs_min == 5:
+            assert len(found) >= 5
+        else:
+            assert [len(pack.trials) for pack in found] == expected
+
+
+def test_a_family_is_split_evenly():
+    items = [make_trial(seed=seed) for seed in range(10)]
+    found = plan.pack(items, lanes_max=4)
+    assert sorted(len(pack.trials) for pack in found) == [3, 3, 4]
+
+
+def test_no_trials_make_no_packs_and_no_lanes_are_refused():
+    assert plan.pack([], lanes_max=4) == []
+    with pytest.raises(ValueError, match="lanes_max is 0"):
+        plan.pack([], lanes_max=0)
+
+
+def test_a_plan_without_data_names_the_missing_encoders_and_still_packs(tmp_path):
+    found = make(rows_of(tmp_path))
+    assert found.missing == {"uni": 18, "virchow2": 18}
+    assert len(found.trial_ids) == found.num_to_train == 36
+    assert found.num_cells == 6
+    assert {item.fingerprint for item in found.trials} == {""}
+    assert found.done == frozenset() and found.shared == 0
+
+
+def test_a_plan_with_data_fingerprints_every_split_once(tmp_path, dataset, monkeypatch):
+    calls = []
+    real = folds.fingerprint
+    monkeypatch.setattr(folds, "fingerprint", lambda d, c: calls.append(c) or real(d, c))
+    found = make(rows_of(tmp_path), dataset=dataset)
+    assert found.missing == {}
+    assert len(calls) == 2 * 3
+    for item in found.trials:
+        assert item.fingerprint == real(dataset, item.config)
+        assert item.id == trial.trial_id(item.config, item.fingerprint)
+
+
+def test_one_missing_encoder_does_not_hide_the_other(tmp_path, dataset):
+    found = make(rows_of(tmp_path, encoders=["uni", "gone"]), dataset=dataset)
+    assert found.missing == {"gone": 18}
+    assert {(t.config.encoder, t.fingerprint == "") for t in found.trials} == {
+        ("uni", False),
+        ("gone", True),
+    }
+
+
+def test_problems_of_all_splits_come_as_one_error(tmp_path, dataset):
+    arms = {
+        "a": {"views": "all"},
+        "b": {"views": "all", "folds": {"kind": "given", "num_folds": 3}},
+        "c": {"views": "all", "folds": {"num_folds": 30}},
+    }
+    with pytest.raises(DataError) as caught:
+        make(rows_of(tmp_path, arms=arms), dataset=dataset)
+    assert "folds.parquet" in caught.value.message
+    assert "30 stratified folds" in caught.value.message
+
+
+def test_what_is_done_or_given_up_is_not_packed(tmp_path, dataset):
+    rows = rows_of(tmp_path)
+    everything = make(rows, dataset=dataset)
+    done, failed = set(everything.trial_ids[:5]), set(everything.trial_ids[4:7])
+    found = make(rows, dataset=dataset, done={*done, "foreign"}, failed={*failed, "other"})
+    assert found.done == done
+    assert found.failed == failed - done
+    packed = [i for pack in ids(found.packs) for i in pack]
+    assert sorted(packed) == sorted(set(everything.trial_ids) - done - failed)
+    assert found.trial_ids == everything.trial_ids
+    nothing = make(rows, dataset=dataset, done=everything.trial_ids)
+    assert nothing.packs == () and nothing.num_to_train == 0
+
+
+def test_cells_with_equal_configurations_share_their_trials(tmp_path, dataset):
+    arms = {
+        "erm": {"views": "routine"},
+        "same": {"views": "routine", "priority": 1},
+        "other": {"views": "all"},
+    }
+    rows = rows_of(tmp_path, arms=arms, encoders=["uni"])
+    found = make(rows, dataset=dataset)
+    assert found.num_cells == 3
+    assert len(found.rows) == 18
+    assert len(found.trials) == len(set(found.trial_ids)) == 12
+    assert found.shared == 6
+    assert [t.id for t in found.row_trials[:6]] == [t.id for t in found.row_trials[6:12]]
+    packed = [i for pack in ids(found.packs) for i in pack]
+    assert sorted(packed) == sorted(found.trial_ids)
+
+
+def test_arms_of_a_higher_priority_are_packed_first(tmp_path):
+    arms = {
+        "a": {"views": "routine"},
+        "b": {"views": "all", "priority": 5},
+        "c": {"views": "all", "draw_seed": 1, "priority": -1},
+    }
+    found = make(rows_of(tmp_path, arms=arms, encoders=["uni"]))
+    arm_of = {item.id: row.arm for row, item in zip(found.rows, found.row_trials, strict=True)}
+    assert [arm_of[pack.trials[0].id] for pack in found.packs] == [*"bbbaaaccc"]
+
+
+def test_equal_calls_give_equal_plans(tmp_path, dataset):
+    rows = rows_of(tmp_path)
+    assert make(rows, dataset=dataset) == make(rows, dataset=dataset)
+
+
+def test_the_frame_has_a_row_per_cell_fold_and_seed_with_axes_as_json(tmp_path):
+    found = make(rows_of(tmp_path, grid={"head.embed_dims": [[8], [16]]}))
+    frame = found.frame()
+    assert list(frame.columns) == [
+        "cell",
+        "trial",
+        "encoder",
+        "arm",
+        "head.embed_dims",
+        "losses.score.weight",
+        "fold",
+        "seed",
+        "config",
+        "fingerprint",
+        "pack_family",
+    ]
+    assert len(frame) == len(found.rows)
+    first, last = frame.iloc[0], frame.iloc[-1]
+    assert (first["head.embed_dims"], first["losses.score.weight"]) == ('"[8]"', "")
+    assert (last["head.embed_dims"], last["losses.score.weight"]) == ('"[16]"', "1.0")
+    config = TrialConfig.model_validate_json(last["config"])
+    assert config == found.row_trials[-1].config
+    assert last["pack_family"] == lane_key(config)
+    assert trial.trial_id(config, last["fingerprint"]) == last["trial"]
+
+
+def test_an_empty_plan_has_an_empty_frame():
+    found = make([])
+    assert found.num_cells == 0 and len(found.frame()) == 0
+
+
+@pytest.mark.slow
+def test_naming_and_packing_10000_trials_takes_less_than_a_second():
+    rows = [
+        Row(
+            cell=0, encoder="virchow2", arm="a", axes={}, fold=number % 50, seed=number, priority=0,
+            config=FULL.model_copy(update={"fold": number % 50, "seed": number}),
+        )
+        for number in range(10_000)
+    ]  # fmt: skip
+    start = time.perf_counter()
+    found = make(rows, lanes_max=50)
+    assert time.perf_counter() - start < 1
+    assert found.num_to_train == 10_000

@@ -1,0 +1,149 @@
+import pytest
+import torch
+
+from tests.training import small
+from training import objective, seeds
+from training.config import (
+    AttentionHead,
+    GatedAttentionHead,
+    Head,
+    MaxHead,
+    MeanHead,
+    Optim,
+    Sampling,
+    TrialConfig,
+)
+from training.data import sampling
+from training.data.index import Dataset
+from training.errors import DataError
+from training.lanes import draw_dropped
+from training.optimiser import schedule
+from training.session import Session
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return small.cohort(tmp_path_factory.mktemp("cohort"))
+
+
+def session(configs: list[TrialConfig], cohort: Dataset) -> Session:
+    return Session(configs, cohort, device=torch.device("cpu"), resident_bytes=2**20)
+
+
+def plain_loop(config: TrialConfig, trained: Session) -> dict[str, torch.Tensor]:
+    """Train one model the ordinary way: no stack, no vmap, torch's own optimiser and clipping."""
+    model = objective.initialise(
+        config,
+        seeds.derive(config.seed, "initialisation"),
+        in_dim=small.DIM,
+        num_outputs=trained.scans.num_outputs,
+    )
+    generator = torch.Generator().manual_seed(seeds.derive(config.seed, "dropout"))
+    optim = config.optim
+    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=optim.weight_decay)
+    weights = torch.tensor([loss.weight for loss in config.losses], dtype=torch.float64)
+    temperatures = torch.tensor(
+        [getattr(loss, "temperature", 1) for loss in config.losses], dtype=torch.float64
+    )
+    step = 0
+    for epoch in range(1, optim.epochs + 1):
+        key = (config.draw_seed, config.fold, epoch)
+        for draw in sampling.epoch(trained.pool, config.sampling, key=key):
+            batch = trained.loader.batch(draw, config.sampling.tiles_per_bag)
+            dropped = draw_dropped(
+                [generator],
+                (batch.bags.shape[0], batch.bags.shape[1]),
+                widths=config.head.embed_dims,
+                dropout=config.head.dropout,
+            )
+            mine = tuple(mask[0] for mask in dropped)
+            total, _ = model(batch.bags, batch.mask, mine, weights, temperatures, batch)
+            optimiser.zero_grad()
+            total.backward()
+            if optim.clip is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip)
+            optimiser.param_groups[0]["lr"] = optim.lr * schedule(
+                optim, step, trained.steps_per_epoch
+            )
+            optimiser.step()
+            step += 1
+    return model.state_dict()
+
+
+HEADS: list[Head] = [
+    MeanHead(kind="mean", embed_dims=(11,), norm="none"),
+    MaxHead(kind="max", embed_dims=(11,), dropout=0.5),
+    AttentionHead(kind="attention", embed_dims=(11,), attention_dim=3),
+    GatedAttentionHead(kind="gated_attention", embed_dims=(13, 9), attention_dim=5),
+]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: head.kind)
+@pytest.mark.parametrize("tiles_per_bag", [4, None])
+def test_lanes_agree_with_a_plain_loop_in_float64(
+    cohort: Dataset, head: Head, tiles_per_bag: int | None
+):
+    sizes = Sampling(slides_per_batch=5, pairs_per_batch=3, tiles_per_bag=tiles_per_bag)
+    configs = [
+        small.trial(
+            seed,
+            head=head,
+            sampling=sizes,
+            precision="float64",
+            losses=small.losses(1 + seed, 0.1 + 0.1 * seed),
+            optim=Optim(
+                lr=0.003 * (1 + seed),
+                weight_decay=0.1 * seed,
+                clip=None if seed else 0.3,
+                epochs=2,
+                warmup_epochs=1,
+            ),
+        )
+        for seed in range(3)
+    ]
+    trained = session(configs, cohort)
+    for _ in range(2):
+        trained.run_epoch()
+    for lane, config in enumerate(configs):
+        found = trained.lanes.named(trained.lanes.flat[lane], trained.lanes.state[lane])
+        expected = plain_loop(config, trained)
+        assert found.keys() == expected.keys()
+        for name, tensor in expected.items():
+            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-10)
+
+
+def test_validation_has_no_dropout_and_leaves_no_trace(cohort: Dataset):
+    trained = session([small.trial(seed) for seed in range(2)], cohort)
+    trained.run_epoch()
+    before = trained.lanes.flat.clone(), trained.lanes.state.clone()
+    states = [generator.get_state() for generator in trained.generators]
+    losses = torch.zeros(2, 2 + len(trained.loss_names))
+    for _ in range(2):
+        trained._judge(losses)
+    for progress in trained.progress:
+        _, one, other = progress.curves["validation_loss"]
+        assert one == other
+    assert torch.equal(before[0], trained.lanes.flat)
+    assert torch.equal(before[1], trained.lanes.state)
+    for generator, state in zip(trained.generators, states, strict=True):
+        assert torch.equal(generator.get_state(), state)
+
+
+def test_running_statistics_follow_the_training_batches(cohort: Dataset):
+    trained = session([small.trial(seed) for seed in range(2)], cohort)
+    before = trained.lanes.state.clone()
+    trained.run_epoch()
+    assert not torch.equal(before[0], trained.lanes.state[0])
+    assert not torch.equal(trained.lanes.state[0], trained.lanes.state[1])
+
+
+def test_an_unseen_scanner_without_others_is_refused(cohort: Dataset):
+    config = small.routine(unseen_scanners=("A", "B", "C"))
+    with pytest.raises(DataError, match="no routine scan"):
+        session([config, config], cohort)
+
+
+def test_pairs_that_do_not_exist_are_refused(cohort: Dataset):
+    config = small.trial(unseen_scanners=("B", "C"))
+    with pytest.raises(DataError, match="no training slide has scans on two seen scanners"):
+        session([config, config], cohort)
