@@ -28,7 +28,7 @@ DIM = 7
 def views(
     num_patients: int = 24, *, scanners: Sequence[str] = ("A", "B", "C"), dtype: str = "float32"
 ) -> list[View]:
-    """One slide a patient, some of two; every third slide has one scan only; bags of 3 to 9 tiles."""
+    """Patients with one slide or two; every third has single scans; bags of 3 to 9 tiles."""
     found = []
     for number in range(num_patients):
         for slide in range(1 + (number % 5 == 0)):
@@ -53,7 +53,7 @@ def views(
 
 
 def bag(view: View) -> Bag:
-    """Tiles 2, 3, … of noise with the scanner's offset; in the second class the first tile stands out."""
+    """Noise with the scanner's offset; in the second class the first tile stands out."""
     patient = int(view.patient.split()[1])
     generator = np.random.default_rng([patient, ord(view.scanner)])
     embeddings = generator.normal(size=(view.num_tiles, DIM)) + 0.3 * (ord(view.scanner) - 65)

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +18,12 @@ def stack(num_lanes: int, together: int = 16) -> Lanes:
 
 def test_products_are_independent_of_alignment_in_this_process():
     assert aligned_alike()
+
+
+def test_a_process_without_the_setting_is_noticed():
+    code = "import sys; from training import lanes; sys.exit(lanes.aligned_alike())"
+    environment = {**os.environ, "MKL_CBWR": ""}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 
 
 def test_a_stack_needs_two_lanes():
@@ -43,7 +53,7 @@ def test_gradients_of_each_lane_are_its_own_models():
 
 def _wrapped(lanes: Lanes, group):
     """Make the linear layer answer with a tuple, as models of lanes do."""
-    lanes.module.register_forward_hook(lambda module, given, out: (out,))
+    lanes.module.register_forward_hook(lambda _, __, out: (out,))
     return group
 
 

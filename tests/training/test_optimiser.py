@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -61,7 +63,7 @@ def test_cosine_falls_from_one_towards_zero_after_the_warm_up():
     factors = [schedule(optim, step, 4) for step in range(20)]
     assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
     assert factors[4] == 1.0 and factors[12] == pytest.approx(0.5)
-    assert all(a > b for a, b in zip(factors[4:], factors[5:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(factors[4:]))
     assert 0 < factors[-1] < 0.02
 
 
