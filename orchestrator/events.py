@@ -7,7 +7,7 @@ the segments. No heavy import, so that `sweep status` stays quick.
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -63,7 +63,7 @@ def list_segments(folder: Folder) -> list[tuple[str, int]]:
     return sorted(found, key=lambda key: (key[1], key[0]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Progress:
     """What a sweep's events and segments add up to.
 
@@ -76,6 +76,7 @@ class Progress:
         failed: trial id to its failure class, for trials without a result that were given up.
         training: trial id to the worker that has it, as far as the last driver said.
         attempts: pack id to the highest attempt seen.
+        unjudged: segments that count although no driver lived to say so.
         late: segments that arrived although another result counts.
         submitted: SLURM job ids with their role, in order.
         driver: the last driver's `driving` event, empty before the first.
@@ -85,14 +86,15 @@ class Progress:
 
     trials: tuple[str, ...] = ()
     cells: int = 0
-    packs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    packs: dict[str, Sequence[str]] = field(default_factory=dict)
     planned: tuple[str, ...] = ()
-    accepted: Mapping[str, tuple[str, int]] = field(default_factory=dict)
-    failed: Mapping[str, str] = field(default_factory=dict)
-    training: Mapping[str, str] = field(default_factory=dict)
-    attempts: Mapping[str, int] = field(default_factory=dict)
-    late: Sequence[tuple[str, int]] = ()
-    submitted: Sequence[Event] = ()
+    accepted: dict[str, tuple[str, int]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    training: dict[str, str] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    unjudged: list[tuple[str, int]] = field(default_factory=list)
+    late: list[tuple[str, int]] = field(default_factory=list)
+    submitted: list[Event] = field(default_factory=list)
     driver: Event = field(default_factory=dict)
     ended: bool = True
     seconds: float = 0.0
@@ -119,66 +121,66 @@ def fold(events: Iterable[Event], segments: Sequence[tuple[str, int]]) -> Progre
     The first `accepted` event of a trial decides; a trial without one takes the lowest
     (attempt, pack) among the segments of its packs.
     """
-    trials: tuple[str, ...] = ()
-    planned: tuple[str, ...] = ()
-    cells, seconds, ended = 0, 0.0, True
-    driver: Event = {}
-    packs: dict[str, Sequence[str]] = {}
-    accepted: dict[str, tuple[str, int]] = {}
-    failed: dict[str, str] = {}
-    training: dict[str, str] = {}
-    attempts: dict[str, int] = {}
-    submitted: list[Event] = []
+    state = Progress()
     judged: set[tuple[str, int]] = set()
     for event in events:
-        kind, pack = event["event"], event.get("pack", "")
-        ids = packs.get(pack, ())
-        if kind == "planned":
-            trials, cells = tuple(event["trials"]), event["cells"]
-            packs.update(event["packs"])
-            planned = tuple(event["packs"])
-            failed = {t: why for t, why in failed.items() if t not in set(event["retried"])}
-        elif kind == "submitted":
-            submitted.append(event)
-        elif kind == "driving":
-            driver, ended, training = event, False, {}
-        elif kind == "ended":
-            ended, training = True, {}
-        elif kind == "assigned":
-            attempts[pack] = max(attempts.get(pack, 0), event["attempt"])
-            training.update({trial: event["worker"] for trial in ids})
-        elif kind == "accepted":
-            judged.add((pack, event["attempt"]))
-            seconds += event["seconds"]
-            for trial in ids:
-                training.pop(trial, None)
-                if trial in event["failed"]:
-                    failed.setdefault(trial, event["failed"][trial])
-                elif accepted.setdefault(trial, (pack, event["attempt"])):
-                    failed.pop(trial, None)
-        elif kind in ("failed", "released"):
-            for trial in ids:
-                training.pop(trial, None)
-                if event.get("final"):
-                    failed[trial] = event["failure"]
-    late = []
+        _apply(state, event)
+        if event["event"] == "accepted":
+            judged.add((event["pack"], event["attempt"]))
     for pack, attempt in segments:
-        attempts[pack] = max(attempts.get(pack, 0), attempt)
+        state.attempts[pack] = max(state.attempts.get(pack, 0), attempt)
         if (pack, attempt) in judged:
             continue
-        fresh = [t for t in packs.get(pack, ()) if t not in accepted]
-        accepted.update(dict.fromkeys(fresh, (pack, attempt)))
+        fresh = [trial for trial in state.packs.get(pack, ()) if trial not in state.accepted]
         for trial in fresh:
-            training.pop(trial, None)
-            failed.pop(trial, None)
-        if not fresh:
-            late.append((pack, attempt))
-    failed = {t: why for t, why in failed.items() if t not in accepted}
-    return Progress(
-        trials=trials, cells=cells, packs=packs, planned=planned, accepted=accepted, failed=failed,
-        training=training, attempts=attempts, late=late, submitted=submitted, driver=driver,
-        ended=ended, seconds=seconds,
-    )  # fmt: skip
+            _settle(state, trial, (pack, attempt))
+        (state.unjudged if fresh else state.late).append((pack, attempt))
+    return state
+
+
+def _apply(state: Progress, event: Event) -> None:
+    pack = event.get("pack", "")
+    ids = state.packs.get(pack, ())
+    match event["event"]:
+        case "planned":
+            state.trials, state.cells = tuple(event["trials"]), event["cells"]
+            state.planned = tuple(event["packs"])
+            state.packs.update(event["packs"])
+            for trial in event["retried"]:
+                state.failed.pop(trial, None)
+        case "submitted":
+            state.submitted.append(event)
+        case "driving":
+            state.driver, state.ended, state.training = event, False, {}
+        case "ended":
+            state.ended, state.training = True, {}
+        case "assigned":
+            state.attempts[pack] = max(state.attempts.get(pack, 0), event["attempt"])
+            state.training.update({trial: event["worker"] for trial in ids})
+        case "accepted":
+            state.seconds += event["seconds"]
+            for trial in ids:
+                if trial in event["failed"]:
+                    _give_up(state, trial, event["failed"][trial])
+                elif trial not in state.accepted:
+                    _settle(state, trial, (pack, event["attempt"]))
+        case "failed" | "released":
+            for trial in ids:
+                state.training.pop(trial, None)
+                if event.get("final"):
+                    _give_up(state, trial, event["failure"])
+
+
+def _settle(state: Progress, trial: str, result: tuple[str, int]) -> None:
+    state.accepted[trial] = result
+    state.training.pop(trial, None)
+    state.failed.pop(trial, None)
+
+
+def _give_up(state: Progress, trial: str, failure: str) -> None:
+    state.training.pop(trial, None)
+    if trial not in state.accepted:
+        state.failed[trial] = failure
 
 
 def progress(folder: Folder) -> Progress:

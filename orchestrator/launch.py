@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,9 +96,10 @@ def prepare(
     state = events.progress(folder) if folder.events.is_dir() else events.Progress()
     with tempfile.TemporaryDirectory() as scratch:
         data = _data(sweep, results if write else Path(scratch))
-        dataset = _read(data, sweep)
+        rows = spec.expand(sweep)
+        dataset = _read(data, rows)
         made = plan.make(
-            spec.expand(sweep),
+            rows,
             dataset=dataset,
             done=set(state.accepted),
             failed=_left_alone(state, retry),
@@ -137,6 +138,7 @@ def start(
     folder, profile = prepared.folder, prepared.profile
     folder.create()
     journal = events.Journal(folder, "launch")
+    store.adopt(folder, journal)
     _record(prepared, code)
     packs = {pack.id: [trial.id for trial in pack.trials] for pack in prepared.plan.packs}
     journal.write(
@@ -230,7 +232,7 @@ def _data(sweep: Spec, results: Path) -> Path:
     return path
 
 
-def _read(data: Path, sweep: Spec) -> "Dataset | None":
+def _read(data: Path, rows: Sequence[spec.Row]) -> "Dataset | None":
     """Read and check the data; None where nothing is there yet."""
     from training.data import index
     from training.errors import DataError
@@ -238,10 +240,12 @@ def _read(data: Path, sweep: Spec) -> "Dataset | None":
     if not data.exists():
         return None
     dataset = index.read(data)
-    present = [
-        name for name in sweep.encoder_names if name not in index.missing_encoders(dataset, [name])
-    ]
-    problems = index.check(dataset, encoders=present, task=sweep.task)
+    encoders = list(dict.fromkeys(row.encoder for row in rows))
+    absent = index.missing_encoders(dataset, encoders)
+    present = [name for name in encoders if name not in absent]
+    problems: dict[str, None] = {}
+    for task in dict.fromkeys(row.config.task for row in rows):
+        problems.update(dict.fromkeys(index.check(dataset, encoders=present, task=task)))
     if problems:
         raise DataError("\n".join(problems), hint=f"mend {data} or import it again: sweep index")
     return dataset

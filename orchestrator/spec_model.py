@@ -148,9 +148,8 @@ class SimulatedData(Config):
 class Artefacts(Config):
     """What a trial leaves beside its predictions."""
 
-    weights: Literal["none", "selected", "all"] = Field(
-        "none",
-        description="weights to keep: none, of trials that a selection rule picks, or of all",
+    weights: Literal["none", "all"] = Field(
+        "none", description="weights of the chosen epoch to keep: none, or of every trial"
     )
 
 

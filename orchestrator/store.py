@@ -64,6 +64,17 @@ def write_segment(
     return True
 
 
+def adopt(folder: Folder, journal: events.Journal) -> None:
+    """Judge the segments whose driver died before it could: their dead lanes become failures."""
+    for pack, attempt in events.progress(folder).unjudged:
+        trials = _read_parquet(folder.segments / f"{pack}-{attempt}" / "trials.parquet")
+        dead = trials[trials["state"] == "failed"]
+        pairs = zip(dead["trial"], dead["failure"], strict=True)
+        failed = {str(trial): str(failure).partition(":")[0] for trial, failure in pairs}
+        seconds = float(trials["seconds"].sum())
+        journal.write("accepted", pack=pack, attempt=attempt, failed=failed, seconds=seconds)
+
+
 def write_plan(folder: Folder, plan: "pd.DataFrame") -> None:
     """Replace `plan.parquet` in one step."""
     temporary = folder.root / f".plan-{secrets.token_hex(4)}"

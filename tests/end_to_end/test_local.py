@@ -115,9 +115,9 @@ def test_a_worker_killed_in_the_middle_costs_one_attempt(tmp_path):
     )  # fmt: skip
     folder = Folder(results / "small")
     wait(lambda: folder.events.is_dir() and events.progress(folder).training)
-    workers = [p for p in psutil.Process(driver.pid).children(recursive=True) if "PackWorker" in
-               " ".join(p.cmdline())]  # fmt: skip
-    workers[0].kill()
+    family = psutil.Process(driver.pid)
+    wait(lambda: any("Trainable.train" in p.name() for p in family.children(recursive=True)))
+    next(p for p in family.children(recursive=True) if "Trainable.train" in p.name()).kill()
     assert driver.wait(timeout=200) == 0
     told = events.read_events(folder)
     assert [event["failure"] for event in told if event["event"] == "failed"] == ["lost"]

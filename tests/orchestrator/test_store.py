@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from orchestrator import store
+from orchestrator import events, store
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.events import Journal
 from orchestrator.folder import Folder, write_file
@@ -91,3 +91,19 @@ def test_a_file_is_replaced_in_one_step(tmp_path):
     write_file(tmp_path / "f", b"two")
     assert (tmp_path / "f").read_bytes() == b"two"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_segment_whose_driver_died_is_adopted_with_its_dead_lanes(folder):
+    launched(folder, ["a", "b"], {"p": ["a", "b"]})
+    made = tables("a", "b")
+    made["trials"] = pd.DataFrame(
+        {
+            "trial": ["a", "b"], "state": ["done", "failed"], "seconds": 1.5,
+            "failure": ["", "numeric: loss is nan at epoch 3"],
+        }
+    )  # fmt: skip
+    store.write_segment(folder, "p", 1, tables=made, artefacts={})
+    store.adopt(folder, Journal(folder, "launch"))
+    state = events.progress(folder)
+    assert state.done == ["a"] and state.failed == {"b": "numeric"} and state.seconds == 3.0
+    assert state.unjudged == [] and state.late == []

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.training import small
+from training.data import sampling, scans
+from training.data.index import Dataset
+from training.data.loading import Loader
+from training.data.sampling import Draw
+from training.data.shards import BagReader
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return small.cohort(tmp_path_factory.mktemp("cohort"))
+
+
+def loader(cohort: Dataset, resident_bytes: int = 2**20) -> tuple[Loader, scans.Scans]:
+    found = scans.read(cohort, small.trial())
+    given = {"dtype": torch.float32, "device": CPU, "resident_bytes": resident_bytes}
+    return Loader(BagReader(cohort.root), found, **given), found
+
+
+def draw(found: scans.Scans) -> Draw:
+    pool = sampling.pool(found, paired=True)
+    return next(sampling.epoch(pool, small.trial().sampling, key=(0, 0, 1)))
+
+
+@pytest.mark.parametrize("resident_bytes", [0, 2**20])
+def test_whole_bags_are_those_on_disk(cohort: Dataset, resident_bytes: int):
+    load, found = loader(cohort, resident_bytes)
+    reader, rows = BagReader(cohort.root), np.array([3, 0, 11])
+    bags, mask = load.whole(rows)
+    for place, row in enumerate(rows):
+        expected = reader.embeddings(found.table.iloc[row])
+        np.testing.assert_array_equal(bags[place][mask[place]].numpy(), expected)
+    assert not bags[~mask].any()
+    assert bags.shape[1] == mask.sum(1).max()
+
+
+@pytest.mark.parametrize("limit", [4, None])
+def test_resident_and_mapped_bags_are_the_same(cohort: Dataset, limit: int | None):
+    one, found = loader(cohort)
+    other, _ = loader(cohort, 0)
+    here = draw(found)
+    a, b = one.batch(here, limit), other.batch(here, limit)
+    assert torch.equal(a.bags, b.bags) and torch.equal(a.mask, b.mask)
+
+
+def test_half_precision_bags_come_as_asked(tmp_path):
+    data = small.cohort(tmp_path, small.views(dtype="float16"))
+    for resident_bytes in (0, 2**20):
+        bags, _ = loader(data, resident_bytes)[0].whole(np.array([0]))
+        assert bags.dtype == torch.float32
+        assert torch.equal(bags, bags.half().float())
+
+
+@pytest.mark.parametrize("limit", [4, None])
+def test_a_batch_holds_routine_bags_then_first_then_second_scans(cohort: Dataset, limit):
+    load, found = loader(cohort)
+    here = draw(found)
+    batch = load.batch(here, limit)
+    rows = np.concatenate([here.routine, here.pairs[:, 0], here.pairs[:, 1]])
+    assert batch.num_routine == 5 and len(batch.patient) == 3
+    assert batch.label.tolist() == found.label[rows].tolist()
+    assert batch.first_scanner.tolist() == found.scanner[here.pairs[:, 0]].tolist()
+    assert batch.second_scanner.tolist() == found.scanner[here.pairs[:, 1]].tolist()
+    assert batch.label[batch.first].tolist() == batch.label[batch.second].tolist()
+    sizes = found.table["num_tiles"].to_numpy()[rows[:5]]
+    assert batch.mask[:5].sum(1).tolist() == np.minimum(sizes, limit or 99).tolist()
+
+
+@pytest.mark.parametrize("limit", [4, None])
+def test_matched_instances_are_the_same_tissue_place(cohort: Dataset, limit):
+    """In the cohort, a tile's number says how far its row is from the first."""
+    load, found = loader(cohort)
+    here = draw(found)
+    batch = load.batch(here, limit)
+    reader = BagReader(cohort.root)
+    assert batch.matched.any()
+    for pair, scans_of in enumerate(here.pairs):
+        numbers = []
+        for side, row in zip((batch.first, batch.second), scans_of, strict=True):
+            entry = found.table.iloc[row]
+            disk = torch.from_numpy(np.array(reader.embeddings(entry)))
+            mine = batch.bags[side][pair][batch.matched[pair]]
+            where = (mine[:, None] == disk[None]).all(-1).int().argmax(1)
+            numbers.append(reader.tiles(entry)[where.numpy()])
+        np.testing.assert_array_equal(*numbers)
+        assert len(numbers[0]) == batch.matched[pair].sum()
+
+
+def test_each_slide_counts_once(cohort: Dataset):
+    load, found = loader(cohort)
+    here = draw(found)
+    rows = np.concatenate([here.routine, here.pairs.T.ravel()])
+    slides = found.table["slide"].to_numpy()[rows]
+    weights = load.batch(here, 4).weight.numpy()
+    for slide in set(slides):
+        assert weights[slides == slide].sum() == pytest.approx(1)

@@ -1,0 +1,138 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.training import small
+from training.config import Sampling
+from training.data import sampling, scans
+from training.data.sampling import Draw, Pool, TilePair
+from training.data.scans import Scans
+from training.errors import DataError
+
+KEY = (0, 0, 1)
+SIZES = Sampling(slides_per_batch=4, pairs_per_batch=3, tiles_per_bag=5)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Scans:
+    return scans.read(small.cohort(tmp_path_factory.mktemp("cohort")), small.trial())
+
+
+@pytest.fixture(scope="module")
+def pool(cohort: Scans) -> Pool:
+    return sampling.pool(cohort, paired=True)
+
+
+def draws(pool: Pool, sizes: Sampling = SIZES, key: sampling.Key = KEY) -> list[Draw]:
+    return list(sampling.epoch(pool, sizes, key=key))
+
+
+def test_an_epoch_draws_each_routine_training_scan_once(cohort: Scans, pool: Pool):
+    drawn = np.concatenate([draw.routine for draw in draws(pool)])
+    table = cohort.table
+    expected = np.flatnonzero((table["part"] == "train") & table["routine"])
+    assert sorted(drawn) == list(expected)
+    assert len(draws(pool)) == sampling.steps_per_epoch(pool, SIZES)
+    assert {len(draw.routine) for draw in draws(pool)[:-1]} == {4}
+
+
+def test_pairs_are_two_training_scans_of_a_slide_on_one_pair_of_scanners(cohort: Scans, pool: Pool):
+    table = cohort.table
+    for draw in draws(pool):
+        assert draw.pairs.shape == (3, 2)
+        first, second = (table.iloc[column] for column in draw.pairs.T)
+        assert list(first["slide"]) == list(second["slide"])
+        assert first["slide"].is_unique
+        assert set(first["part"]) == {"train"}
+        assert first["scanner"].nunique() == second["scanner"].nunique() == 1
+        assert first["scanner"].iloc[0] < second["scanner"].iloc[0]
+
+
+def test_routine_draws_do_not_change_when_pairs_are_added(cohort: Scans, pool: Pool):
+    alone = sampling.pool(cohort, paired=False)
+    for one, other in zip(draws(pool), draws(alone), strict=True):
+        assert np.array_equal(one.routine, other.routine) and one.key == other.key
+        assert other.pairs.shape == (0, 2)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_another_draw_seed_fold_or_epoch_gives_another_order(pool: Pool, place: int):
+    key = tuple(number + (number_place == place) for number_place, number in enumerate(KEY))
+    one, other = (
+        np.concatenate([draw.routine for draw in draws(pool, key=each)]) for each in (KEY, key)
+    )
+    assert not np.array_equal(one, other)
+    assert sorted(one) == sorted(other)
+
+
+def test_scanner_pairs_are_drawn_in_proportion_to_their_slides():
+    pairs = (np.zeros((30, 2), np.int64), np.ones((10, 2), np.int64))
+    pool = Pool(routine=np.arange(2000), pairs=pairs)
+    sizes = Sampling(slides_per_batch=1, pairs_per_batch=50)
+    found = draws(pool, sizes)
+    counts = Counter(int(draw.pairs[0, 0]) for draw in found)
+    assert abs(counts[0] / 2000 - 0.75) < 0.04
+    assert {len(draw.pairs) for draw in found} == {30, 10}
+
+
+def test_unseen_scanners_are_in_no_pool(tmp_path):
+    data = small.cohort(tmp_path)
+    found = scans.read(data, small.trial(unseen_scanners=("B",)))
+    pool = sampling.pool(found, paired=True)
+    rows = np.concatenate([pool.routine, *(pairs.ravel() for pairs in pool.pairs)])
+    assert "B" not in set(found.table["scanner"].to_numpy()[rows])
+    assert len(pool.pairs) == 1
+
+
+def test_a_pool_without_pairs_is_refused_where_they_are_wanted(tmp_path):
+    data = small.cohort(tmp_path, small.views(scanners=("A",)))
+    found = scans.read(data, small.routine())
+    assert len(sampling.pool(found, paired=False).routine)
+    with pytest.raises(DataError, match="no training slide"):
+        sampling.pool(found, paired=True)
+
+
+@given(st.integers(1, 40), st.integers(1, 40) | st.none())
+def test_tiles_are_distinct_and_no_more_than_the_limit(num_tiles: int, limit: int | None):
+    found = sampling.tiles(num_tiles, limit, key=KEY, slide="s")
+    assert len(set(found.tolist())) == len(found) == min(num_tiles, limit or num_tiles)
+    assert set(found.tolist()) <= set(range(num_tiles))
+
+
+def test_tiles_differ_between_slides_and_steps():
+    found = {
+        tuple(sampling.tiles(100, 5, key=(*KEY, step), slide=slide).tolist())
+        for step in range(3)
+        for slide in ("a", "b")
+    }
+    assert len(found) == 6
+
+
+tile_numbers = st.lists(st.integers(0, 12), unique=True, min_size=1, max_size=10)
+
+
+@given(tile_numbers, tile_numbers, st.integers(1, 12) | st.none())
+def test_a_pair_has_the_same_tissue_places_first(one: list[int], other: list[int], limit):
+    first, second = np.array(one, np.int32), np.array(other, np.int32)
+    shared = sampling.common(first, second)
+    assert shared.matched == len(set(one) & set(other))
+    found = sampling.pair_tiles(shared, (len(one), len(other)), limit, key=KEY, slide="s")
+    matched = found.matched
+    assert np.array_equal(first[found.first[:matched]], second[found.second[:matched]])
+    for side, size in zip((found.first, found.second), (len(one), len(other)), strict=True):
+        assert len(set(side.tolist())) == len(side)
+        if limit is None:
+            assert len(side) == size
+        elif shared.matched:
+            assert len(side) == matched == min(limit, shared.matched)
+        else:
+            assert len(side) == min(limit, size) and matched == 0
+
+
+def test_scans_without_shared_places_are_drawn_from_independently():
+    nothing = TilePair(np.array([], np.int64), np.array([], np.int64), 0)
+    found = sampling.pair_tiles(nothing, (100, 100), 10, key=KEY, slide="s")
+    assert not np.array_equal(found.first, found.second)
