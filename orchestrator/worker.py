@@ -52,6 +52,7 @@ class Setting:
     gpus: float = 0.0
     weights: str = "none"
     code: str = ""
+    """JSON of `provenance.code()`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +154,8 @@ def _tables(
     import pandas as pd
 
     job, trials, curves, predictions = assignment.job, [], [], []
+    versions = json.loads(setting.code or "{}")
+    commit = f"{versions.pop('commit', '')}{'' if versions.pop('clean', True) else '+changes'}"
     for lane, ((trial, _), result) in enumerate(zip(job.trials, results, strict=True)):
         trials.append(
             {
@@ -168,7 +171,8 @@ def _tables(
                 "validation": result.validation,
                 "seconds": seconds,
                 "device": setting.device,
-                "code": setting.code,
+                "commit": commit,
+                "versions": json.dumps(versions, sort_keys=True),
                 "started": began,
             }
         )
@@ -220,8 +224,3 @@ def _weights(ids: Sequence[str], results: Sequence["LaneResult"], keep: str) -> 
         for trial, result in zip(ids, results, strict=True)
         if result.state == "done"
     }
-
-
-def describe_code(commit: str, versions: dict[str, str]) -> str:
-    """Say in one JSON text what code trains: recorded with every trial."""
-    return json.dumps({"commit": commit, **versions}, sort_keys=True)

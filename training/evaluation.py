@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from training.config import Stopping
 from training.data.loading import Loader
 from training.data.sampling import Rows
 from training.data.scans import Scans
@@ -111,10 +110,6 @@ class Validation:
         if rule == "half" or scores.shape[1] > 1:
             return 0.0
         return best_threshold(self.case_label, self._cases(scores)[:, 0])
-
-    def value(self, scores: Scored, stopping: Stopping) -> float:
-        """Give the validation value of the epoch."""
-        return self.loss(scores) if stopping.metric == "loss" else self.auroc(scores)
 
     def _cases(self, scores: Scored) -> npt.NDArray[np.float64]:
         counts = np.bincount(self.case)

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from tests.training import small
 from training import evaluation
-from training.config import Stopping
 from training.data import scans
 from training.evaluation import Validation, predictions
 from training.metrics.accuracy import auroc, best_threshold
@@ -66,12 +65,6 @@ def test_the_threshold_is_that_of_patients_on_scanners():
     assert judge.threshold(SCORES, "validation") == best_threshold(judge.case_label, cases)
     assert judge.threshold(SCORES, "half") == 0
     assert judge.threshold(np.zeros((7, 3)), "validation") == 0
-
-
-def test_the_value_is_what_the_configuration_names():
-    judge = two_scanners()
-    assert judge.value(SCORES, Stopping(metric="loss")) == judge.loss(SCORES)
-    assert judge.value(SCORES, Stopping(metric="auroc")) == judge.auroc(SCORES)
 
 
 def test_validation_is_on_seen_scanners_of_validation_patients(tmp_path):
