@@ -216,11 +216,17 @@ def _records(made: "pd.DataFrame") -> list[dict[str, Any]]:
 
 
 def _show_table(made: "pd.DataFrame") -> None:
-    shown = [str(name) for name in made.columns if not made[name].isna().all()]
+    """Show what most readers want; the files have every column."""
+    hidden = {"folds", *(name for name in made.columns if str(name).endswith("_sd"))}
+    if (made["auroc_folds"] == made["folds"]).all():
+        hidden.add("auroc_folds")
+    if (made["versions"] <= 1).all():
+        hidden.add("versions")
+    if not (made["missing"] + made["failed"]).any():
+        hidden |= {"missing", "failed"}
+    shown = [str(c) for c in made.columns if c not in hidden and not made[c].isna().all()]
     metrics = [name for name in shown if made[name].dtype.kind == "f"]
     left = [name for name in shown if name not in metrics]
-    if not any(made["missing"] + made["failed"]):
-        left = [name for name in left if name not in ("missing", "failed")]
     rows = [
         [str(row[name]) for name in left] + [render.number(row[name]) for name in metrics]
         for _, row in made.iterrows()

@@ -75,7 +75,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: int
     grid = Table(box=SIMPLE_HEAD, pad_edge=False)
     for position, name in enumerate(columns):
         right = position >= len(columns) - numeric
-        grid.add_column(name, justify="right" if right else "left", no_wrap=right)
+        grid.add_column(name.replace("_", " "), justify="right" if right else "left")
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
     Console(soft_wrap=False).print(grid)
