@@ -140,7 +140,8 @@ def _start(options: list[str], *, token: Path, ip: str, memory_bytes: int) -> No
     temporary = Path(tempfile.mkdtemp(prefix="sweepray-", dir="/tmp"))
     command = [
         sys.executable, "-m", "cluster.ray_node", str(temporary),
-        sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options, f"--node-ip-address={ip}",
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options,
+        f"--node-ip-address={ip}",
         f"--temp-dir={temporary / 'r'}", f"--memory={memory_bytes}",
         f"--object-store-memory={OBJECT_STORE_BYTES}", "--min-worker-port=0",
         "--max-worker-port=0", "--disable-usage-stats",

@@ -1,7 +1,8 @@
 """The configuration of a trial: everything that can change its result, and nothing else.
 
-Paths, devices, packing and log settings are not here. `config_id` and a lane's companions follow from
-these fields (`orchestrator.trial`, `lane_key`). No torch in this module: the command line reads it.
+Paths, devices, packing and log settings are not here. `config_id` and a lane's companions follow
+from these fields (`orchestrator.trial`, `lane_key`). No torch in this module: the command line
+reads it.
 
 A field added after the first release carries `json_schema_extra={"added": True}`; it is left out of
 the identity while it has its default, so that a new option does not retrain old work.
@@ -38,10 +39,11 @@ class _Head(Config):
     embed_dims: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
         (256,),
         min_length=1,
-        description="widths of the tile embedding: for each, linear, batch norm, leaky ReLU, dropout",
+        description="widths of the tile embedding; each is linear, batch norm, leaky ReLU, dropout",
     )
     norm: Literal["batch", "none"] = Field(
-        "batch", description="batch: masked batch norm after each linear layer; none: a bias instead"
+        "batch",
+        description="batch: masked batch norm after each linear layer; none: a bias instead",
     )
     dropout: float = Field(0.25, ge=0, lt=1, description="share of tile-embedding units dropped")
 
@@ -179,8 +181,11 @@ class GivenFolds(Config):
 
     kind: Literal["given"] = Field(description="folds that came with the data")
     num_folds: int = Field(ge=2, description="folds in one repetition")
-    repetitions: int = Field(1, ge=1, description="repetitions; fold f is fold f % num_folds of "
-                             "repetition f // num_folds")
+    repetitions: int = Field(
+        1,
+        ge=1,
+        description="repetitions; fold f is fold f % num_folds of repetition f // num_folds",
+    )
 
 
 class CohortFolds(Config):
@@ -190,8 +195,10 @@ class CohortFolds(Config):
     train: tuple[str, ...] = Field(min_length=1, description="cohorts for training")
     test: tuple[str, ...] = Field(min_length=1, description="cohorts held out")
     num_folds: int = Field(
-        1, ge=1, description="each fold validates on another 1/num_folds of the training patients "
-        "(with 1: on validation_share of them)"
+        1,
+        ge=1,
+        description="each fold validates on another 1/num_folds of the training patients "
+        "(with 1: on validation_share of them)",
     )
     seed: int = Field(0, description="seed of the assignment")
 
@@ -244,8 +251,8 @@ def num_folds(folds: StratifiedFolds | GivenFolds | CohortFolds) -> int:
 def lane_key(config: TrialConfig) -> str:
     """Name the pack family: equal for trials that can train as lanes of one pass.
 
-    Lanes may differ in seed, learning rate, weight decay, clipping, and in the weight and temperature
-    of a loss; everything else must agree.
+    Lanes may differ in seed, learning rate, weight decay, clipping, and in the weight and
+    temperature of a loss; everything else must agree.
     """
     shared: dict[str, Any] = config.model_dump(mode="json", exclude={"seed"})
     for name in ("lr", "weight_decay", "clip"):

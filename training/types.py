@@ -1,7 +1,7 @@
 """Names of tensor shapes, used in the signatures of models, losses and data.
 
-Axis names: `lane bag instance feature class embedding pair slide`. A mask is boolean and **True means
-a real instance**; padding is False. No NaN or infinity stands for missing data.
+Axis names: `lane bag instance feature class embedding pair slide`. A mask is boolean and **True
+means a real instance**; padding is False. No NaN or infinity stands for missing data.
 """
 
 from jaxtyping import Bool, Float, Int

@@ -11,7 +11,15 @@ import pytest
 from orchestrator import events
 from orchestrator.folder import Folder
 from tests.end_to_end.sweeps import (
-    NUM_CELLS, accepted, command, kill_driver, status, sweep, table, wait, write_spec,
+    NUM_CELLS,
+    accepted,
+    command,
+    kill_driver,
+    status,
+    sweep,
+    table,
+    wait,
+    write_spec,
 )  # fmt: skip
 
 pytestmark = pytest.mark.slow
