@@ -19,10 +19,10 @@ from cluster.ray_node import Node
 
 log = logging.getLogger(__name__)
 
-DRAIN_VARIABLE = "SWEEP_DRAIN"
-"""Environment of a worker: the file whose existence says that the pilot drains."""
 POLL_S = 1.0
 DRAIN_S = 20.0
+SERVED_S = 120.0
+"""A node that lived this long had a driver; a shorter life was an attempt at a dead address."""
 MARGIN_S = 60.0
 """A pilot drains this long before its time limit."""
 
@@ -61,10 +61,11 @@ def run(offer: Offer) -> str:
         head = read_head(offer.pool)
         if head.get("ended"):
             return "the driver ended"
+        began = time.monotonic()
         if head and (reason := _serve(head["address"], offer, asked, ends)):
             return reason
-        if head:
-            last_seen = time.monotonic() if not _same(offer.pool, head) else last_seen
+        if time.monotonic() - began > SERVED_S:
+            last_seen = time.monotonic()
         if time.monotonic() - last_seen > 60 * offer.wait_min:
             return f"no driver for {offer.wait_min:g} minutes"
         time.sleep(POLL_S)
@@ -80,16 +81,9 @@ def read_head(pool: Path) -> dict[str, str]:
     return head
 
 
-def _same(pool: Path, head: dict[str, str]) -> bool:
-    return read_head(pool).get("address") == head["address"]
-
-
 def _serve(address: str, offer: Offer, asked: list[int], ends: float) -> str:
     """Be a node of one driver; empty when the node ended and another driver may come."""
     ip = os.path.expandvars(offer.node_ip) if offer.node_ip else ray_node.own_address()
-    drain = Path(os.environ.get("TMPDIR", "/tmp")) / f"sweep-drain-{os.getpid()}"
-    drain.unlink(missing_ok=True)
-    os.environ[DRAIN_VARIABLE] = str(drain)
     node = ray_node.join(
         address,
         token=offer.pool / "token",
@@ -100,15 +94,12 @@ def _serve(address: str, offer: Offer, asked: list[int], ends: float) -> str:
     )
     log.info("joined=%s ip=%s workers=%d", address, ip, offer.workers)
     try:
-        return _follow(node, address, offer, asked=asked, ends=ends, drain=drain)
+        return _follow(node, address, offer, asked=asked, ends=ends)
     finally:
         node.end()
-        drain.unlink(missing_ok=True)
 
 
-def _follow(
-    node: Node, address: str, offer: Offer, *, asked: list[int], ends: float, drain: Path
-) -> str:
+def _follow(node: Node, address: str, offer: Offer, *, asked: list[int], ends: float) -> str:
     while node.alive():
         head = read_head(offer.pool)
         if head.get("ended"):
@@ -116,7 +107,7 @@ def _follow(
         if head.get("address") != address:
             return ""
         if asked or time.monotonic() > ends:
-            drain.touch()
+            node.drain.touch()
             log.info("draining: %s", f"signal {asked[0]}" if asked else "time limit")
             _wait_for_release(node)
             return f"signal {asked[0]}" if asked else "time limit"

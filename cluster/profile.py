@@ -85,7 +85,8 @@ def load(name: str) -> LocalProfile | SlurmProfile:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ClusterError(f"{path}: not readable as YAML: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ClusterError(f"{path}: not readable as YAML: {reason}") from error
     return parse(content, where=str(path))
 
 

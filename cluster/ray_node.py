@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -22,10 +23,10 @@ from pathlib import Path
 
 import psutil
 
-from cluster.errors import ClusterError
-
 OBJECT_STORE_BYTES = 128 * 2**20
 GRACE_S = 5.0
+DRAIN_VARIABLE = "SWEEP_DRAIN"
+"""Environment of a worker: its node's `drain` file."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -36,6 +37,11 @@ class Node:
 
     guard: subprocess.Popen[bytes]
     temporary: Path
+
+    @property
+    def drain(self) -> Path:
+        """The file whose existence tells the node's workers to give their packs back."""
+        return self.temporary / "drain"
 
     def alive(self) -> bool:
         """Tell whether the node still runs."""
@@ -139,8 +145,8 @@ def _start(options: list[str], *, token: Path, ip: str, memory_bytes: int) -> No
     # A short path: Ray's socket names live below it and may have 107 bytes.
     temporary = Path(tempfile.mkdtemp(prefix="sweepray-", dir="/tmp"))
     command = [
-        sys.executable, "-m", "cluster.ray_node", str(temporary),
-        sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options,
+        sys.executable, "-m", "cluster.ray_node", str(os.getpid()), str(temporary),
+        _python(temporary), "-m", "ray.scripts.scripts", "start", "--block", *options,
         f"--node-ip-address={ip}",
         f"--temp-dir={temporary / 'r'}", f"--memory={memory_bytes}",
         f"--object-store-memory={OBJECT_STORE_BYTES}", "--min-worker-port=0",
@@ -152,13 +158,23 @@ def _start(options: list[str], *, token: Path, ip: str, memory_bytes: int) -> No
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment(token)},
+            env={**os.environ, **environment(token), DRAIN_VARIABLE: str(temporary / "drain")},
             start_new_session=True,
         )
-    node = Node(guard=guard, temporary=temporary)
-    if not node.alive():
-        raise ClusterError(f"Ray did not start on {ip}", hint=node.log())
-    return node
+    return Node(guard=guard, temporary=temporary)
+
+
+def _python(temporary: Path) -> str:
+    """Return a path of this Python that a shell reads as one word.
+
+    Ray writes it into a shell command without quotes, and waits for ever for workers whose command
+    is broken by a space. Python finds its environment through a link to the environment's folder.
+    """
+    if shlex.quote(sys.executable) == sys.executable:
+        return sys.executable
+    link = temporary / "environment"
+    link.symlink_to(sys.prefix, target_is_directory=True)
+    return str(link / Path(sys.executable).relative_to(sys.prefix))
 
 
 def guard(temporary: Path, command: list[str], *, starter: int) -> int:
@@ -176,16 +192,17 @@ def guard(temporary: Path, command: list[str], *, starter: int) -> int:
     signal.signal(signal.SIGINT, _leave)
     if os.getppid() != starter:
         return 1
+    told = False
     try:
         return subprocess.Popen(command).wait()
     except SystemExit:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _end_descendants()
-        shutil.rmtree(temporary, ignore_errors=True)
+        told = True
         raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _end_descendants()
+        if told:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _leave(_number: int, _frame: object) -> None:
@@ -211,4 +228,4 @@ def _signal(process: psutil.Process, number: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guard(Path(sys.argv[1]), sys.argv[2:], starter=os.getppid()))
+    sys.exit(guard(Path(sys.argv[2]), sys.argv[3:], starter=int(sys.argv[1])))

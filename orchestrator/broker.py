@@ -35,6 +35,7 @@ class Broker:
         self._shares: dict[str, float] = {}
         self._done = 0
         self._failed = 0
+        self._packs = len(jobs)
         self._total = sum(len(job.trials) for job in jobs)
 
     def draw(self, worker: str, *, resident: str = "") -> Assignment | None:
@@ -47,10 +48,12 @@ class Broker:
         if not self._waiting:
             return None
         alike = (i for i, job in enumerate(self._waiting) if job.encoder == resident)
-        job = self._waiting.pop(next(alike, 0))
+        place = next(alike, 0)
+        job = self._waiting[place]
         attempt = self._attempts.get(job.pack, 0) + 1
-        self._attempts[job.pack] = attempt
         self._journal.write("assigned", pack=job.pack, attempt=attempt, worker=worker)
+        del self._waiting[place]
+        self._attempts[job.pack] = attempt
         assignment = Assignment(job=job, attempt=attempt)
         self._training[worker] = assignment
         return assignment
@@ -121,21 +124,22 @@ class Broker:
         """Count packs and trials.
 
         Returns:
-            `waiting` and `training` packs; `total`, `done` and `failed` trials; `shares`: trials
-            that the packs in training amount to so far.
+            `packs` in all, `waiting` and `training` ones; `total`, `done` and `failed` trials;
+            `shares`: trials that the packs in training amount to so far.
         """
         shares = sum(
             self._shares.get(worker, 0.0) * len(assignment.job.trials)
             for worker, assignment in self._training.items()
         )
         return {
-            "waiting": len(self._waiting), "training": len(self._training), "total": self._total,
+            "packs": self._packs, "waiting": len(self._waiting),
+            "training": len(self._training), "total": self._total,
             "done": self._done, "failed": self._failed, "shares": shares,
         }  # fmt: skip
 
-    def close(self) -> None:
-        """Write that this driver ended."""
-        self._journal.write("ended", done=self._done, failed=self._failed)
+    def close(self, job: str) -> None:
+        """Write that this driver, with this SLURM job id if it has one, ended."""
+        self._journal.write("ended", job=job, done=self._done, failed=self._failed)
 
     def _forget(self, worker: str, assignment: Assignment) -> None:
         self._shares.pop(worker, None)
@@ -151,7 +155,7 @@ def read_jobs(folder: Folder) -> list[Job]:
     jobs = []
     for pack in state.planned:
         trials = state.packs[pack]
-        if missing.issuperset(trials):
+        if missing.intersection(trials):
             rows = plan.loc[list(trials)]
             pairs = tuple(zip(trials, rows["config"], strict=True))
             jobs.append(Job(pack=pack, encoder=rows["encoder"].iloc[0], trials=pairs))

@@ -5,6 +5,8 @@ failed or missing trials, or the work could not be done; 2 usage or spec; 3 clus
 reachable; 70 our bug; 130 interrupted.
 """
 
+import io
+import signal
 import sys
 import tempfile
 import traceback
@@ -41,6 +43,10 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Run the command line; the place, with the worker, that catches every exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _interrupt)
     mode = mode_of("--json" in sys.argv, "--quiet" in sys.argv or "-q" in sys.argv)
     debug = "--debug" in sys.argv
     try:
@@ -55,11 +61,19 @@ def main() -> None:
         render.error(mode, kind=kind, message=problem.message, hint=problem.hint)
         code = _code(problem)
     except (KeyboardInterrupt, click.Abort):
-        render.note("interrupted; the same command continues", kind="warning")
+        hint = "the same command continues"
+        render.error(mode, kind="interrupted", message="interrupted", hint=hint)
         code = EXIT_INTERRUPTED
+    except OSError as problem:
+        render.error(mode, kind="StoreError", message=str(problem))
+        code = EXIT_FAILED
     except Exception as problem:  # noqa: BLE001 - the boundary of the program
         code = _our_bug(mode, problem)
     sys.exit(code or 0)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def _code(problem: Exception) -> int:
@@ -140,7 +154,7 @@ def resume(
     from orchestrator import commands
 
     folder = Folder(results / name)
-    folder.require()
+    commands.require_own_spec(folder)
     return commands.launch(
         folder.spec,
         results=results,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.profile import LocalProfile
 from orchestrator import events, provenance, render, watch
 from orchestrator import launch as launches
+from orchestrator.errors import SweepError
 from orchestrator.folder import Folder
 from orchestrator.launch import Prepared
 from orchestrator.render import Mode
@@ -46,6 +47,22 @@ def launch(
     with render.progress(mode) as report:
         jobs = launches.start(prepared, code=code, on_progress=report)
     return _finished(prepared, mode) if local else _submitted(prepared, jobs, mode)
+
+
+def require_own_spec(folder: Folder) -> None:
+    """Refuse to resume a folder whose stored spec names another sweep.
+
+    Raises:
+        SweepError: There is no sweep here, or the folder was renamed.
+    """
+    from orchestrator import spec
+
+    folder.require()
+    if (name := spec.read(folder.spec).name) != folder.name:
+        raise SweepError(
+            f"{folder.root}: the stored spec is of sweep {name!r}",
+            hint=f"rename the folder back, or set name: {folder.name} in {folder.spec}",
+        )
 
 
 def last_cluster(folder: Folder) -> str | None:
@@ -200,8 +217,12 @@ def _submitted(prepared: Prepared, jobs: list[str], mode: Mode) -> int:
 def _code_changed(folder: Folder, code: Mapping[str, Any]) -> list[str]:
     if not folder.code.is_file():
         return []
-    before = json.loads(folder.code.read_text(encoding="utf-8"))
-    if before["commit"] == code["commit"] and before["clean"] == code["clean"]:
+    try:
+        before = json.loads(folder.code.read_text(encoding="utf-8"))
+        known = before["commit"], before["clean"]
+    except (ValueError, KeyError, TypeError):
+        return [f"{folder.code}: not readable; it is written anew"]
+    if known == (code["commit"], code["clean"]):
         return []
     return [
         f"code is {code['commit'][:7]}{'' if code['clean'] else ' with changes'}; the sweep was "

@@ -48,7 +48,8 @@ def read_events(folder: Folder) -> list[Event]:
                 event = json.loads(line)
             except ValueError:
                 continue
-            events.append({"writer": path.stem, **event})
+            if isinstance(event, dict) and "event" in event and "time" in event:
+                events.append({"writer": path.stem, **event})
     events.sort(key=lambda event: event["time"])
     return events
 
@@ -80,7 +81,8 @@ class Progress:
         late: segments that arrived although another result counts.
         submitted: SLURM job ids with their role, in order.
         driver: the last driver's `driving` event, empty before the first.
-        ended: the last driver said that it ended.
+        launches: `launching` events of commands that did not say that they ended, by writer.
+        drivers: SLURM job ids of drivers that did not say that they ended.
         seconds: training seconds of accepted packs, summed.
     """
 
@@ -96,7 +98,8 @@ class Progress:
     late: list[tuple[str, int]] = field(default_factory=list)
     submitted: list[Event] = field(default_factory=list)
     driver: Event = field(default_factory=dict)
-    ended: bool = True
+    launches: dict[str, Event] = field(default_factory=dict)
+    drivers: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -123,6 +126,11 @@ def fold(events: Iterable[Event], segments: Sequence[tuple[str, int]]) -> Progre
     """
     state = Progress()
     judged: set[tuple[str, int]] = set()
+    events = list(events)
+    for event in events:
+        # Before all else: clocks of login and compute nodes differ.
+        if event["event"] == "planned":
+            state.packs.update(event["packs"])
     for event in events:
         _apply(state, event)
         if event["event"] == "accepted":
@@ -133,7 +141,8 @@ def fold(events: Iterable[Event], segments: Sequence[tuple[str, int]]) -> Progre
             continue
         fresh = [trial for trial in state.packs.get(pack, ()) if trial not in state.accepted]
         for trial in fresh:
-            _settle(state, trial, (pack, attempt))
+            if state.failed.get(trial) != "numeric":
+                _settle(state, trial, (pack, attempt))
         (state.unjudged if fresh else state.late).append((pack, attempt))
     return state
 
@@ -145,15 +154,21 @@ def _apply(state: Progress, event: Event) -> None:
         case "planned":
             state.trials, state.cells = tuple(event["trials"]), event["cells"]
             state.planned = tuple(event["packs"])
-            state.packs.update(event["packs"])
             for trial in event["retried"]:
                 state.failed.pop(trial, None)
+        case "launching":
+            state.launches[event["writer"]] = event
+        case "launched":
+            state.launches.pop(event["writer"], None)
         case "submitted":
             state.submitted.append(event)
+            if event["role"] == "driver":
+                state.drivers.append(event["job"])
         case "driving":
-            state.driver, state.ended, state.training = event, False, {}
+            state.driver, state.training = event, {}
         case "ended":
-            state.ended, state.training = True, {}
+            state.training = {}
+            state.drivers = [job for job in state.drivers if job != event["job"]]
         case "assigned":
             state.attempts[pack] = max(state.attempts.get(pack, 0), event["attempt"])
             state.training.update({trial: event["worker"] for trial in ids})

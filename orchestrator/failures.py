@@ -2,7 +2,7 @@
 
 class         meaning                                       attempts  again on resume
 data          the data of the pack are wrong                1         no
-bug           an exception of ours; same traceback twice    2         yes
+bug           any other exception                           2         yes
 gpu_memory    out of GPU memory                             2         yes
 host_memory   out of host memory, as Python saw it          2         yes
 lost          the worker vanished: killed, node gone        3         yes

@@ -1,8 +1,9 @@
-"""What of a sweep runs now: its SLURM jobs or its local driver, and how to end them."""
+"""What of a sweep runs now: its SLURM jobs, or a launch on this machine, and how to end them."""
 
 import os
 import platform
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 import psutil
@@ -10,25 +11,17 @@ import psutil
 from cluster import slurm
 from cluster.errors import ClusterError
 from orchestrator import events
+from orchestrator.events import Event
 from orchestrator.folder import Folder
 
 
-def running(state: events.Progress, queue: dict[str, Any] | None) -> bool:
-    """Tell whether a driver works on this sweep.
-
-    Args:
-        state: the folded events.
-        queue: SLURM's answer about the submitted jobs, by id; None where it could not be asked,
-            which counts as running.
-    """
-    drivers = [event["job"] for event in state.submitted if event["role"] == "driver"]
-    if drivers and (queue is None or drivers[-1] in queue):
-        return True
-    driver = state.driver
-    if state.ended or not driver or driver["job"]:
-        return False
-    here: bool = driver["host"] == platform.node() and psutil.pid_exists(driver["pid"])
-    return here
+def identity() -> dict[str, Any]:
+    """Name this process so that it is told from a later one with its pid."""
+    return {
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "created": psutil.Process().create_time(),
+    }
 
 
 def ask(state: events.Progress) -> dict[str, Any] | None:
@@ -42,11 +35,29 @@ def ask(state: events.Progress) -> dict[str, Any] | None:
         return None
 
 
+def running(state: events.Progress, queue: Mapping[str, Any] | None) -> bool:
+    """Tell whether a driver, or a launch that will start one, works on this sweep.
+
+    Args:
+        state: the folded events.
+        queue: SLURM's answer about the submitted jobs, by id; None where it could not be asked,
+            which counts as running unless the driver said that it ended.
+    """
+    drivers = [job for job in state.drivers if queue is None or job in queue]
+    return bool(drivers) or any(_alive(launch) for launch in state.launches.values())
+
+
+def first(state: events.Progress, writer: str) -> bool:
+    """Tell whether of all launches that are alive this writer's came first."""
+    alive = [name for name, launch in state.launches.items() if _alive(launch)]
+    return not alive or alive[0] == writer
+
+
 def cancel(folder: Folder) -> list[str]:
-    """End a sweep's own jobs or local driver; results stay.
+    """End a sweep's own SLURM jobs and local launches; results stay.
 
     Returns:
-        SLURM job ids, or the local driver's pid, that were asked to end.
+        SLURM job ids, and pids of launches on this machine, that were asked to end.
     """
     folder.require()
     state = events.progress(folder)
@@ -54,7 +65,19 @@ def cancel(folder: Folder) -> list[str]:
     ids = [event["job"] for event in state.submitted if queue is None or event["job"] in queue]
     if ids:
         slurm.cancel(ids)
-    if not ids and running(state, queue):
-        os.kill(state.driver["pid"], signal.SIGINT)
-        ids = [str(state.driver["pid"])]
-    return ids
+    local = [launch["pid"] for launch in state.launches.values() if _alive(launch)]
+    for pid in local:
+        os.kill(pid, signal.SIGTERM)
+    return [*ids, *map(str, local)]
+
+
+def _alive(launch: Event) -> bool:
+    """Tell whether a launch still runs; that of another host cannot be seen and counts as over."""
+    if launch["host"] != platform.node():
+        return False
+    try:
+        created: float = psutil.Process(launch["pid"]).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    same: bool = abs(created - launch["created"]) < 1
+    return same

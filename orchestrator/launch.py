@@ -1,32 +1,30 @@
 """From a spec to a running sweep: read, check, plan, record, train here or submit.
 
-`prepare` reads and checks everything and changes nothing; `start` is the only call that spends
-money. Launching again subtracts what is done.
+`prepare` reads and checks everything; `start` is the only call that spends money. Launching again
+subtracts what is done.
 """
 
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from cluster import profile as profiles
 from cluster import ray_node, slurm
 from cluster.profile import LocalProfile, SlurmProfile
-from orchestrator import broker, events, failures, jobs, plan, spec, store, worker
+from orchestrator import broker, events, failures, inputs, jobs, plan, spec, store, worker
 from orchestrator.errors import PlanError, StoreError
 from orchestrator.folder import Folder, write_file
 from orchestrator.plan import Plan
 from orchestrator.spec_model import Spec
-
-if TYPE_CHECKING:
-    from training.data.index import Dataset
 
 TUNE_VARIABLES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -80,7 +78,8 @@ def prepare(
         results: the folder of all sweeps.
         cluster: profile name; default: the spec's, else `local`.
         retry: failure classes that are trained again although they are permanent.
-        write: whether simulated data may be written below `results`.
+        write: whether simulated data may be written below `results`, and results of a driver that
+            died may be judged; without, nothing is changed.
 
     Raises:
         SpecError: The spec is wrong; all problems at once.
@@ -93,11 +92,16 @@ def prepare(
     name = cluster or sweep.cluster or "local"
     profile = profiles.load(name)
     folder = Folder(results / sweep.name)
-    state = events.progress(folder) if folder.events.is_dir() else events.Progress()
+    data = inputs.path(sweep, results)
+    state = _progress(folder)
+    if write and state.unjudged and not jobs.running(state, jobs.ask(state)):
+        store.adopt(folder, events.Journal(folder, "launch"))
+        state = _progress(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        data = _data(sweep, results if write else Path(scratch))
+        place = data if write or not sweep.simulation else Path(scratch) / data.name
+        inputs.simulate(sweep, place)
         rows = spec.expand(sweep)
-        dataset = _read(data, rows)
+        dataset = inputs.read(place, rows)
         made = plan.make(
             rows,
             dataset=dataset,
@@ -112,7 +116,7 @@ def prepare(
         data=data,
         plan=made,
         profile=profile,
-        cluster=name,
+        cluster=str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name,
         state=state,
         warnings=tuple(sweep.warnings),
         seconds_per_trial=_seconds_per_trial(state),
@@ -135,10 +139,26 @@ def start(
         ClusterError: SLURM refused a job; what was submitted is cancelled again.
     """
     _require_startable(prepared)
-    folder, profile = prepared.folder, prepared.profile
+    folder = prepared.folder
     folder.create()
     journal = events.Journal(folder, "launch")
-    store.adopt(folder, journal)
+    journal.write("launching", **jobs.identity())
+    try:
+        if not jobs.first(events.progress(folder), journal.writer):
+            raise _training_already(folder)
+        return _start(prepared, journal, code=code, on_progress=on_progress)
+    finally:
+        journal.write("launched")
+
+
+def _start(
+    prepared: Prepared,
+    journal: events.Journal,
+    *,
+    code: dict[str, Any],
+    on_progress: Callable[[dict[str, Any]], None],
+) -> list[str]:
+    folder, profile = prepared.folder, prepared.profile
     _record(prepared, code)
     packs = {pack.id: [trial.id for trial in pack.trials] for pack in prepared.plan.packs}
     journal.write(
@@ -214,41 +234,8 @@ def _submit(
     return ids
 
 
-def _data(sweep: Spec, results: Path) -> Path:
-    """Return the data folder; a simulated cohort is written first, under its own hash."""
-    if sweep.data_path is not None:
-        return sweep.data_path
-    from training import simulate
-
-    assert sweep.simulation is not None
-    path = results / "data" / f"simulated-{spec.simulation_id(sweep.simulation)}"
-    if not path.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".simulated-") as scratch:
-            simulate.write(sweep.simulation, Path(scratch) / "data")
-            # Another launch may have been quicker: it wrote the same bytes.
-            with contextlib.suppress(OSError):
-                (Path(scratch) / "data").rename(path)
-    return path
-
-
-def _read(data: Path, rows: Sequence[spec.Row]) -> "Dataset | None":
-    """Read and check the data; None where nothing is there yet."""
-    from training.data import index
-    from training.errors import DataError
-
-    if not data.exists():
-        return None
-    dataset = index.read(data)
-    encoders = list(dict.fromkeys(row.encoder for row in rows))
-    absent = index.missing_encoders(dataset, encoders)
-    present = [name for name in encoders if name not in absent]
-    problems: dict[str, None] = {}
-    for task in dict.fromkeys(row.config.task for row in rows):
-        problems.update(dict.fromkeys(index.check(dataset, encoders=present, task=task)))
-    if problems:
-        raise DataError("\n".join(problems), hint=f"mend {data} or import it again: sweep index")
-    return dataset
+def _progress(folder: Folder) -> events.Progress:
+    return events.progress(folder) if folder.events.is_dir() else events.Progress()
 
 
 def _left_alone(state: events.Progress, retry: Iterable[str]) -> set[str]:
@@ -280,18 +267,25 @@ def _require_startable(prepared: Prepared) -> None:
             "\n".join([f"embeddings are missing in {prepared.data}", *lines]),
             hint="import them: sweep index features …; or see what is missing: --dry-run",
         )
-    if jobs.running(prepared.state, jobs.ask(prepared.state)):
-        raise StoreError(
-            f"{prepared.folder.root}: this sweep is training already",
-            hint=f"watch it: sweep status {prepared.folder.name}; or end it: sweep cancel "
-            f"{prepared.folder.name}",
-        )
+    state = _progress(prepared.folder)
+    if jobs.running(state, jobs.ask(state)):
+        raise _training_already(prepared.folder)
+
+
+def _training_already(folder: Folder) -> StoreError:
+    return StoreError(
+        f"{folder.root}: this sweep is training already",
+        hint=f"watch it: sweep status {folder.name}; or end it: sweep cancel {folder.name}",
+    )
 
 
 def _record(prepared: Prepared, code: dict[str, Any]) -> None:
     folder = prepared.folder
-    document = prepared.spec.document(prepared.data.resolve())
+    document = prepared.spec.document()
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    for checkpoint in folder.checkpoints.iterdir():
+        if checkpoint.name not in {pack.id for pack in prepared.plan.packs}:
+            shutil.rmtree(checkpoint, ignore_errors=True)
     write_file(folder.spec, text.encode())
     write_file(folder.code, json.dumps({**code, "time": time.time()}, indent=1).encode())
     store.write_plan(folder, prepared.plan.frame())

@@ -5,7 +5,6 @@ in a 0700 folder of the sweep.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import submitit
@@ -67,18 +66,6 @@ def submit_pilots(folder: Folder, profile: SlurmProfile, *, count: int) -> list[
     return _submit(executor, count, pilot.run, offer)
 
 
-def script(folder: Folder, profile: SlurmProfile) -> str:
-    """Return the `sbatch` options of the pilots, one a line."""
-    options = {
-        "partition": profile.partition, "account": profile.account, "qos": profile.qos,
-        "gpus-per-node": profile.gpus or None, "cpus-per-task": profile.cpus,
-        "mem": _memory(profile.memory_gb), "time": profile.walltime_min,
-        "array": f"0-{profile.pilots - 1}", **profile.sbatch,
-    }  # fmt: skip
-    lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
-    return "\n".join([f"# pilots of {folder.name}", *lines, *profile.setup])
-
-
 def _executor(folder: Folder, profile: SlurmProfile, *, role: str) -> Any:
     path = folder.pool / "submitit"
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,9 +108,3 @@ def _submit(executor: Any, count: int, function: Any, *args: Any, **kwargs: Any)
 
 def _memory(gigabytes: float) -> str:
     return f"{round(gigabytes * 1024)}MB"
-
-
-def log_files(folder: Folder) -> list[Path]:
-    """List the log files of the sweep's SLURM jobs, oldest first."""
-    files = (folder.pool / "submitit").glob("*.out")
-    return sorted(files, key=lambda path: path.stat().st_mtime)

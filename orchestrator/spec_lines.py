@@ -112,6 +112,8 @@ def load(path: Path) -> Source:
 def _compose(path: Path) -> yaml.Node | None:
     try:
         return yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except RecursionError as error:
+        raise SpecError(f"{path}: nested too deeply; expected a sweep spec") from error
     except OSError as error:
         near = ", ".join(str(other) for other in sorted(path.parent.glob("*.yaml")))
         hint = f"specs in that folder: {near}" if near else "give the path of a sweep spec"

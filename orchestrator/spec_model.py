@@ -225,18 +225,15 @@ class Spec(Language):
         """The simulated cohort; None if the data are a folder."""
         return None if isinstance(self.data, Path) else self.data.simulate
 
-    def document(self, data: Path) -> dict[str, Any]:
-        """Write the spec, defaults filled in, as plain values that read back to equal trials.
-
-        Args:
-            data: absolute path of the data folder, which replaces that of the spec.
-        """
+    def document(self) -> dict[str, Any]:
+        """Write the spec, defaults filled in, as plain values that read back to equal trials."""
+        simulation = self.simulation and {"simulate": self.simulation.model_dump(mode="json")}
         own = given(self)
         filled = {name: _filled(name, own.get(name)) for name in Overrides.model_fields}
         plain = {
             **self.model_dump(mode="json", exclude_unset=True),
             "name": self.name,
-            "data": str(data),
+            "data": simulation or str(self.data_path),
             **{name: value for name, value in filled.items() if value is not None},
             "artefacts": self.artefacts.model_dump(mode="json"),
         }

@@ -108,16 +108,26 @@ def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
     for trial in state.trials:
         if trial in state.accepted:
             wanted.setdefault(state.accepted[trial], set()).add(trial)
-    for event in events.read_events(folder):
-        if event["event"] == "accepted":
-            ids = set(event["failed"]) & set(state.failed) & set(state.trials)
-            wanted.setdefault((event["pack"], event["attempt"]), set()).update(ids)
+    for trial, result in _dead_lanes(folder, state).items():
+        wanted.setdefault(result, set()).add(trial)
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     for (pack, attempt), ids in wanted.items():
         for name in TABLES if ids else ():
             frame = _read_parquet(folder.segments / f"{pack}-{attempt}" / f"{name}.parquet")
             parts[name].append(frame[frame["trial"].isin(ids)])
     return {name: _joined(frames) for name, frames in parts.items()}
+
+
+def _dead_lanes(folder: Folder, state: events.Progress) -> dict[str, tuple[str, int]]:
+    """Say which segment has the last result of each trial whose lane died."""
+    known = set(state.trials) & set(state.failed)
+    return {
+        trial: (event["pack"], event["attempt"])
+        for event in events.read_events(folder)
+        if event["event"] == "accepted"
+        for trial in event["failed"]
+        if trial in known
+    }
 
 
 def _joined(frames: list["pd.DataFrame"]) -> "pd.DataFrame":

@@ -4,7 +4,6 @@
 it reads and `training.RESULTS_VERSION`. Paths, devices, profiles and packing are in neither.
 """
 
-import enum
 import hashlib
 import json
 from dataclasses import dataclass
@@ -13,22 +12,6 @@ from typing import Any
 
 from training import RESULTS_VERSION
 from training.config import Config, TrialConfig
-
-
-class State(enum.StrEnum):
-    """Where a trial stands; folded from segments and events, stored nowhere."""
-
-    WAITING = "waiting"
-    """No accepted result, and no worker has it."""
-
-    TRAINING = "training"
-    """A worker has its pack."""
-
-    DONE = "done"
-    """It has an accepted result."""
-
-    FAILED = "failed"
-    """Its last attempt failed for a reason that another attempt would not mend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

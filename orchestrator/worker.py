@@ -4,23 +4,23 @@ The only place, with the command line, that catches every exception: an attempt 
 recorded failure and the worker takes the next pack.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from orchestrator import failures, store
+from orchestrator import failures, segment, store
 from orchestrator.events import now
 from orchestrator.failures import Failure
 from orchestrator.folder import Folder
+from training.errors import DataError
 
 if TYPE_CHECKING:
+    from training.config import TrialConfig
     from training.data.index import Dataset
-    from training.trainer import LaneResult
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +111,12 @@ def _train(
     began, clock = now(), time.monotonic()
     folder = Folder(setting.folder)
     configs = [TrialConfig.model_validate_json(text) for _, text in assignment.job.trials]
+    dataset = _dataset(setting.data, _changed(setting.data))
+    _require_planned_data(assignment.job, configs, dataset)
     checkpoint = folder.checkpoints / assignment.job.pack
     results = trainer.train(
         configs,
-        _dataset(setting.data, (setting.data / "index.parquet").stat().st_mtime_ns),
+        dataset,
         device=setting.device,
         checkpoint=checkpoint,
         on_epoch=on_epoch,
@@ -126,8 +128,19 @@ def _train(
         folder,
         assignment.job.pack,
         assignment.attempt,
-        tables=_tables(assignment, results, setting, seconds=seconds, began=began),
-        artefacts=_weights(ids, results, setting.weights),
+        tables=segment.tables(
+            ids,
+            results,
+            {
+                "pack": assignment.job.pack,
+                "attempt": assignment.attempt,
+                "seconds": seconds,
+                "device": setting.device,
+                "started": began,
+                **segment.version(setting.code),
+            },
+        ),
+        artefacts=segment.weights(ids, results) if setting.weights == "all" else {},
     )
     return {
         trial: result.failure.partition(":")[0]
@@ -136,91 +149,28 @@ def _train(
     }
 
 
+def _changed(root: Path) -> tuple[int, ...]:
+    """Tell versions of a data folder apart: each of its tables is replaced by a rename."""
+    names = ("index.parquet", "cases.parquet", "folds.parquet")
+    return tuple((root / name).stat().st_mtime_ns for name in names if (root / name).exists())
+
+
+def _require_planned_data(job: Job, configs: Sequence["TrialConfig"], dataset: "Dataset") -> None:
+    """Refuse data that changed since the sweep was planned: the trials would be other trials."""
+    from orchestrator import trial
+    from training.data import folds
+
+    fingerprint = folds.fingerprint(dataset, configs[0])
+    for (name, _), config in zip(job.trials, configs, strict=True):
+        if trial.trial_id(config, fingerprint) != name:
+            raise DataError(
+                f"{dataset.root}: the data changed since trial {name} was planned",
+                hint="launch the spec again: it plans with the data as they are now",
+            )
+
+
 @lru_cache(maxsize=2)
-def _dataset(root: Path, _changed_ns: int) -> "Dataset":
+def _dataset(root: Path, _versions: tuple[int, ...]) -> "Dataset":
     from training.data import index
 
     return index.read(root)
-
-
-def _tables(
-    assignment: Assignment,
-    results: Sequence["LaneResult"],
-    setting: Setting,
-    *,
-    seconds: float,
-    began: str,
-) -> dict[str, Any]:
-    import pandas as pd
-
-    job, trials, curves, predictions = assignment.job, [], [], []
-    versions = json.loads(setting.code or "{}")
-    commit = f"{versions.pop('commit', '')}{'' if versions.pop('clean', True) else '+changes'}"
-    for lane, ((trial, _), result) in enumerate(zip(job.trials, results, strict=True)):
-        trials.append(
-            {
-                "trial": trial,
-                "pack": job.pack,
-                "attempt": assignment.attempt,
-                "lane": lane,
-                "state": result.state,
-                "failure": result.failure,
-                "epoch": result.epoch,
-                "epochs_trained": result.epochs_trained,
-                "threshold": result.threshold,
-                "validation": result.validation,
-                "seconds": seconds,
-                "device": setting.device,
-                "commit": commit,
-                "versions": json.dumps(versions, sort_keys=True),
-                "started": began,
-            }
-        )
-        for quantity, values in result.curves.items():
-            curves.append(
-                pd.DataFrame(
-                    {
-                        "trial": trial,
-                        "epoch": range(len(values)),
-                        "quantity": quantity,
-                        "value": values,
-                    }
-                )
-            )
-        predictions.append(_predictions(trial, result))
-    return {
-        "trials": pd.DataFrame(trials),
-        "curves": pd.concat(curves, ignore_index=True),
-        "predictions": pd.concat(predictions, ignore_index=True),
-    }
-
-
-def _predictions(trial: str, result: "LaneResult") -> Any:
-    import pandas as pd
-
-    rows = result.predictions
-    score = rows.score if rows.score.ndim == 1 else list(rows.score)
-    return pd.DataFrame(
-        {
-            "trial": trial,
-            "patient": rows.patient,
-            "slide": rows.slide,
-            "view": rows.view,
-            "scanner": rows.scanner,
-            "cohort": rows.cohort,
-            "part": rows.part,
-            "held_out": rows.held_out,
-            "label": rows.label,
-            "score": score,
-        }
-    )
-
-
-def _weights(ids: Sequence[str], results: Sequence["LaneResult"], keep: str) -> dict[str, Any]:
-    if keep == "none":
-        return {}
-    return {
-        f"weights-{trial}": result.weights
-        for trial, result in zip(ids, results, strict=True)
-        if result.state == "done"
-    }

@@ -23,7 +23,7 @@ def accepted(pack, attempt, *, failed=None, seconds=1.0):
 
 def test_nothing_launched_is_an_empty_state():
     state = fold([], [])
-    assert state.trials == () and state.to_train == [] and state.ended
+    assert state.trials == () and state.to_train == [] and state.drivers == []
 
 
 def test_the_first_accepted_event_decides():
@@ -72,7 +72,7 @@ def test_training_is_forgotten_when_a_new_driver_starts():
     assigned = {"event": "assigned", "pack": "p", "attempt": 3, "worker": "w"}
     driving = {"event": "driving", "host": "h", "pid": 1, "job": ""}
     state = fold([plan, driving, assigned], [])
-    assert state.training == {"a": "w"} and state.attempts == {"p": 3} and not state.ended
+    assert state.training == {"a": "w"} and state.attempts == {"p": 3}
     assert fold([plan, driving, assigned, driving], []).training == {}
 
 
@@ -133,3 +133,27 @@ def test_only_packs_of_the_last_launch_are_planned():
     first = planned(["a", "b"], {"p": ["a", "b"]})
     second = planned(["a", "b"], {"q": ["a"], "r": ["b"]})
     assert fold([first, second], []).planned == ("q", "r")
+
+
+def test_clocks_that_differ_between_hosts_lose_nothing():
+    plan = planned(["a"], {"p": ["a"]})
+    assert fold([accepted("p", 1), plan], [("p", 1)]).done == ["a"]
+
+
+def test_a_driver_job_counts_until_it_says_that_it_ended():
+    submitted = {"event": "submitted", "role": "driver", "job": "12"}
+    assert fold([submitted], []).drivers == ["12"]
+    assert fold([submitted, {"event": "ended", "job": "12"}], []).drivers == []
+
+
+def test_a_late_segment_does_not_revive_a_lane_that_died():
+    plan = planned(["a", "b"], {"p": ["a", "b"]})
+    state = fold([plan, accepted("p", 2, failed={"b": "numeric"})], [("p", 1), ("p", 2)])
+    assert state.done == ["a"] and state.failed == {"b": "numeric"}
+
+
+def test_lines_that_are_no_events_are_left_out(tmp_path):
+    folder = Folder(tmp_path / "s")
+    folder.create()
+    (folder.events / "odd.jsonl").write_text('1\n{}\n[]\n{"event": "x", "time": "t"}\nnull\n')
+    assert [event["event"] for event in events.read_events(folder)] == ["x"]

@@ -107,3 +107,12 @@ def test_a_segment_whose_driver_died_is_adopted_with_its_dead_lanes(folder):
     state = events.progress(folder)
     assert state.done == ["a"] and state.failed == {"b": "numeric"} and state.seconds == 3.0
     assert state.unjudged == [] and state.late == []
+
+
+def test_a_trial_that_fails_twice_has_one_row(folder):
+    journal = launched(folder, ["a"], {"p": ["a"]})
+    for attempt in (1, 2):
+        dead = tables("a") | {"trials": pd.DataFrame({"trial": ["a"], "state": "failed"})}
+        store.write_segment(folder, "p", attempt, tables=dead, artefacts={})
+        journal.write("accepted", pack="p", attempt=attempt, failed={"a": "numeric"}, seconds=1.0)
+    assert store.read_results(folder)["trials"]["state"].tolist() == ["failed"]

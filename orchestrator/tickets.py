@@ -1,0 +1,204 @@
+"""Tickets of Ray Tune: each draws one pack on a reused worker; the only door to ray.tune.
+
+A Tune trial is a *ticket* for one pack, and the pack is settled when the ticket starts on a worker.
+Tune's own state lives in scratch that is deleted.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from cluster import ray_node, slurm
+from cluster.errors import ClusterError
+from orchestrator import worker
+from orchestrator.folder import Folder
+from orchestrator.worker import Setting
+
+BROKER = "broker"
+REPORT_S = 1.0
+START_S = 180.0
+"""On this machine a worker has drawn a pack by then, or something is broken."""
+ASK_S = 120.0
+"""How often a driver without workers asks SLURM whether pilots are left."""
+MAX_WORKER_DEATHS = 20
+"""Deaths of workers under one ticket before Tune drops the ticket; packs have their own count."""
+
+
+def run(
+    desk: Any,
+    setting: Setting,
+    *,
+    scratch: Path,
+    start_s: float,
+    pilots: Sequence[str],
+    on_progress: Callable[[dict[str, Any]], None],
+) -> None:
+    """Run tickets until the broker has nothing left."""
+    # What is silenced is Tune's complaint that tickets leave no result files, which is meant.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    bundle = {"worker": 1.0} | ({"GPU": setting.gpus} if setting.gpus else {})
+    trainable = tune.with_resources(
+        tune.with_parameters(PackWorker, setting=setting), tune.PlacementGroupFactory([bundle])
+    )
+    tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(search_alg=Tickets(desk), num_samples=-1, reuse_actors=True),
+        run_config=tune.RunConfig(
+            storage_path=str(scratch / "tune"),
+            verbose=0,
+            callbacks=[Watch(desk, on_progress, start_s=start_s, pilots=pilots)],
+            failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
+        ),
+    ).fit()
+
+
+class PackWorker(tune.Trainable):  # type: ignore[misc]  # ray is not typed
+    """A reused actor: each ticket draws one pack, trains it and reports what became of it."""
+
+    def setup(self, config: dict[str, Any], setting: Setting | None = None) -> None:
+        """Find the broker; called once for an actor."""
+        del config
+        assert setting is not None
+        self._setting = setting
+        self._broker = ray.get_actor(BROKER)
+        self._resident = ""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take another ticket in the same process."""
+        del new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Draw a pack and train it."""
+        name = self.trial_id
+        assignment = None
+        if not _draining():
+            assignment = ray.get(self._broker.draw.remote(name, resident=self._resident))
+        if assignment is None:
+            time.sleep(0.5 if _draining() else 0.0)
+            return {"done": True}
+        self._resident = assignment.job.encoder
+        outcome = worker.train(
+            assignment,
+            self._setting,
+            on_epoch=lambda epoch, epochs: self._broker.report.remote(name, epoch / epochs),
+            stop=_draining,
+        )
+        if outcome.stopped:
+            ray.get(self._broker.release.remote(name, assignment))
+        elif outcome.failure is not None:
+            ray.get(self._broker.fail.remote(name, assignment, outcome.failure))
+        elif ray.get(
+            self._broker.accept.remote(
+                name, assignment, failed=outcome.failed, seconds=outcome.seconds
+            )
+        ):
+            checkpoint = Folder(self._setting.folder).checkpoints / assignment.job.pack
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        return {"done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Keep nothing: packs have their own checkpoints."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Load nothing: packs have their own checkpoints."""
+
+
+class Tickets(Searcher):  # type: ignore[misc]  # ray is not typed
+    """Hands out tickets while packs wait, and ends when none waits or trains."""
+
+    def __init__(self, broker: Any) -> None:
+        super().__init__()
+        self._broker = broker
+        self._count = 0
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return a ticket, None for "ask again", or the end."""
+        del trial_id
+        state = ray.get(self._broker.state.remote())
+        if state["waiting"]:
+            self._count += 1
+            return {"ticket": self._count}
+        return None if state["training"] else Searcher.FINISHED
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Learn nothing from a ticket: the broker knows."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Keep nothing: segments and events are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing: segments and events are the state."""
+
+
+class NoPilotsError(Exception):
+    """Packs wait, no pilot is joined and SLURM has none of ours."""
+
+
+class Watch(tune.Callback):  # type: ignore[misc]  # ray is not typed
+    """Gives packs of vanished workers back, and reports progress."""
+
+    def __init__(
+        self,
+        broker: Any,
+        on_progress: Callable[[dict[str, Any]], None],
+        *,
+        start_s: float,
+        pilots: Sequence[str],
+    ) -> None:
+        self._broker = broker
+        self._on_progress = on_progress
+        self._reported = 0.0
+        self._start_by = time.monotonic() + start_s
+        self._pilots = pilots
+        self._asked = time.monotonic()
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Take back the pack of a worker that Tune will replace."""
+        del iteration, trials, info
+        ray.get(self._broker.lose.remote(trial.trial_id))
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Take back the pack of a worker that Tune gave up."""
+        del iteration, trials, info
+        ray.get(self._broker.lose.remote(trial.trial_id))
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Report progress, once a second at most."""
+        del iteration, trials, info
+        if time.monotonic() - self._reported >= REPORT_S:
+            self._reported = time.monotonic()
+            state = ray.get(self._broker.state.remote())
+            self._on_progress(state)
+            if state["waiting"] < state["packs"]:
+                self._start_by = math.inf
+            elif time.monotonic() > self._start_by:
+                raise ClusterError("no worker started on this machine in 3 minutes")
+        if time.monotonic() - self._asked >= ASK_S:
+            self._asked = time.monotonic()
+            self._require_pilots()
+
+    def _require_pilots(self) -> None:
+        """End a driver on a cluster whose last pilot is gone: nobody would ever draw a pack."""
+        if not self._pilots or ray.cluster_resources().get("worker"):
+            return
+        with contextlib.suppress(ClusterError):  # SLURM does not answer: unknown is not gone
+            if not slurm.queue(self._pilots):
+                raise NoPilotsError
+
+
+def _draining() -> bool:
+    path = os.environ.get(ray_node.DRAIN_VARIABLE)
+    return path is not None and Path(path).exists()

@@ -1,0 +1,102 @@
+"""A pack through the worker, in this process: real data, real training, a real segment."""
+
+import pandas as pd
+import pytest
+import torch
+
+from orchestrator import events, plan, spec, store, worker
+from orchestrator.events import Journal
+from orchestrator.folder import Folder
+from orchestrator.worker import Assignment, Job, Setting
+from tests.end_to_end.sweeps import write_spec
+from training import simulate
+from training.data import index
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    home = tmp_path_factory.mktemp("worker")
+    sweep = spec.read(write_spec(home))
+    simulate.write(sweep.simulation, home / "data")
+    dataset = index.read(home / "data")
+    return home, plan.make(spec.expand(sweep), dataset=dataset, lanes_max=4)
+
+
+def make(home, pack, name, **changes):
+    folder = Folder(home / name)
+    folder.create()
+    ids = [trial.id for trial in pack.trials]
+    Journal(folder, "launch").write(
+        "planned", trials=ids, cells=1, packs={pack.id: ids}, retried=[]
+    )
+    configs = [trial.config.model_copy(update=changes) for trial in pack.trials]
+    pairs = tuple((i, c.model_dump_json()) for i, c in zip(ids, configs, strict=True))
+    job = Job(pack=pack.id, encoder=pack.encoder, trials=pairs)
+    setting = Setting(folder=folder.root, data=home / "data", device="cpu", weights="all")
+    return folder, Assignment(job=job, attempt=1), setting
+
+
+def train(assignment, setting, **kwargs):
+    threads = torch.get_num_threads()
+    try:
+        return worker.train(
+            assignment, setting, **{"on_epoch": lambda *_: None, "stop": lambda: False, **kwargs}
+        )
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_pack_leaves_one_segment_with_a_row_per_lane(planned):
+    home, made = planned
+    folder, assignment, setting = make(home, made.packs[0], "good")
+    epochs = []
+    outcome = train(assignment, setting, on_epoch=lambda *share: epochs.append(share))
+    assert outcome.failure is None and outcome.failed == {}
+    assert epochs[-1] == (3, 3)
+    assert events.list_segments(folder) == [(made.packs[0].id, 1)]
+    tables = store.read_results(folder)
+    assert len(tables["trials"]) == len(made.packs[0].trials)
+    assert tables["curves"]["epoch"].agg(["min", "max"]).tolist() == [1, 3]
+    assert set(tables["predictions"]["part"]) == {"test", "validation"}
+    weights = folder.segments / f"{made.packs[0].id}-1" / "artefacts"
+    assert len(list(weights.iterdir())) == len(made.packs[0].trials)
+
+
+def test_a_worker_that_must_stop_gives_the_pack_back_with_a_checkpoint(planned):
+    home, made = planned
+    folder, assignment, setting = make(home, made.packs[0], "stopped")
+    assert train(assignment, setting, stop=lambda: True).stopped
+    assert events.list_segments(folder) == []
+    assert any((folder.checkpoints / made.packs[0].id).iterdir())
+    assert train(assignment, setting).failure is None
+
+
+def test_data_that_changed_since_the_plan_are_refused(planned, tmp_path):
+    home, made = planned
+    _, assignment, setting = make(home, made.packs[0], "changed")
+    simulation = spec.read(write_spec(tmp_path)).simulation
+    simulate.write(simulation, tmp_path / "data")
+    cases = pd.read_parquet(tmp_path / "data" / "cases.parquet")
+    cases["label"] = cases["label"].map({"0": "1", "1": "0"})
+    cases.to_parquet(tmp_path / "data" / "cases.parquet")
+    elsewhere = Setting(folder=setting.folder, data=tmp_path / "data", device="cpu")
+    outcome = train(assignment, elsewhere)
+    assert outcome.failure.kind == "data" and "changed since" in outcome.failure.message
+
+
+def test_a_pack_whose_lanes_all_die_is_recorded_and_not_a_bug(planned):
+    home, made = planned
+    pack = made.packs[0]
+    trials = [
+        spec.trial.make(
+            t.config.model_copy(update={"optim": t.config.optim.model_copy(update={"lr": 1e38})}),
+            t.fingerprint,
+        )
+        for t in pack.trials
+    ]
+    wild = plan.pack(trials, lanes_max=4)[0]
+    folder, assignment, setting = make(home, wild, "wild")
+    outcome = train(assignment, setting)
+    assert outcome.failure is None
+    assert set(outcome.failed.values()) == {"numeric"}
+    assert store.read_results(folder)["trials"]["state"].unique().tolist() == ["failed"]
