@@ -14,11 +14,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator import trial
 from orchestrator.spec_axes import Choice, axes_of, open_axes
 from orchestrator.spec_lines import Place
 from orchestrator.spec_model import Spec, given, kinds
 from training.config import Loss, TrialConfig
+from training.identity import canonical
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _validate(draft: Draft) -> Cell | ValidationError:
     except ValidationError as error:
         return error
     named = dict(zip(draft.values.get("losses", {}), config.losses, strict=True))
-    ordered = sorted(config.losses, key=lambda loss: (loss.kind, trial.canonical(loss)))
+    ordered = sorted(config.losses, key=lambda loss: (loss.kind, canonical(loss)))
     return Cell(config.model_copy(update={"losses": tuple(ordered)}), named)
 
 

@@ -7,11 +7,10 @@ it reads and `training.RESULTS_VERSION`. Paths, devices, profiles and packing ar
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 from training import RESULTS_VERSION
-from training.config import Config, TrialConfig
+from training.config import TrialConfig
+from training.identity import canonical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,7 @@ def make(config: TrialConfig, fingerprint: str) -> Trial:
 
 def config_id(config: TrialConfig) -> str:
     """Hash the whole resolved configuration to 12 hexadecimal digits."""
-    return hash_of(_text(config))
+    return hash_of(canonical(config))
 
 
 def trial_id(config: TrialConfig, fingerprint: str) -> str:
@@ -42,53 +41,3 @@ def trial_id(config: TrialConfig, fingerprint: str) -> str:
 def hash_of(text: str) -> str:
     """Shorten text to 12 hexadecimal digits of its SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def canonical(config: Config) -> str:
-    """Write a configuration as JSON with sorted keys, without added fields at their default.
-
-    A field marked `json_schema_extra={"added": True}` is left out while it has its default. Whoever
-    changes such a default later must take the mark away, or old results would pass for new ones.
-    """
-    return _text(config)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, TrialConfig):
-        return _fields(value)
-    if isinstance(value, Config):
-        return _remembered(value)
-    if isinstance(value, tuple):
-        return f"[{','.join(map(_text, value))}]"
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 1 and 1.0 are one value, whichever way a copy was made
-    return json.dumps(value)
-
-
-@lru_cache(maxsize=4096)
-def _remembered(config: Config) -> str:
-    """Sections of a configuration are shared by many trials."""
-    return _fields(config)
-
-
-def _fields(config: Config) -> str:
-    parts = [
-        f'"{name}":{_text(getattr(config, name))}'
-        for name, added, default in _layout(type(config))
-        if not (added and getattr(config, name) == default)
-    ]
-    return "{" + ",".join(parts) + "}"
-
-
-@lru_cache
-def _layout(model: type[Config]) -> tuple[tuple[str, bool, Any], ...]:
-    """List the fields by name, whether each was added later, and its default."""
-    return tuple(
-        (
-            name,
-            isinstance(info.json_schema_extra, dict)
-            and info.json_schema_extra.get("added") is True,
-            info.get_default(call_default_factory=True, validated_data={}),
-        )
-        for name, info in sorted(model.model_fields.items())
-    )

@@ -78,7 +78,7 @@ def train(
         assignment: the pack and the attempt.
         setting: where and how.
         on_epoch: called with epochs trained and epochs in all.
-        stop: asked after each epoch; where true, a checkpoint is left and the pack is given back.
+        stop: asked before each step; where true, a checkpoint is left and the pack is given back.
     """
     from training.trainer import Stopped
 

@@ -1,10 +1,14 @@
 """The state of a pack between epochs, in one safetensors file; its counters are JSON in the header.
 
-One file, written to a temporary name and renamed, is whole or not there. No pickle.
+One file, written to a temporary name and renamed, is whole or not there. No pickle. A checkpoint
+saves time and nothing else: one that cannot be read is passed over with a warning.
 """
 
 import json
+import logging
 import os
+import secrets
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from training.errors import DataError
+log = logging.getLogger(__name__)
 
 _NAME = "state.safetensors"
 
@@ -26,29 +30,31 @@ def write(folder: Path, tensors: dict[str, Tensor], counters: dict[str, Any]) ->
         counters: plain values that JSON can hold.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{_NAME}.{os.getpid()}"
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()},
-        temporary,
-        metadata={"counters": json.dumps(counters)},
-    )
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(folder / _NAME)
-
-
-def read(folder: Path, *, device: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Read a checkpoint; None where there is none.
-
-    Raises:
-        DataError: The file is not a checkpoint.
-    """
-    path = folder / _NAME
-    if not path.exists():
-        return None
+    temporary = folder / f".{_NAME}.{socket.gethostname()}-{secrets.token_hex(4)}"
     try:
-        with safe_open(path, framework="pt", device=device) as file:
-            counters: dict[str, Any] = json.loads(file.metadata()["counters"])
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata={"counters": json.dumps(counters)},
+        )
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(folder / _NAME)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read a checkpoint to the CPU; None where there is none that can be read."""
+    path = folder / _NAME
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            counters = json.loads(file.metadata()["counters"])
+            if not isinstance(counters, dict):
+                raise TypeError(f"counters are {counters!r}")
             return {name: file.get_tensor(name) for name in file.keys()}, counters  # noqa: SIM118
+    except FileNotFoundError:
+        return None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not a checkpoint: {error}", hint=f"delete {path}") from error
+        log.warning("%s: not a checkpoint, training starts anew: %s", path, error)
+        return None

@@ -135,7 +135,15 @@ class Optim(Config):
     schedule: Literal["constant", "cosine"] = Field(
         "cosine", description="cosine: to zero over all steps, after the warm-up"
     )
-    warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up")
+    warmup_epochs: int = Field(
+        0, ge=0, description="epochs of linear warm-up, fewer than there are epochs"
+    )
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> "Optim":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be less than epochs, {self.epochs}")
+        return self
 
 
 class Stopping(Config):
@@ -177,7 +185,10 @@ class StratifiedFolds(Config):
 
 
 class GivenFolds(Config):
-    """The user's folds, from `folds.parquet` (`sweep index … --folds`)."""
+    """The user's folds, from `folds.parquet` (`sweep index … --folds`).
+
+    A patient in no fold of a repetition takes no part in it, neither training nor test.
+    """
 
     kind: Literal["given"] = Field(description="folds that came with the data")
     num_folds: int = Field(ge=2, description="folds in one repetition")
@@ -240,6 +251,21 @@ class TrialConfig(Config):
         total = num_folds(self.folds)
         if self.fold >= total:
             raise ValueError(f"fold {self.fold} does not exist: there are {total}")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_to_compare(self) -> "TrialConfig":
+        levels = [loss.level for loss in self.losses if isinstance(loss, InfoNCE)]
+        if "tile" in levels and self.sampling.tiles_per_bag is None:
+            raise ValueError("infonce of level tile needs a number for sampling.tiles_per_bag")
+        if "bag" in levels and self.sampling.pairs_per_batch < 2:
+            raise ValueError("infonce of level bag needs sampling.pairs_per_batch of at least 2")
+        folds, share = self.folds, self.stopping.validation_share
+        if isinstance(folds, CohortFolds) and folds.num_folds > 1 and not share:
+            raise ValueError(
+                "folds of a cohort differ in their validation part, so "
+                "stopping.validation_share must not be 0"
+            )
         return self
 
 

@@ -138,12 +138,11 @@ def validation(scans: Scans) -> Validation | None:
 
 
 def predictions(scans: Scans, rows: Rows, scores: Scored) -> pd.DataFrame:
-    """Tabulate the scores of a lane, one row per scan; several classes make a list."""
+    """Tabulate the scores of a lane as they are, one row per scan; several classes make a list."""
     table = scans.table.iloc[rows]
     columns = ["patient", "slide", "view", "scanner", "cohort", "part"]
     frame = table[columns].reset_index(drop=True)
     frame["held_out"] = (frame["part"] == "test").to_numpy()
     frame["label"] = scans.label[rows].astype(np.int32)
-    narrow = scores.astype(np.float32)
-    frame["score"] = narrow[:, 0] if narrow.shape[1] == 1 else list(narrow)
+    frame["score"] = scores[:, 0] if scores.shape[1] == 1 else list(scores)
     return frame

@@ -65,7 +65,7 @@ class Lanes:
     restored and handed to an optimiser as one tensor.
 
     Args:
-        models: one per lane, at least two.
+        models: one per lane, at least two, all on the CPU; the first is moved.
         device: where the stack lies.
         together: lanes computed in one call, about; fewer fit a cache, more save calls. Changes no
             bit of a result, since a call has two lanes at least.
@@ -76,12 +76,11 @@ class Lanes:
     ) -> None:
         if len(models) < 2:
             raise ValueError("a stack needs two lanes: one alone takes other kernels")
+        flat = torch.stack([_row(model.parameters()) for model in models])
+        state = torch.stack([_row(model.buffers()) for model in models])
         self.module = models[0].to(device)
         self.together = together
-        self.put(
-            torch.stack([_row(model.parameters()) for model in models]).to(device),
-            torch.stack([_row(model.buffers()) for model in models]).to(device),
-        )
+        self.put(flat.to(device), state.to(device))
 
     def put(self, flat: Tensor, state: Tensor) -> None:
         """Replace all rows, for example by those of a checkpoint or of the chosen epochs."""

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from training.data.index import Dataset
 from training.data.loading import Batch, Loader
 from training.data.shards import BagReader
 from training.errors import DataError
+from training.identity import canonical
 from training.lanes import Lanes, draw_dropped
 from training.optimiser import LaneAdamW, schedule
 from training.progress import Progress
@@ -48,7 +49,7 @@ class Session:
     ) -> None:
         self.configs, self.device = list(configs), device
         shared = self.shared = configs[0]
-        self.identity = _identity(configs, dataset)
+        self.identity = _identity(configs, dataset, device)
         self.scans = scans.read(dataset, shared)
         self.pool = sampling.pool(self.scans, paired=shared.views == "all")
         self.validation = evaluation.validation(self.scans)
@@ -64,12 +65,12 @@ class Session:
         self.num_tiles = self.scans.table["num_tiles"].to_numpy(np.int64)
         self.steps_per_epoch = sampling.steps_per_epoch(self.pool, shared.sampling)
         self.loss_names = objective.names(shared.losses)
-        self.epoch = 0
-        self.progress = [Progress() for _ in configs]
         self._start()
 
     def _start(self) -> None:
         """Initialise every lane from its own seed."""
+        self.epoch = 0
+        self.progress = [Progress() for _ in self.configs]
         sizes = {"in_dim": self.scans.in_dim, "num_outputs": self.scans.num_outputs}
         models = [
             objective.initialise(config, seeds.derive(config.seed, "initialisation"), **sizes)
@@ -111,10 +112,19 @@ class Session:
         states = [self.progress[lane].state for lane in self.slots]
         return [place for place, state in enumerate(states) if state == "training"]
 
-    def run_epoch(self) -> None:
-        """Train an epoch, validate, and let lanes end that have to."""
+    def run_epoch(self, stop: Callable[[], bool] | None = None) -> bool:
+        """Train an epoch, validate, and let lanes end that have to.
+
+        Args:
+            stop: asked before each step.
+
+        Returns:
+            False where `stop` was true: only `restore` is of use then.
+        """
         self.epoch += 1
-        losses = self._train()
+        losses = self._train(stop)
+        if losses is None:
+            return False
         self._judge(losses)
         stay = self.training
         if len(stay) == 1:
@@ -124,13 +134,16 @@ class Session:
             self.optimiser.select(self.lanes, stay)
             self.generators = [self.generators[place] for place in stay]
             self._occupy([self.slots[place] for place in stay])
+        return True
 
-    def _train(self) -> Tensor:
+    def _train(self, stop: Callable[[], bool] | None) -> Tensor | None:
         """Take the steps of an epoch; give the mean losses, [lane, total + task + robustness]."""
         shared = self.shared
         sums = self.lanes.flat.new_zeros(len(self.lanes), 2 + len(shared.losses))
         key = (shared.draw_seed, shared.fold, self.epoch)
         for draw in sampling.epoch(self.pool, shared.sampling, key=key):
+            if stop is not None and stop():
+                return None
             batch = self.loader.batch(draw, shared.sampling.tiles_per_bag)
             sums += self._step(batch)
         return sums / self.steps_per_epoch
@@ -191,14 +204,14 @@ class Session:
                 self.chosen[1][lane] = self.lanes.state[place]
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Give all that a checkpoint needs."""
+        """Give a copy of all that a checkpoint needs."""
         tensors = {
-            "flat": self.lanes.flat,
-            "state": self.lanes.state,
-            "mean": self.optimiser.mean,
-            "square": self.optimiser.square,
-            "chosen_flat": self.chosen[0],
-            "chosen_state": self.chosen[1],
+            "flat": self.lanes.flat.clone(),
+            "state": self.lanes.state.clone(),
+            "mean": self.optimiser.mean.clone(),
+            "square": self.optimiser.square.clone(),
+            "chosen_flat": self.chosen[0].clone(),
+            "chosen_state": self.chosen[1].clone(),
             "generators": torch.stack([each.get_state() for each in self.generators]),
         }
         counters = {
@@ -211,30 +224,47 @@ class Session:
         return tensors, counters
 
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
-        """Go on from a snapshot.
+        """Go on from a snapshot; from the start, where that cannot be.
 
         Raises:
-            DataError: It is of other trials or other data.
+            ValueError: The snapshot is of other trials, data or another kind of device, or is not
+                whole; the session is as new.
         """
-        if counters["identity"] != self.identity:
-            raise DataError("the checkpoint is of other trials or data", hint="delete it")
+        if counters.get("identity") != self.identity:
+            raise ValueError("it is of other trials, other data or another kind of device")
+        try:
+            self._restore({name: each.to(self.device) for name, each in tensors.items()}, counters)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            self._start()
+            raise ValueError(f"it is not whole: {error!r}") from error
+
+    def _restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
+        slots, everyone = counters["slots"], self.chosen
+        for name, like, rows in (
+            *((name, everyone[0], len(slots)) for name in ("flat", "mean", "square")),
+            ("state", everyone[1], len(slots)),
+            ("chosen_flat", everyone[0], len(self.configs)),
+            ("chosen_state", everyone[1], len(self.configs)),
+        ):
+            if tensors[name].shape != (rows, like.shape[1]):
+                raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}")
         self.epoch = counters["epoch"]
         self.progress = [Progress(**each) for each in counters["progress"]]
         self.lanes.put(tensors["flat"], tensors["state"])
-        self.optimiser.optims = [self.configs[lane].optim for lane in counters["slots"]]
-        moments = tensors["mean"], tensors["square"]
-        self.optimiser.put(self.lanes, *moments, counters["steps"])
+        self.optimiser.optims = [self.configs[lane].optim for lane in slots]
+        self.optimiser.put(self.lanes, tensors["mean"], tensors["square"], counters["steps"])
         self.chosen = tensors["chosen_flat"], tensors["chosen_state"]
-        self.generators = [torch.Generator(self.device) for _ in counters["slots"]]
+        self.generators = [torch.Generator(self.device) for _ in slots]
         for generator, state in zip(self.generators, tensors["generators"].cpu(), strict=True):
             generator.set_state(state.clone())
-        self._occupy(counters["slots"])
+        self._occupy(slots)
 
 
-def _identity(configs: Sequence[TrialConfig], dataset: Dataset) -> str:
-    """Name the trials and their data, so that a checkpoint is not taken for another's."""
-    trials = [config.model_dump(mode="json") for config in configs]
-    text = json.dumps([RESULTS_VERSION, trials, folds.fingerprint(dataset, configs[0])])
+def _identity(configs: Sequence[TrialConfig], dataset: Dataset, device: torch.device) -> str:
+    """Name the trials, their data and the kind of device, so that no other checkpoint is taken."""
+    trials = [canonical(config) for config in configs]
+    data = folds.fingerprint(dataset, configs[0])
+    text = json.dumps([RESULTS_VERSION, trials, data, device.type])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

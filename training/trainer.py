@@ -52,7 +52,7 @@ class LaneResult:
             validation_auroc, lr.
         predictions: columns patient, slide, view, scanner, cohort, part, held_out, label, score;
             one row per scan of the held-out patients, and per scan of the validation patients on a
-            seen scanner.
+            seen scanner; scores in the trial's precision.
         weights: parameters and buffers of the chosen epoch by name.
     """
 
@@ -85,14 +85,15 @@ def train(
         dataset: what they read.
         device: a torch device.
         checkpoint: folder to resume from and to write to; the result is the same bits as without a
-            stop. The caller deletes it.
+            stop. A checkpoint of other trials, data or device, or a broken one, is passed over with
+            a warning. The caller deletes it.
         on_epoch: called after each epoch with its number and the most there will be.
-        stop: asked after each epoch; true ends training.
+        stop: asked before each step; true ends training at the epoch before.
         checkpoint_every_s: seconds between checkpoints.
         resident_bytes: bags are kept in memory if they take no more than this.
 
     Raises:
-        DataError: The data do not fit the configuration, or the checkpoint is another's.
+        DataError: The data do not fit the configuration.
         Stopped: `stop` said so.
     """
     if not configs or len({lane_key(config) for config in configs}) > 1:
@@ -106,23 +107,33 @@ def train(
         device=torch.device(device),
         resident_bytes=resident_bytes,
     )
-    found = checkpoints.read(checkpoint, device=device) if checkpoint is not None else None
-    if found is not None:
-        session.restore(*found)
+    if checkpoint is not None:
+        _resume(session, checkpoint)
     epochs = session.shared.optim.epochs
     written = time.monotonic()
     while session.epoch < epochs and session.training:
-        session.run_epoch()
-        stopping = stop is not None and stop()
-        now = time.monotonic()
-        if checkpoint is not None and (stopping or now - written >= checkpoint_every_s):
+        before = session.snapshot() if checkpoint is not None and stop is not None else None
+        if not session.run_epoch(stop):
+            if checkpoint is not None and before is not None:
+                checkpoints.write(checkpoint, *before)
+            raise Stopped(f"after epoch {session.epoch - 1} of {epochs}")
+        if checkpoint is not None and time.monotonic() - written >= checkpoint_every_s:
             checkpoints.write(checkpoint, *session.snapshot())
-            written = now
+            written = time.monotonic()
         if on_epoch is not None:
             on_epoch(session.epoch, epochs)
-        if stopping:
-            raise Stopped(f"after epoch {session.epoch} of {epochs}")
     return _results(session)[: len(configs)]
+
+
+def _resume(session: Session, checkpoint: Path) -> None:
+    """Go on from the checkpoint, if there is one that fits."""
+    found = checkpoints.read(checkpoint)
+    if found is None:
+        return
+    try:
+        session.restore(*found)
+    except ValueError as error:
+        log.warning("%s: checkpoint not used, training starts anew: %s", checkpoint, error)
 
 
 def _results(session: Session) -> list[LaneResult]:

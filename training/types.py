@@ -4,7 +4,7 @@ Axis names: `lane bag instance feature class embedding pair slide`. A mask is bo
 means a real instance**; padding is False. No NaN or infinity stands for missing data.
 """
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Bags = Float[Tensor, "bag instance feature"]
@@ -24,6 +24,3 @@ Attention = Float[Tensor, "bag instance"]
 
 Scores = Float[Tensor, "bag class"]
 """Logits; one column for a binary task, one per class otherwise."""
-
-Pairs = Int[Tensor, "pair 2"]
-"""Positions in the batch of the two scans of a slide."""

@@ -189,6 +189,15 @@ def test_problems_of_all_splits_come_as_one_error(tmp_path, dataset):
     assert "30 stratified folds" in caught.value.message
 
 
+def test_an_unseen_scanner_of_one_arm_that_does_not_exist_is_a_problem(tmp_path, dataset):
+    arms = {
+        "a": {"views": "routine", "unseen_scanners": [COHORT.scanners[0]]},
+        "b": {"views": "routine", "unseen_scanners": [f"{COHORT.scanners[0]}x"]},
+    }
+    with pytest.raises(DataError, match=f"did you mean '{COHORT.scanners[0]}'"):
+        make(rows_of(tmp_path, arms=arms), dataset=dataset)
+
+
 def test_what_is_done_or_given_up_is_not_packed(tmp_path, dataset):
     rows = rows_of(tmp_path)
     everything = make(rows, dataset=dataset)

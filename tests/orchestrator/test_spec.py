@@ -119,6 +119,11 @@ def test_full_compares_the_eight_foundation_models_in_at_least_3000_trials():
     assert len(spec.expand(found)) >= 3000
 
 
+def test_the_arms_of_the_full_sweep_draw_alike():
+    rows = spec.expand(spec.read(SWEEPS / "full.yaml"))
+    assert len({row.config.sampling for row in rows}) == 1
+
+
 def test_the_schema_is_valid_and_the_file_is_up_to_date():
     jsonschema.Draft202012Validator.check_schema(spec.schema())
     done = subprocess.run(

@@ -7,6 +7,7 @@ from pydantic import Field
 from orchestrator import trial
 from training import config as configuration
 from training.config import Config, Optim, TrialConfig
+from training.identity import canonical
 
 SMALL = TrialConfig.model_validate(
     {
@@ -83,7 +84,7 @@ def test_the_data_and_the_version_of_the_code_are_part_of_a_trial(monkeypatch):
 
 
 def test_nothing_about_where_a_trial_runs_is_in_its_configuration():
-    text = trial.canonical(FULL)
+    text = canonical(FULL)
     for word in ("path", "device", "profile", "pack", "lane", "partition", "log", "worker"):
         assert word not in text
 
@@ -96,7 +97,7 @@ def test_a_copy_that_went_through_json_has_the_same_id():
 
 def test_whole_numbers_hash_alike_as_int_and_float():
     whole = SMALL.optim.model_copy(update={"lr": 1})
-    assert trial.canonical(whole) == trial.canonical(Optim(lr=1.0))
+    assert canonical(whole) == canonical(Optim(lr=1.0))
 
 
 class Later(Optim):

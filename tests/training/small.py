@@ -1,6 +1,6 @@
 """A small cohort of paired scanners, and trials on it that train in a fraction of a second."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from training.config import (
 from training.data import index, shards
 from training.data.index import Dataset
 from training.data.shards import Bag, View
+from training.trainer import LaneResult
 
 DIM = 7
 
@@ -66,13 +67,19 @@ def bag(view: View) -> Bag:
     )
 
 
-def cohort(root: Path, given: Sequence[View] | None = None, *, num_classes: int = 2) -> Dataset:
+def cohort(
+    root: Path,
+    given: Sequence[View] | None = None,
+    *,
+    num_classes: int = 2,
+    load: Callable[[View], Bag] = bag,
+) -> Dataset:
     """Write the cohort with encoder `one` and read it."""
     given = views() if given is None else given
     patients = sorted({view.patient for view in given})
     labels = [f"class {int(patient.split()[1]) % num_classes}" for patient in patients]
     cases = pd.DataFrame({"patient": patients, "label": labels})
-    shards.write(root, encoder="one", views=given, load=bag, cases=cases)
+    shards.write(root, encoder="one", views=given, load=load, cases=cases)
     return index.read(root)
 
 
@@ -108,3 +115,39 @@ def losses(scale: float = 1.0, temperature: float = 0.2) -> tuple[Loss, ...]:
 def routine(seed: int = 0, **changed: object) -> TrialConfig:
     """A trial on routine scans without robustness losses."""
     return trial(seed, **({"views": "routine", "losses": ()} | changed))
+
+
+def varied(number: int) -> TrialConfig:
+    """Lanes that differ in all that lanes may differ in."""
+    optim = Optim(
+        lr=0.003 * (1 + number % 4),
+        weight_decay=0.1 * (number % 3),
+        clip=None if number % 2 else 0.5 + number,
+        epochs=2,
+    )
+    given = losses(scale=0.1 + number, temperature=0.1 + 0.05 * number)
+    return trial(number, optim=optim, losses=given)
+
+
+def stopping_early(seed: int) -> TrialConfig:
+    """A trial that may end before its 12 epochs do."""
+    return trial(
+        seed,
+        optim=Optim(lr=0.01 * 3**seed, epochs=12, schedule="constant"),
+        stopping=Stopping(validation_share=0.25, metric="loss", patience=1),
+    )
+
+
+def assert_same(one: LaneResult, other: LaneResult) -> None:
+    """Equal to the bit."""
+    assert one.state == other.state and one.failure == other.failure
+    assert (one.epoch, one.epochs_trained) == (other.epoch, other.epochs_trained)
+    assert one.threshold == other.threshold
+    assert np.array_equal(one.validation, other.validation, equal_nan=True)
+    assert one.curves.keys() == other.curves.keys()
+    for name in one.curves:
+        assert np.array_equal(one.curves[name], other.curves[name], equal_nan=True), name
+    assert one.weights.keys() == other.weights.keys()
+    for name in one.weights:
+        assert np.array_equal(one.weights[name], other.weights[name]), name
+    pd.testing.assert_frame_equal(one.predictions, other.predictions, check_exact=True)

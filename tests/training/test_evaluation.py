@@ -88,6 +88,17 @@ def test_scores_of_several_classes_are_lists(tmp_path):
     assert list(frame["view"]) == list(found.table["view"].iloc[rows])
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_scores_are_stored_as_they_are(tmp_path, precision: str):
+    found = scans.read(small.cohort(tmp_path), small.trial())
+    for num_columns in (1, 3):
+        scores = np.full((2, num_columns), 1 / 3, precision)
+        frame = predictions(found, np.array([1, 4]), scores)
+        stored = frame["score"].to_numpy() if num_columns == 1 else np.stack(frame["score"])
+        assert stored.dtype == precision
+        assert np.array_equal(stored.reshape(2, -1), scores)
+
+
 @given(st.lists(st.integers(1, 9000), min_size=1, max_size=30))
 def test_chunks_cover_all_bags_within_the_bound(sizes: list[int]):
     found = list(evaluation._chunks(np.array(sizes)))

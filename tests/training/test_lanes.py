@@ -90,3 +90,18 @@ def test_no_dropout_draws_nothing():
     state = generator.get_state()
     assert draw_dropped([generator], (5, 3), widths=(7,), dropout=0.0) == ()
     assert torch.equal(generator.get_state(), state)
+
+
+def test_a_stack_is_made_on_the_cpu_and_moved_once():
+    """Any device but the CPU would do; the meta device needs no hardware."""
+    torch.manual_seed(0)
+    models = [nn.BatchNorm1d(3, dtype=torch.float64) for _ in range(3)]
+    for model in models:
+        del model.num_batches_tracked
+    lanes = Lanes(models, device=torch.device("meta"))
+    tensors = [lanes.flat, lanes.grad, lanes.state, *lanes.module.parameters()]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert lanes.flat.shape == lanes.state.shape == (3, 16)
+    lanes.select([2, 0])
+    assert lanes.groups[0].parameters["weight"].shape == (2, 3)
+    assert lanes.groups[0].buffers["running_mean"].device.type == "meta"

@@ -70,8 +70,3 @@ def test_cosine_falls_from_one_towards_zero_after_the_warm_up():
 def test_constant_stays_at_one():
     optim = Optim(epochs=2, schedule="constant")
     assert {schedule(optim, step, 3) for step in range(6)} == {1.0}
-
-
-def test_a_warm_up_longer_than_training_never_ends():
-    optim = Optim(epochs=1, warmup_epochs=2)
-    assert [schedule(optim, step, 2) for step in range(2)] == [0.25, 0.5]

@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 import torch
+from pydantic import Field
 
 from tests.training import small
 from training import objective, seeds
@@ -18,7 +21,7 @@ from training.data.index import Dataset
 from training.errors import DataError
 from training.lanes import draw_dropped
 from training.optimiser import schedule
-from training.session import Session
+from training.session import Session, _identity
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +82,19 @@ HEADS: list[Head] = [
 
 
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: head.kind)
-@pytest.mark.parametrize("tiles_per_bag", [4, None])
+@pytest.mark.parametrize("tiles_per_bag", [4, 99, None])
 def test_lanes_agree_with_a_plain_loop_in_float64(
     cohort: Dataset, head: Head, tiles_per_bag: int | None
 ):
     sizes = Sampling(slides_per_batch=5, pairs_per_batch=3, tiles_per_bag=tiles_per_bag)
+    chosen = slice(None, None, 1 if tiles_per_bag else 2)  # the tile loss needs a number of tiles
     configs = [
         small.trial(
             seed,
             head=head,
             sampling=sizes,
             precision="float64",
-            losses=small.losses(1 + seed, 0.1 + 0.1 * seed),
+            losses=small.losses(1 + seed, 0.1 + 0.1 * seed)[chosen],
             optim=Optim(
                 lr=0.003 * (1 + seed),
                 weight_decay=0.1 * seed,
@@ -147,3 +151,62 @@ def test_pairs_that_do_not_exist_are_refused(cohort: Dataset):
     config = small.trial(unseen_scanners=("B", "C"))
     with pytest.raises(DataError, match="no training slide has scans on two seen scanners"):
         session([config, config], cohort)
+
+
+def test_a_snapshot_is_a_copy(cohort: Dataset):
+    trained = session([small.trial(seed) for seed in range(2)], cohort)
+    tensors, _ = trained.snapshot()
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    trained.run_epoch()
+    assert all(torch.equal(tensors[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tensors, _: tensors.pop("mean"),
+        lambda tensors, _: tensors.update(flat=tensors["flat"][:1]),
+        lambda tensors, _: tensors.update(chosen_state=tensors["chosen_state"][:, :3]),
+        lambda tensors, _: tensors.update(generators=tensors["generators"][:, :16].contiguous()),
+        lambda _, counters: counters.pop("slots"),
+        lambda _, counters: counters.update(slots=[0, 7]),
+        lambda _, counters: counters["progress"][0].update(unknown=1),
+    ],
+)
+def test_a_snapshot_that_is_not_whole_leaves_the_session_as_new(cohort: Dataset, damage):
+    configs = [small.trial(seed) for seed in range(2)]
+    trained, fresh = session(configs, cohort), session(configs, cohort)
+    trained.run_epoch()
+    tensors, counters = trained.snapshot()
+    damage(tensors, counters)
+    with pytest.raises(ValueError, match="not whole"):
+        fresh.restore(tensors, counters)
+    assert fresh.epoch == 0 and not fresh.progress[0].curves
+    fresh.run_epoch()
+    assert torch.equal(fresh.lanes.flat, trained.lanes.flat)
+
+
+def test_an_identity_follows_trials_data_and_kind_of_device(cohort: Dataset, tmp_path: Path):
+    configs = [small.trial(0), small.trial(1)]
+    other = small.cohort(tmp_path, small.views(21))
+    found = [
+        _identity(configs, cohort, torch.device("cpu")),
+        _identity(configs[::-1], cohort, torch.device("cpu")),
+        _identity(configs, other, torch.device("cpu")),
+        _identity(configs, cohort, torch.device("cuda:0")),
+    ]
+    assert len(set(found)) == 4
+    assert _identity(configs, cohort, torch.device("cuda:1")) == found[3]
+
+
+def test_a_field_added_later_leaves_the_identity_as_it_was(cohort: Dataset):
+    class Later(Optim):
+        nesterov: bool = Field(False, json_schema_extra={"added": True})
+
+    config, cpu = small.trial(), torch.device("cpu")
+    later = [
+        config.model_copy(update={"optim": Later(lr=0.01, epochs=2, clip=1.0, **new)})
+        for new in ({}, {"nesterov": True})
+    ]
+    one, two = (_identity([each], cohort, cpu) for each in later)
+    assert one == _identity([config], cohort, cpu) != two

@@ -133,7 +133,7 @@ def test_shares_are_kept_for_any_seed(
     dev = _cohort(config, "dev")
     for label in (0, 1):
         paired = [slide.paired for slide in dev if slide.label == label]
-        assert abs(sum(paired) - share * len(paired)) <= 3
+        assert abs(sum(paired) - share * len(paired)) < 6  # the most for 300 slides: 5.3
     labels = pd.Series({slide.patient: slide.label for slide in dev})
     assert abs(labels.sum() - num_patients / 2) <= 2
     for slide in dev:

@@ -22,8 +22,8 @@ from training.config import (
     TrialConfig,
 )
 from training.data.index import Dataset
-from training.errors import DataError
-from training.trainer import LaneResult, Stopped, train
+from training.metrics.accuracy import best_threshold
+from training.trainer import train
 
 
 @pytest.fixture(scope="module")
@@ -31,38 +31,13 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return small.cohort(tmp_path_factory.mktemp("cohort"))
 
 
-def assert_same(one: LaneResult, other: LaneResult) -> None:
-    """Equal to the bit."""
-    assert one.state == other.state and one.failure == other.failure
-    assert (one.epoch, one.epochs_trained) == (other.epoch, other.epochs_trained)
-    assert one.threshold == other.threshold
-    assert np.array_equal(one.validation, other.validation, equal_nan=True)
-    assert one.curves.keys() == other.curves.keys()
-    for name in one.curves:
-        assert np.array_equal(one.curves[name], other.curves[name], equal_nan=True), name
-    assert one.weights.keys() == other.weights.keys()
-    for name in one.weights:
-        assert np.array_equal(one.weights[name], other.weights[name]), name
-    pd.testing.assert_frame_equal(one.predictions, other.predictions, check_exact=True)
-
-
-def varied(number: int) -> TrialConfig:
-    """Lanes that differ in all that lanes may differ in."""
-    optim = Optim(
-        lr=0.003 * (1 + number % 4),
-        weight_decay=0.1 * (number % 3),
-        clip=None if number % 2 else 0.5 + number,
-        epochs=2,
-    )
-    losses = small.losses(scale=0.1 + number, temperature=0.1 + 0.05 * number)
-    return small.trial(number, optim=optim, losses=losses)
-
-
 def test_a_lane_is_bit_identical_whatever_its_companions_position_and_number(cohort: Dataset):
-    everyone = train([varied(number) for number in range(16)], cohort)
+    everyone = train([small.varied(number) for number in range(16)], cohort)
     for chosen in ([3], [0, 3], [3, 7], [5, 2, 3], [9, 11, 3, 1, 0, 15, 8, 4], [3, *range(4, 16)]):
-        for number, result in zip(chosen, train([varied(n) for n in chosen], cohort), strict=True):
-            assert_same(result, everyone[number])
+        for number, result in zip(
+            chosen, train([small.varied(n) for n in chosen], cohort), strict=True
+        ):
+            small.assert_same(result, everyone[number])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +55,7 @@ def test_lanes_are_bit_identical_with_every_score_loss(tmp_path: Path, form: str
     everyone = train([config(seed) for seed in range(13)], data)
     for chosen in ([12, 0], [1, 2, 4]):
         for seed, result in zip(chosen, train([config(s) for s in chosen], data), strict=True):
-            assert_same(result, everyone[seed])
+            small.assert_same(result, everyone[seed])
 
 
 @pytest.mark.parametrize(
@@ -100,26 +75,28 @@ def test_lanes_are_bit_identical_with_every_head(cohort: Dataset, head, negative
     everyone = train([config(seed) for seed in range(5)], cohort)
     for chosen in ([4, 0], [1, 2, 4]):
         for seed, result in zip(chosen, train([config(s) for s in chosen], cohort), strict=True):
-            assert_same(result, everyone[seed])
+            small.assert_same(result, everyone[seed])
 
 
 def test_training_twice_gives_the_same_bits(cohort: Dataset):
-    for one, other in zip(*(train([varied(0), varied(1)], cohort) for _ in range(2)), strict=True):
-        assert_same(one, other)
+    for one, other in zip(
+        *(train([small.varied(0), small.varied(1)], cohort) for _ in range(2)), strict=True
+    ):
+        small.assert_same(one, other)
 
 
 def test_keeping_bags_in_memory_changes_nothing(cohort: Dataset):
-    (one,) = train([varied(0)], cohort)
-    (other,) = train([varied(0)], cohort, resident_bytes=0)
-    assert_same(one, other)
+    (one,) = train([small.varied(0)], cohort)
+    (other,) = train([small.varied(0)], cohort, resident_bytes=0)
+    small.assert_same(one, other)
 
 
 def test_a_dead_lane_is_reported_and_leaves_the_others_untouched(cohort: Dataset):
     explosive = small.trial(5, optim=Optim(lr=1e38, epochs=2))
-    healthy = [varied(0), varied(1)]
+    healthy = [small.varied(0), small.varied(1)]
     first, dead, second = train([healthy[0], explosive, healthy[1]], cohort)
     for one, other in zip(train(healthy, cohort), [first, second], strict=True):
-        assert_same(one, other)
+        small.assert_same(one, other)
     assert dead.state == "failed"
     assert dead.failure.startswith("numeric: ") and "at epoch 1" in dead.failure
     assert dead.predictions.empty and not dead.weights
@@ -131,53 +108,15 @@ def test_a_pack_of_dead_lanes_ends(cohort: Dataset):
     assert [result.state for result in train([explosive], cohort)] == ["failed"]
 
 
-def stopping_early(seed: int) -> TrialConfig:
-    return small.trial(
-        seed,
-        optim=Optim(lr=0.01 * 3**seed, epochs=12, schedule="constant"),
-        stopping=Stopping(validation_share=0.25, metric="loss", patience=1),
-    )
-
-
 def test_lanes_that_stop_early_change_no_bit_of_the_others(cohort: Dataset):
-    configs = [stopping_early(seed) for seed in range(5)]
+    configs = [small.stopping_early(seed) for seed in range(5)]
     together = train(configs, cohort)
     lengths = [result.epochs_trained for result in together]
     assert len(set(lengths)) > 1 and max(lengths) <= 12
     for config, result in zip(configs, together, strict=True):
         (alone,) = train([config], cohort)
-        assert_same(alone, result)
+        small.assert_same(alone, result)
         assert result.epochs_trained == 12 or result.epoch == result.epochs_trained - 1
-
-
-@pytest.mark.parametrize("stop_after", [1, 3])
-def test_a_resumed_pack_is_bit_identical_to_one_never_stopped(
-    cohort: Dataset, tmp_path: Path, stop_after: int
-):
-    configs = [stopping_early(seed) for seed in range(4)]
-    undisturbed = train(configs, cohort)
-    epochs: list[int] = []
-    with pytest.raises(Stopped):
-        train(
-            configs,
-            cohort,
-            checkpoint=tmp_path,
-            on_epoch=lambda epoch, _: epochs.append(epoch),
-            stop=lambda: len(epochs) == stop_after - 1,
-        )
-    resumed = train(
-        configs, cohort, checkpoint=tmp_path, on_epoch=lambda epoch, _: epochs.append(epoch)
-    )
-    assert epochs == list(range(1, len(epochs) + 1))
-    for one, other in zip(resumed, undisturbed, strict=True):
-        assert_same(one, other)
-
-
-def test_a_checkpoint_of_other_trials_is_refused(cohort: Dataset, tmp_path: Path):
-    with pytest.raises(Stopped):
-        train([varied(0)], cohort, checkpoint=tmp_path, stop=lambda: True)
-    with pytest.raises(DataError, match="other trials"):
-        train([varied(1)], cohort, checkpoint=tmp_path)
 
 
 def test_validation_keeps_the_best_epoch(cohort: Dataset):
@@ -214,6 +153,16 @@ def test_every_scan_of_held_out_patients_is_scored_and_unseen_scanners_are_kept_
     assert not validation["held_out"].any()
     assert not set(test["patient"]) & set(validation["patient"])
     assert found["score"].dtype == np.float32 and found["label"].dtype == np.int32
+
+
+def test_scores_and_threshold_are_of_the_trials_precision(cohort: Dataset):
+    (result,) = train([small.routine(precision="float64")], cohort)
+    found = result.predictions
+    assert found["score"].dtype == np.float64
+    judged = found[found["part"] == "validation"].groupby(["patient", "scanner"], sort=False)
+    cases = judged[["score", "label"]].mean()
+    threshold = best_threshold(cases["label"].to_numpy(int), cases["score"].to_numpy())
+    assert result.threshold == threshold
 
 
 def test_several_classes_give_a_score_each(tmp_path: Path):

@@ -1,12 +1,14 @@
 """Which patients train, validate and test in a fold, and the identity of the data of a trial.
 
 A split is by patient. One that leaks is refused: a patient in two parts, a slide of two patients,
-or the same bag under two patients in different parts.
+or the same bag under two patients in different parts. Augmented views decide nothing: training
+reads none.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from training.config import CohortFolds, GivenFolds, StratifiedFolds, TrialConfig
 from training.data import tables
-from training.data.index import Dataset, class_numbers
+from training.data.index import Dataset, class_numbers, classes
 from training.errors import DataError
 
 READ = (*tables.VIEW_STRINGS, "checksum", "dtype", "routine", "num_tiles", "dim")
@@ -31,19 +33,20 @@ class Split:
 
 
 def split(dataset: Dataset, config: TrialConfig) -> Split:
-    """Divide the patients that have views of the trial's encoder.
+    """Divide the patients that have scans of the trial's encoder and take part in its folds.
 
     Raises:
-        DataError: The split leaks, has an empty part or a training part of one class.
+        DataError: The split leaks, has an empty part or a training part of one class; a patient has
+            no label; or an unseen scanner is none of the encoder's scanners.
     """
     numbers = class_numbers(dataset, config.task)
     return _split(dataset, config, _views(dataset, config), numbers)
 
 
 def fingerprint(dataset: Dataset, config: TrialConfig) -> str:
-    """Hash what a trial reads: bags, descriptions of views, labels, and the split.
+    """Hash what a trial reads: bags, descriptions of scans, classes, labels, and the split.
 
-    Where bags lie (shard, row, folder) and views of patients outside the split do not count.
+    Where bags lie (shard, row, folder) and scans of patients outside the split do not count.
     """
     numbers = class_numbers(dataset, config.task)
     views = _views(dataset, config)
@@ -56,7 +59,7 @@ def fingerprint(dataset: Dataset, config: TrialConfig) -> str:
     digest = hashlib.sha256()
     for values in (
         *(views[name].astype("str").tolist() for name in READ),
-        config.task.classes or (),
+        classes(dataset, config.task),
         parts.train,
         parts.validation,
         parts.test,
@@ -69,12 +72,18 @@ def fingerprint(dataset: Dataset, config: TrialConfig) -> str:
 def _split(
     dataset: Dataset, config: TrialConfig, views: pd.DataFrame, numbers: Mapping[str, int]
 ) -> Split:
-    present = sorted(views["patient"].unique().tolist())
-    strangers = [patient for patient in present if patient not in numbers]
+    _require_scanners(config, views)
+    unlabelled = set(views["patient"].unique().tolist()) - numbers.keys()
+    strangers = sorted(unlabelled - set(dataset.cases["patient"])) if unlabelled else []
     if strangers:
         raise DataError(f"patients without a row in cases.parquet: {tables.joined(strangers)}")
-    label = {patient: numbers[patient] for patient in present}
-    rest, test = _held_out(dataset, config, views, label)
+    rest, test = _held_out(dataset, config, views, numbers)
+    everyone = sorted([*rest, *test])
+    lacking = [patient for patient in everyone if patient in unlabelled]
+    if lacking:
+        name = config.task.label
+        raise DataError("\n".join(f"patient {patient!r}: {name} is empty" for patient in lacking))
+    label = {patient: numbers[patient] for patient in everyone}
     validation = _validation(config, rest, label)
     train = sorted(set(rest) - validation)
     found = Split(train=tuple(train), validation=tuple(sorted(validation)), test=tuple(test))
@@ -83,41 +92,67 @@ def _split(
 
 
 def _views(dataset: Dataset, config: TrialConfig) -> pd.DataFrame:
-    """Give the encoder's views, with the columns that a split or a fingerprint reads."""
-    views = dataset.index.loc[dataset.index["encoder"] == config.encoder, list(READ)]
-    if views.empty:
-        present = sorted(dataset.index["encoder"].unique())
+    """Give the encoder's scans, with the columns that a split or a fingerprint reads."""
+    mine = dataset.index["encoder"] == config.encoder
+    scans = dataset.index.loc[mine & (dataset.index["source_scan"] == ""), list(READ)]
+    if not scans.empty:
+        return scans
+    path = dataset.root / "index.parquet"
+    if mine.any():
         raise DataError(
-            f"{dataset.root / 'index.parquet'}: no views of encoder {config.encoder!r}, "
-            f"only of {tables.joined(present)}"
+            f"{path}: encoder {config.encoder!r} has augmented views only; training reads scans",
+            hint="import the scans themselves: sweep index",
         )
-    return views
+    present = sorted(dataset.index["encoder"].unique())
+    raise DataError(
+        f"{path}: no views of encoder {config.encoder!r}, only of {tables.joined(present)}"
+    )
+
+
+def _require_scanners(config: TrialConfig, views: pd.DataFrame) -> None:
+    """Refuse the name of an unseen scanner that no scan has."""
+    known = sorted(set(views["scanner"].unique()) - {""})
+    lines = []
+    for name in config.unseen_scanners:
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.5)
+            lines.append(
+                f"unseen_scanners: encoder {config.encoder!r} has no scan on {name!r}; "
+                + (f"did you mean {near[0]!r}?" if near else f"it has {tables.joined(known)}")
+            )
+    if lines:
+        raise DataError("\n".join(lines))
 
 
 def _held_out(
-    dataset: Dataset, config: TrialConfig, views: pd.DataFrame, label: Mapping[str, int]
+    dataset: Dataset, config: TrialConfig, views: pd.DataFrame, numbers: Mapping[str, int]
 ) -> tuple[list[str], list[str]]:
-    """Divide patients into the rest and the test part."""
+    """Divide the patients that take part into the rest and the test part; both are sorted."""
+    present = sorted(views["patient"].unique().tolist())
     match config.folds:
         case StratifiedFolds(num_folds=num_folds, seed=seed):
-            part = _stratified(list(label), label, num_folds, _seed(seed, "folds"))
-            test = part[config.fold]
-            return sorted(set(label) - set(test)), test
+            # Over the patients of all encoders, so that encoders are compared on the same folds.
+            parts = _stratified(list(numbers), numbers, num_folds, _seed(seed, "folds"))
+            taking, held = set(present), set(parts[config.fold])
         case GivenFolds():
-            test = sorted(_given(dataset, config.folds, config.fold) & label.keys())
-            return sorted(set(label) - set(test)), test
-        case CohortFolds(train=train, test=held):
+            taking, held = _given(dataset, config.folds, config.fold)
+        case CohortFolds(train=train, test=test):
             cohort = _cohorts(dataset, views)
-            wrong = [name for name in (*train, *held) if name not in cohort.values()]
+            wrong = [name for name in (*train, *test) if name not in cohort.values()]
             if wrong:
                 raise DataError(
                     f"no patient belongs to cohort {tables.joined(wrong)}; there are "
                     f"{tables.joined(sorted(set(cohort.values())))}"
                 )
             return (
-                [patient for patient in label if cohort[patient] in train],
-                [patient for patient in label if cohort[patient] in held],
+                [patient for patient in present if cohort[patient] in train],
+                [patient for patient in present if cohort[patient] in test],
             )
+    rest = taking - held
+    return (
+        [patient for patient in present if patient in rest],
+        [patient for patient in present if patient in held],
+    )
 
 
 def _validation(config: TrialConfig, rest: list[str], label: Mapping[str, int]) -> set[str]:
@@ -161,8 +196,8 @@ def _stratified(
     ]
 
 
-def _given(dataset: Dataset, folds: GivenFolds, fold: int) -> set[str]:
-    """Read a fold's test patients from folds.parquet."""
+def _given(dataset: Dataset, folds: GivenFolds, fold: int) -> tuple[set[str], set[str]]:
+    """Read a repetition's patients and a fold's test patients from folds.parquet."""
     path = dataset.root / "folds.parquet"
     if dataset.folds is None:
         raise DataError(f"{path}: missing", hint="import the data with `sweep index … --folds`")
@@ -179,7 +214,7 @@ def _given(dataset: Dataset, folds: GivenFolds, fold: int) -> set[str]:
         raise DataError(
             f"{path}: held out more than once in repetition {repetition}: {tables.joined(twice)}"
         )
-    return set(held["patient"][held["fold"] == number])
+    return set(held["patient"]), set(held["patient"][held["fold"] == number])
 
 
 def _cohorts(dataset: Dataset, views: pd.DataFrame) -> dict[str, str]:

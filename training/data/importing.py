@@ -61,7 +61,8 @@ def import_features(
         slides_csv: the CSV of scans, UTF-8.
         out: the data set; made, or given another encoder.
         encoder: name of the encoder that made the features.
-        folds: CSV with `fold`, `patient` or `slide`, and optional `repetition`: who is held out.
+        folds: CSV with `fold`, `patient` or `slide`, and optional `repetition`: who is held out. A
+            patient in no fold of a repetition takes no part in it, neither training nor test.
         licence: terms of the features.
         progress: called with files read and files to read; each is read twice.
 
@@ -91,6 +92,7 @@ def import_features(
     notes = (
         *_note(unused, f"files in {folder} are not in {slides_csv.name}"),
         *_note(apart, "slides have several scans whose tiles cannot be matched"),
+        *_in_no_fold(held, views),
     )
     return _report(encoder, views, len(matched), notes)
 
@@ -118,7 +120,7 @@ def import_instances(
         bag: column of bag ids.
         label: column of labels, constant in a patient.
         patient: column of patients; None: each bag is a patient.
-        folds: CSV with `fold`, `bag` or `patient`, and optional `repetition`: who is held out.
+        folds: as in `import_features`, with `bag` for `slide`.
         progress: called with bags done and bags in all.
 
     Raises:
@@ -154,7 +156,7 @@ def import_instances(
         folds=held,
         progress=progress,
     )
-    return _report(encoder, views)
+    return _report(encoder, views, notes=tuple(_in_no_fold(held, views)))
 
 
 def _held_out(
@@ -224,6 +226,17 @@ def _instances(values: np.ndarray) -> Bag:
         tile=np.arange(len(values), dtype=np.int32),
         coords=np.full((len(values), 2), -1, np.int32),
     )
+
+
+def _in_no_fold(held: pd.DataFrame | None, views: Sequence[View]) -> list[str]:
+    """Note the patients that some repetition of the given folds leaves out."""
+    if held is None:
+        return []
+    everyone = {view.patient for view in views}
+    parts = [everyone - set(part["patient"]) for _, part in held.groupby("repetition")]
+    left_out = sorted(set[str]().union(*parts))
+    always = "" if len(parts) == 1 else " of some repetition"
+    return _note(left_out, f"patients are in no fold{always} and take no part there")
 
 
 def _note(names: Sequence[str], what: str) -> list[str]:

@@ -54,7 +54,8 @@ def check(
 ) -> list[str]:
     """List every problem of the views, labels and shards that training would meet, one a line.
 
-    An encoder that is wholly absent is not a problem here (`missing_encoders`).
+    An encoder that is wholly absent is not a problem here (`missing_encoders`), nor is an empty
+    label: `folds.split` refuses it for a patient who takes part.
 
     Args:
         dataset: what to check.
@@ -89,10 +90,10 @@ def classes(dataset: Dataset, task: Task) -> tuple[str, ...]:
 
 
 def class_numbers(dataset: Dataset, task: Task) -> dict[str, int]:
-    """Give each patient with views and a case the number of their class, in order of patients.
+    """Give each patient with views and a label the number of their class, in order of patients.
 
     Raises:
-        DataError: A label is empty or not a class; all patients at once.
+        DataError: A label is not a class; all patients at once.
     """
     labels = _labels(dataset, task)
     names = _ordered(dataset, task, set(labels.values()) - {""})
@@ -100,7 +101,7 @@ def class_numbers(dataset: Dataset, task: Task) -> dict[str, int]:
     if wrong:
         raise DataError("\n".join(wrong))
     numbers = {name: number for number, name in enumerate(names)}
-    return {patient: numbers[label] for patient, label in labels.items()}
+    return {patient: numbers[label] for patient, label in labels.items() if label}
 
 
 def _labels(dataset: Dataset, task: Task) -> dict[str, str]:
@@ -146,10 +147,9 @@ def _label_problems(dataset: Dataset, task: Task) -> list[str]:
 
 def _wrong_labels(labels: Mapping[str, str], task: Task, names: Sequence[str]) -> list[str]:
     return [
-        f"patient {patient!r}: {task.label} is "
-        + (f"{label!r}, expected one of {tables.joined(names)}" if label else "empty")
+        f"patient {patient!r}: {task.label} is {label!r}, expected one of {tables.joined(names)}"
         for patient, label in labels.items()
-        if label not in names
+        if label and label not in names
     ]
 
 

@@ -1,13 +1,16 @@
 """Reads the bags of a batch into padded tensors.
 
 Bags that fit into `resident_bytes` together are read once and kept on the device, in their stored
-type; larger sets are read from the shards' memory maps each time. Both give the same tensors.
+type; larger sets are read from the shards' memory maps each time. Both give the same tensors. What
+the bags leave of `resident_bytes` holds the places that pairs of scans share; where it does not
+suffice, these are found anew for each batch.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -64,7 +67,8 @@ class Loader:
         scans: the scans of the fold; rows are its row numbers.
         dtype: type of the tensors.
         device: where they lie.
-        resident_bytes: keep all bags in memory if they take no more than this.
+        resident_bytes: keep all bags in memory if they take no more than this; a bound on all that
+            is kept.
     """
 
     def __init__(
@@ -82,8 +86,9 @@ class Loader:
         self._num_tiles = scans.table["num_tiles"].to_numpy(np.int64)
         self._slide: list[str] = scans.table["slide"].tolist()
         self._start = np.concatenate([[0], np.cumsum(self._num_tiles)])
-        self._shared: dict[tuple[int, int], TilePair] = {}
+        self._shared: dict[tuple[int, int], npt.NDArray[np.int32]] = {}
         self._resident = self._read_all(resident_bytes)
+        self._free_bytes = resident_bytes - (0 if self._resident is None else self._resident.nbytes)
 
     def _read_all(self, resident_bytes: int) -> Tensor | None:
         """Concatenate all bags, with a row of zeros at the end for padding."""
@@ -131,13 +136,22 @@ class Loader:
         return sampling.tiles(count, limit, key=draw.key, slide=self._slide[row])
 
     def _tile_pair(self, a: int, b: int, draw: Draw, limit: int | None) -> TilePair:
-        if (a, b) not in self._shared:
-            numbers = (self._reader.tiles(self._index[row]) for row in (a, b))
-            self._shared[a, b] = sampling.common(*numbers)
         counts = (int(self._num_tiles[a]), int(self._num_tiles[b]))
-        return sampling.pair_tiles(
-            self._shared[a, b], counts, limit, key=draw.key, slide=self._slide[a]
-        )
+        shared = self._common(a, b)
+        return sampling.pair_tiles(shared, counts, limit, key=draw.key, slide=self._slide[a])
+
+    def _common(self, a: int, b: int) -> TilePair:
+        """Find the places that two scans share, or remember them."""
+        if (a, b) in self._shared:
+            first, second = self._shared[a, b].astype(np.int64)
+            return TilePair(first, second, len(first))
+        numbers = (self._reader.tiles(self._index[row]) for row in (a, b))
+        found = sampling.common(*numbers)
+        small = np.stack(found[:2]).astype(np.int32)
+        if small.nbytes <= self._free_bytes:
+            self._free_bytes -= small.nbytes
+            self._shared[a, b] = small
+        return found
 
     def _weights(self, rows: Rows) -> np.ndarray:
         slides = [self._slide[row] for row in rows.tolist()]

@@ -33,7 +33,8 @@ class Pool:
     Attributes:
         routine: the routine scan of each training slide, on seen scanners.
         pairs: per pair of scanners, in order of their names, [slides, 2] scans of the slides that
-            both scanned; empty where only routine scans are used.
+            both scanned; empty where only routine scans are used. A scan of an unknown scanner is
+            in no pair.
     """
 
     routine: Rows
@@ -82,7 +83,8 @@ def pool(scans: Scans, *, paired: bool) -> Pool:
 def _pairs(scans: Scans, train: Rows) -> tuple[Rows, ...]:
     """Collect, per pair of scanners, the first scan of each slide on both."""
     first: dict[str, dict[int, int]] = {}
-    for row, slide in zip(train.tolist(), scans.table["slide"].to_numpy()[train], strict=True):
+    known = train[(scans.table["scanner"] != "").to_numpy()[train]]
+    for row, slide in zip(known.tolist(), scans.table["slide"].to_numpy()[known], strict=True):
         first.setdefault(slide, {}).setdefault(int(scans.scanner[row]), row)
     found: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for on in first.values():
@@ -100,8 +102,9 @@ def epoch(pool: Pool, sampling: Sampling, *, key: Key) -> Iterator[Draw]:
     """Draw the batches of an epoch.
 
     Each batch has the next `slides_per_batch` routine scans of a shuffled order. Where there are
-    pairs, one pair of scanners is drawn per batch, with probability proportional to its slides, and
-    then `pairs_per_batch` of its slides without replacement (all of them, if it has fewer).
+    pairs, one pair of scanners is drawn per batch, and then m = min(n, `pairs_per_batch`) of its n
+    slides without replacement. The pair's probability is proportional to n / m, so that every slide
+    of every pair of scanners is drawn equally often.
 
     Args:
         pool: what can be drawn.
@@ -122,7 +125,8 @@ def _draw_pairs(pool: Pool, num_pairs: int, key: Key) -> Rows:
     if not pool.pairs:
         return np.empty((0, 2), np.int64)
     generator = seeds.generator(*key, "pairs")
-    ends = np.cumsum([len(slides) for slides in pool.pairs])
+    # n / min(n, num_pairs), times num_pairs to stay with whole numbers.
+    ends = np.cumsum([max(len(slides), num_pairs) for slides in pool.pairs])
     chosen = pool.pairs[int(np.searchsorted(ends, generator.integers(ends[-1]), side="right"))]
     return generator.permutation(chosen)[:num_pairs]
 
@@ -143,22 +147,28 @@ def common(first: npt.NDArray[np.int32], second: npt.NDArray[np.int32]) -> TileP
 def pair_tiles(
     shared: TilePair, num_tiles: tuple[int, int], limit: int | None, *, key: Key, slide: str
 ) -> TilePair:
-    """Draw the tiles of the two scans of a slide: the same places on both where there are any.
+    """Draw the tiles of the two scans of a slide, shared places first and in the same order.
 
-    Without a limit both bags are whole, shared places first. With one, tiles are drawn among the
-    shared places; two scans that share none are drawn from independently.
+    With a limit, tiles are drawn among the shared places; a bag that these do not fill is filled up
+    with other tiles of the scan, drawn for each scan on its own. A limit that neither bag exceeds
+    is no limit.
     """
-    if limit is None:
-        first, second = (
-            np.concatenate([places, np.setdiff1d(np.arange(count), places)])
-            for places, count in zip(shared[:2], num_tiles, strict=True)
-        )
-        return TilePair(first, second, shared.matched)
-    if shared.matched:
-        chosen = tiles(shared.matched, limit, key=key, slide=f"pair {slide}")
-        return TilePair(shared.first[chosen], shared.second[chosen], len(chosen))
+    chosen = tiles(shared.matched, limit, key=key, slide=f"pair {slide}")
+    room = None if limit is None else limit - len(chosen)
     first, second = (
-        tiles(count, limit, key=key, slide=f"pair {side} {slide}")
-        for side, count in enumerate(num_tiles)
+        np.concatenate(
+            [places[chosen], _others(places, count, room, key=key, slide=f"pair {side} {slide}")]
+        )
+        for side, (places, count) in enumerate(zip(shared[:2], num_tiles, strict=True))
     )
-    return TilePair(first, second, 0)
+    return TilePair(first, second, len(chosen))
+
+
+def _others(places: Rows, num_tiles: int, room: int | None, *, key: Key, slide: str) -> Rows:
+    """Draw tiles of a scan that are in none of the shared places."""
+    if room == 0:
+        return np.arange(0)
+    alone = np.ones(num_tiles, bool)
+    alone[places] = False
+    others = np.flatnonzero(alone)
+    return others[tiles(len(others), room, key=key, slide=slide)]

@@ -17,7 +17,7 @@ from training.config import (
     Task,
     TrialConfig,
 )
-from training.data import index, shards
+from training.data import index, shards, tables
 from training.data.shards import Bag, View
 
 AWKWARD = (
@@ -136,3 +136,33 @@ def csv(path: Path, rows: Sequence[Mapping[str, object]], **options: object) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(path, index=False, **options)  # type: ignore[call-overload]  # as above
     return path
+
+
+def made(labels: str, *, cohorts: str = "", held: pd.DataFrame | None = None) -> index.Dataset:
+    """Tables of patients with these labels, one slide each; no bags on disk."""
+    patients = [f"p{number:03d}" for number in range(len(labels))]
+    columns: dict[str, object] = {
+        name: "" if kind == "str" else 0 for name, kind in tables.INDEX_TYPES.items()
+    }
+    views = pd.DataFrame({**columns, "patient": patients}).assign(
+        **dict.fromkeys(("slide", "scan", "view"), patients),
+        encoder="one",
+        routine=True,
+        checksum=[f"{number:x}" for number in range(len(labels))],
+        cohort=list(cohorts) or "",
+    )
+    cases = pd.DataFrame({"patient": patients, "label": list(labels)})
+    return index.Dataset(root=Path("data"), index=views, cases=cases, folds=held)
+
+
+def changed(dataset: index.Dataset, column: str, values: dict[int, object]) -> index.Dataset:
+    """Change a column of the index in some rows."""
+    views = dataset.index.copy()
+    for row, value in values.items():
+        views.loc[row, column] = value
+    return replace(dataset, index=views)
+
+
+def held_out(*patients: tuple[int, int, str]) -> pd.DataFrame:
+    """Given folds: repetition, fold and patient."""
+    return pd.DataFrame(list(patients), columns=["repetition", "fold", "patient"])

@@ -1,6 +1,6 @@
+import re
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,38 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.data import examples
-from training.config import CohortFolds, GivenFolds, StratifiedFolds, Task
-from training.data import folds, tables
+from training.config import CohortFolds, GivenFolds, StratifiedFolds
+from training.data import folds
 from training.data.index import Dataset
 from training.errors import DataError
-
-
-def made(labels: str, *, cohorts: str = "", held: pd.DataFrame | None = None) -> Dataset:
-    """Tables of patients with these labels, one slide each; no bags on disk."""
-    patients = [f"p{number:03d}" for number in range(len(labels))]
-    columns: dict[str, object] = {
-        name: "" if kind == "str" else 0 for name, kind in tables.INDEX_TYPES.items()
-    }
-    index = pd.DataFrame({**columns, "patient": patients}).assign(
-        **dict.fromkeys(("slide", "scan", "view"), patients),
-        encoder="one",
-        routine=True,
-        checksum=[f"{number:x}" for number in range(len(labels))],
-        cohort=list(cohorts) or "",
-    )
-    cases = pd.DataFrame({"patient": patients, "label": list(labels)})
-    return Dataset(root=Path("data"), index=index, cases=cases, folds=held)
-
-
-def changed(dataset: Dataset, column: str, values: dict[int, object]) -> Dataset:
-    index = dataset.index.copy()
-    for row, value in values.items():
-        index.loc[row, column] = value
-    return replace(dataset, index=index)
-
-
-def held_out(*patients: tuple[int, int, str]) -> pd.DataFrame:
-    return pd.DataFrame(list(patients), columns=["repetition", "fold", "patient"])
 
 
 @settings(max_examples=40, deadline=None)
@@ -52,7 +24,7 @@ def held_out(*patients: tuple[int, int, str]) -> pd.DataFrame:
 def test_stratified_folds_cover_every_patient_once(
     counts: tuple[int, int], num_folds: int, seed: int, share: float
 ) -> None:
-    dataset = made("a" * counts[0] + "b" * counts[1])
+    dataset = examples.made("a" * counts[0] + "b" * counts[1])
     kind = StratifiedFolds(kind="stratified", num_folds=num_folds, seed=seed)
     tested: list[str] = []
     for fold in range(num_folds):
@@ -70,7 +42,7 @@ def test_stratified_folds_cover_every_patient_once(
 
 
 def test_splits_follow_their_seed_and_not_the_order_of_rows() -> None:
-    dataset = made("ab" * 10)
+    dataset = examples.made("ab" * 10)
     shuffled = replace(
         dataset,
         index=dataset.index.sample(frac=1, random_state=0),
@@ -85,7 +57,7 @@ def test_splits_follow_their_seed_and_not_the_order_of_rows() -> None:
 
 
 def test_validation_differs_between_folds_and_keeps_the_class_shares() -> None:
-    dataset = made("a" * 30 + "b" * 10)
+    dataset = examples.made("a" * 30 + "b" * 10)
     config = examples.config(StratifiedFolds(kind="stratified", num_folds=2))
     found = folds.split(dataset, config)
     rare = sum(int(patient[1:]) >= 30 for patient in found.validation)
@@ -93,16 +65,73 @@ def test_validation_differs_between_folds_and_keeps_the_class_shares() -> None:
 
 
 def test_only_patients_with_views_of_the_encoder_take_part() -> None:
-    dataset = changed(made("ab" * 6), "encoder", {0: "two", 1: "two"})
+    dataset = examples.changed(examples.made("ab" * 6), "encoder", {0: "two", 1: "two"})
     found = folds.split(dataset, examples.config())
     assert {"p000", "p001"}.isdisjoint((*found.train, *found.validation, *found.test))
 
 
+def test_encoders_are_compared_on_the_same_folds() -> None:
+    dataset = examples.made("ab" * 20)
+    other = dataset.index[~dataset.index["patient"].isin(("p003", "p010", "p011"))]
+    both = replace(dataset, index=pd.concat([dataset.index, other.assign(encoder="two")]))
+    kind = StratifiedFolds(kind="stratified", num_folds=4)
+    lacking = {"p003", "p010", "p011"}
+    for fold in range(4):
+        one, two = (
+            folds.split(both, examples.config(kind, fold=fold, encoder=name))
+            for name in ("one", "two")
+        )
+        assert set(two.test) == set(one.test) - lacking
+        assert one.test == folds.split(dataset, examples.config(kind, fold=fold)).test
+
+
+def test_augmented_views_decide_nothing() -> None:
+    dataset, config = examples.made("ab" * 6), examples.config()
+    copies = dataset.index.assign(view="copy of " + dataset.index["view"], checksum="copy")
+    copies["source_scan"] = copies["scan"]
+    stranger = copies.iloc[[0]].assign(patient="stranger", slide="s", scan="s", source_scan="s")
+    more = replace(dataset, index=pd.concat([dataset.index, copies, stranger]))
+    assert folds.split(more, config) == folds.split(dataset, config)
+    assert folds.fingerprint(more, config) == folds.fingerprint(dataset, config)
+    with pytest.raises(DataError, match="encoder 'one' has augmented views only"):
+        folds.split(replace(dataset, index=copies), config)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("GT450", "AT"), "encoder 'one' has no scan on 'AT'; did you mean 'AT2'?"),
+        (("Nano",), "encoder 'one' has no scan on 'Nano'; it has 'AT2', 'GT450'"),
+        (("",), "encoder 'one' has no scan on ''; it has 'AT2', 'GT450'"),
+    ],
+)
+def test_an_unseen_scanner_must_exist(names: tuple[str, ...], expected: str) -> None:
+    dataset = examples.changed(
+        examples.made("ab" * 6), "scanner", {n: ["AT2", "GT450", ""][n % 3] for n in range(12)}
+    )
+    config = examples.config()
+    assert folds.split(dataset, config.model_copy(update={"unseen_scanners": ("AT2",)}))
+    with pytest.raises(DataError, match=re.escape(expected)):
+        folds.split(dataset, config.model_copy(update={"unseen_scanners": names}))
+
+
+def test_patients_in_no_given_fold_take_no_part() -> None:
+    held = examples.held_out(
+        *((rep, n % 2, f"p{n:03d}") for rep in (0, 1) for n in range(8 + 2 * rep))
+    )
+    dataset = examples.made("aabb" * 3, held=held)
+    kind = GivenFolds(kind="given", num_folds=2, repetitions=2)
+    for fold, count in enumerate((8, 8, 10, 10)):
+        found = folds.split(dataset, examples.config(kind, fold=fold))
+        taking = sorted([*found.train, *found.validation, *found.test])
+        assert taking == [f"p{number:03d}" for number in range(count)]
+
+
 def test_given_folds_are_followed() -> None:
-    held = held_out(
+    held = examples.held_out(
         *((rep, n % 2 if rep else n // 4, f"p{n:03d}") for rep in (0, 1) for n in range(8))
     )
-    dataset = made("aabbaabb", held=held)
+    dataset = examples.made("aabbaabb", held=held)
     kind = GivenFolds(kind="given", num_folds=2, repetitions=2)
     tests = [
         folds.split(dataset, examples.config(kind, fold=fold, validation_share=0)).test
@@ -113,8 +142,8 @@ def test_given_folds_are_followed() -> None:
 
 
 def test_validation_of_given_folds_follows_the_draw_seed() -> None:
-    held = held_out(*((0, n % 2, f"p{n:03d}") for n in range(40)))
-    dataset = made("aabb" * 10, held=held)
+    held = examples.held_out(*((0, n % 2, f"p{n:03d}") for n in range(40)))
+    dataset = examples.made("aabb" * 10, held=held)
     kind = GivenFolds(kind="given", num_folds=2)
     one, two = (folds.split(dataset, examples.config(kind, draw_seed=seed)) for seed in (0, 1))
     assert one.test == two.test
@@ -122,7 +151,7 @@ def test_validation_of_given_folds_follows_the_draw_seed() -> None:
 
 
 def test_cohort_folds_hold_out_whole_cohorts() -> None:
-    dataset = made("ab" * 12, cohorts="TTTTTTTTTTTTTTTTXXXXYYYY")
+    dataset = examples.made("ab" * 12, cohorts="TTTTTTTTTTTTTTTTXXXXYYYY")
     kind = CohortFolds(kind="cohort", train=("T",), test=("X",), num_folds=4)
     found = [folds.split(dataset, examples.config(kind, fold=fold)) for fold in range(4)]
     assert {part.test for part in found} == {("p016", "p017", "p018", "p019")}
@@ -132,7 +161,7 @@ def test_cohort_folds_hold_out_whole_cohorts() -> None:
 
 
 def test_the_cohort_may_be_a_column_of_the_cases() -> None:
-    dataset = made("ab" * 6)
+    dataset = examples.made("ab" * 6)
     dataset = replace(dataset, cases=dataset.cases.assign(cohort=list("TTTTTTTTXXXX")))
     kind = CohortFolds(kind="cohort", train=("T",), test=("X",))
     assert folds.split(dataset, examples.config(kind)).test == ("p008", "p009", "p010", "p011")
@@ -141,49 +170,53 @@ def test_the_cohort_may_be_a_column_of_the_cases() -> None:
 @pytest.mark.parametrize(
     ("dataset", "kind", "expected"),
     [
-        (made("ab" * 6), GivenFolds(kind="given", num_folds=2), "folds.parquet: missing"),
+        (examples.made("ab" * 6), GivenFolds(kind="given", num_folds=2), "folds.parquet: missing"),
         (
-            made("ab" * 6, held=held_out((0, 0, "p000"), (0, 1, "p000"))),
+            examples.made("ab" * 6, held=examples.held_out((0, 0, "p000"), (0, 1, "p000"))),
             GivenFolds(kind="given", num_folds=2),
             "held out more than once in repetition 0: 'p000'",
         ),
         (
-            made("ab" * 6, held=held_out((0, 0, "p000"), (0, 1, "p001"), (0, 2, "p002"))),
+            examples.made(
+                "ab" * 6, held=examples.held_out((0, 0, "p000"), (0, 1, "p001"), (0, 2, "p002"))
+            ),
             GivenFolds(kind="given", num_folds=2),
             "repetition 0 has folds [0, 1, 2], expected 0 to 1",
         ),
         (
-            made("ab" * 6, held=held_out((0, 0, "elsewhere"), (0, 1, "p001"))),
+            examples.made("ab" * 6, held=examples.held_out((0, 0, "elsewhere"), (0, 1, "p001"))),
             GivenFolds(kind="given", num_folds=2),
             "the test part has no patients",
         ),
         (
-            made("aabb", held=held_out((0, 0, "p000"), (0, 0, "p001"), (0, 1, "p002"))),
+            examples.made(
+                "aabb", held=examples.held_out((0, 0, "p000"), (0, 0, "p001"), (0, 1, "p002"))
+            ),
             GivenFolds(kind="given", num_folds=2),
             "the training part has one class only",
         ),
         (
-            changed(made("ab" * 6), "slide", {0: "p001"}),
+            examples.changed(examples.made("ab" * 6), "slide", {0: "p001"}),
             StratifiedFolds(kind="stratified", num_folds=2),
             "slide 'p001': belongs to several patients: 'p000', 'p001'",
         ),
         (
-            made("aaabbbbb"),
+            examples.made("aaabbbbb"),
             StratifiedFolds(kind="stratified", num_folds=5),
             "too few patients for 5 stratified folds: class 0 has 3",
         ),
         (
-            made("abab", cohorts="TTTT"),
+            examples.made("abab", cohorts="TTTT"),
             CohortFolds(kind="cohort", train=("T",), test=("X",)),
             "no patient belongs to cohort 'X'; there are 'T'",
         ),
         (
-            made("ab" * 6, cohorts="TTTTTTTTTTXX"),
+            examples.made("ab" * 6, cohorts="TTTTTTTTTTXX"),
             CohortFolds(kind="cohort", train=("T", "X"), test=("X",)),
             "patient 'p011': in the train and the test part",
         ),
         (
-            replace(made("ab" * 6), cases=made("ab" * 5).cases),
+            replace(examples.made("ab" * 6), cases=examples.made("ab" * 5).cases),
             StratifiedFolds(kind="stratified", num_folds=2),
             "patients without a row in cases.parquet: 'p010', 'p011'",
         ),
@@ -197,20 +230,48 @@ def test_splits_that_leak_or_cannot_train_are_refused(
     assert expected in error.value.message
 
 
+def test_a_patient_who_takes_part_needs_a_label() -> None:
+    dataset = examples.made(
+        "ab" * 8, cohorts="TTTTTTTTTTXXXXYY", held=examples.held_out((0, 0, "p000"))
+    )
+    cases = dataset.cases.copy()
+    cases.loc[[14, 15], "label"] = ""
+    dataset = replace(dataset, cases=cases)
+    kind = CohortFolds(kind="cohort", train=("T",), test=("X",))
+    found = folds.split(dataset, examples.config(kind))
+    assert {"p014", "p015"}.isdisjoint((*found.train, *found.validation, *found.test))
+    assert folds.fingerprint(dataset, examples.config(kind))
+    held = examples.held_out(*((0, n // 2 % 2, f"p{n:03d}") for n in range(14)))
+    given_folds = examples.config(GivenFolds(kind="given", num_folds=2))
+    assert folds.split(replace(dataset, folds=held), given_folds)
+    other = CohortFolds(kind="cohort", train=("T",), test=("X", "Y"))
+    for config in (examples.config(), examples.config(other)):
+        with pytest.raises(DataError) as error:
+            folds.split(dataset, config)
+        assert error.value.message.splitlines() == [
+            "patient 'p014': label is empty",
+            "patient 'p015': label is empty",
+        ]
+
+
 def test_the_same_bag_under_two_patients_is_refused_across_parts_only() -> None:
-    held = held_out(*((0, n % 2, f"p{n:03d}") for n in range(8)))
+    held = examples.held_out(*((0, n % 2, f"p{n:03d}") for n in range(8)))
     kind = GivenFolds(kind="given", num_folds=2)
     config = examples.config(kind, validation_share=0)
-    together = changed(made("aabbaabb", held=held), "checksum", {0: "same", 2: "same"})
+    together = examples.changed(
+        examples.made("aabbaabb", held=held), "checksum", {0: "same", 2: "same"}
+    )
     assert folds.split(together, config).test == ("p000", "p002", "p004", "p006")
-    apart = changed(made("aabbaabb", held=held), "checksum", {0: "same", 1: "same"})
+    apart = examples.changed(
+        examples.made("aabbaabb", held=held), "checksum", {0: "same", 1: "same"}
+    )
     with pytest.raises(DataError, match=r"'p000', 'p001': share an identical bag, in parts"):
         folds.split(apart, config)
 
 
 def test_a_patient_of_two_cohorts_is_refused() -> None:
-    dataset = made("abab", cohorts="TTTX")
-    dataset = changed(dataset, "patient", {3: "p002"})
+    dataset = examples.made("abab", cohorts="TTTX")
+    dataset = examples.changed(dataset, "patient", {3: "p002"})
     kind = CohortFolds(kind="cohort", train=("T",), test=("X",))
     with pytest.raises(DataError, match="patient 'p002': in several cohorts: 'T', 'X'"):
         folds.split(dataset, examples.config(kind))
@@ -218,41 +279,4 @@ def test_a_patient_of_two_cohorts_is_refused() -> None:
 
 def test_an_unknown_encoder_is_refused() -> None:
     with pytest.raises(DataError, match="no views of encoder 'two', only of 'one'"):
-        folds.split(made("abab"), examples.config(encoder="two"))
-
-
-def test_the_fingerprint_follows_content_and_not_place() -> None:
-    dataset, config = made("ab" * 10), examples.config()
-    first = folds.fingerprint(dataset, config)
-    assert len(first) == 16
-    moved = replace(
-        dataset,
-        root=Path("elsewhere"),
-        index=dataset.index.assign(shard="other", row_start=7, licence="x").sample(
-            frac=1, random_state=0
-        ),
-    )
-    assert folds.fingerprint(moved, config) == first
-    extra = pd.concat([dataset.index, dataset.index.assign(encoder="two", checksum="y")])
-    assert folds.fingerprint(replace(dataset, index=extra), config) == first
-    relabelled = replace(dataset, cases=dataset.cases.assign(label=list("ba" * 10)))
-    others = [
-        folds.fingerprint(changed(dataset, "checksum", {3: "new"}), config),
-        folds.fingerprint(changed(dataset, "scanner", {3: "new"}), config),
-        folds.fingerprint(relabelled, config),
-        folds.fingerprint(dataset, examples.config(fold=1)),
-        folds.fingerprint(dataset, examples.config(task=Task(classes=("b", "a")))),
-    ]
-    assert len({first, *others}) == 6
-
-
-def test_views_outside_the_split_do_not_change_the_fingerprint() -> None:
-    dataset = made("ab" * 6, cohorts="TTTTTTTTXXYY")
-    kind = CohortFolds(kind="cohort", train=("T",), test=("X",))
-    first = folds.fingerprint(dataset, examples.config(kind))
-    other = changed(dataset, "checksum", {11: "new"})
-    assert folds.fingerprint(other, examples.config(kind)) == first
-
-
-def test_a_fingerprint_is_frozen() -> None:
-    assert folds.fingerprint(made("ab" * 10), examples.config()) == "7343de37b2f63046"
+        folds.split(examples.made("abab"), examples.config(encoder="two"))

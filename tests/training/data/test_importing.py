@@ -223,6 +223,24 @@ def test_a_table_without_features_is_refused(tmp_path: Path) -> None:
         importing.import_instances(table, out=tmp_path / "out", encoder="raw")
 
 
+def test_patients_in_no_fold_are_counted(tmp_path: Path) -> None:
+    rows = [{"bag": f"b{n}", "label": n % 2, "x": n, "y": 0.5} for n in range(6)]
+    table = examples.csv(tmp_path / "bags.csv", rows)
+    held = [{"bag": f"b{n}", "fold": n % 2, "repetition": r} for r in (0, 1) for n in range(4 + r)]
+    given = {"out": tmp_path / "out", "encoder": "raw"}
+    folds_csv = examples.csv(tmp_path / "folds.csv", held)
+    report = importing.import_instances(table, folds=folds_csv, **given)
+    assert report.notes == (
+        "2 patients are in no fold of some repetition and take no part there: 'b4', 'b5'",
+    )
+    examples.csv(folds_csv, [{"bag": f"b{n}", "fold": n % 2} for n in range(5)])
+    report = importing.import_instances(table, folds=folds_csv, **given)
+    assert report.notes == ("1 patients are in no fold and take no part there: 'b5'",)
+    examples.csv(folds_csv, [{"bag": f"b{n}", "fold": n % 2} for n in range(6)])
+    assert importing.import_instances(table, folds=folds_csv, **given).notes == ()
+    assert importing.import_instances(table, **given).notes == ()
+
+
 def test_the_real_feature_file_goes_through(real_data: Path, tmp_path: Path) -> None:
     name = "TCGA-AD-6964-01Z-00-DX1"
     row = {"slide": name, "patient": name[:12], "site": "AD", "label": "1"}

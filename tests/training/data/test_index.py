@@ -47,11 +47,10 @@ def test_problems_of_another_encoder_do_not_count(tmp_path: Path) -> None:
 
 def test_views_labels_and_shards_are_reported_together(tmp_path: Path) -> None:
     dataset = examples.write(tmp_path)
-    dataset.cases.loc[2, "label"] = ""
     dataset = damaged(dataset, routine=False, dim=5)
-    found = "\n".join(check(dataset))
+    found = "\n".join(check(dataset, task=Task(classes=("a", "c"))))
     assert "slide 'slide 0': 0 routine scans" in found
-    assert "patient 'patient 2': label is empty" in found
+    assert "patient 'patient 1': label is 'b', expected one of 'a', 'c'" in found
     assert "view 'slide 0/AT2' expects float16 of width 5" in found
 
 
@@ -128,6 +127,15 @@ def test_labels_that_do_not_fit_the_task_are_refused(
         index.classes(dataset, task)
     assert expected in error.value.message
     assert check(dataset, task=task) == [error.value.message]
+
+
+def test_a_patient_without_a_label_has_no_number(tmp_path: Path) -> None:
+    """Whether that patient takes part is known to the folds, which then refuse."""
+    dataset = examples.write(tmp_path)
+    dataset.cases.loc[2, "label"] = ""
+    numbers = index.class_numbers(dataset, Task())
+    assert sorted(numbers) == [f"patient {number}" for number in (0, 1, 3, 4, 5)]
+    assert check(dataset) == []
 
 
 def test_a_label_that_is_no_class_is_refused_by_patient(tmp_path: Path) -> None:

@@ -100,3 +100,37 @@ def test_each_slide_counts_once(cohort: Dataset):
     weights = load.batch(here, 4).weight.numpy()
     for slide in set(slides):
         assert weights[slides == slide].sum() == pytest.approx(1)
+
+
+def test_what_is_kept_of_pairs_stays_within_the_bound(cohort: Dataset):
+    everything = int(scans.read(cohort, small.trial()).table["num_tiles"].sum() + 1) * small.DIM * 4
+    read = []
+    for spare in (0, 100, 2**20):
+        load, found = loader(cohort, everything + spare)
+        pool = sampling.pool(found, paired=True)
+        batches = [
+            load.batch(each, 4)
+            for epoch in (1, 2)
+            for each in sampling.epoch(pool, small.trial().sampling, key=(0, 0, epoch))
+        ]
+        kept = sum(places.nbytes for places in load._shared.values())
+        assert kept <= spare and bool(kept) == bool(spare)
+        assert {places.dtype.name for places in load._shared.values()} <= {"int32"}
+        read.append(torch.cat([batch.bags.flatten() for batch in batches]))
+    assert all(torch.equal(bags, read[0]) for bags in read)
+
+
+def test_a_large_limit_is_no_limit(cohort: Dataset):
+    load, found = loader(cohort)
+    one, other = (load.batch(draw(found), limit) for limit in (99, None))
+    for name in ("bags", "mask", "matched"):
+        assert torch.equal(getattr(one, name), getattr(other, name))
+
+
+def test_bags_of_a_pair_are_filled_up_to_the_limit(cohort: Dataset):
+    load, found = loader(cohort)
+    here = draw(found)
+    batch = load.batch(here, 6)
+    sizes = found.table["num_tiles"].to_numpy()[here.pairs.T.ravel()]
+    assert batch.mask[5:].sum(1).tolist() == np.minimum(sizes, 6).tolist()
+    assert (batch.matched.sum(1) < 6).any()

@@ -1,4 +1,5 @@
-from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,11 +9,14 @@ from hypothesis import strategies as st
 from tests.training import small
 from training.config import Sampling
 from training.data import sampling, scans
+from training.data.index import Dataset
 from training.data.sampling import Draw, Pool, TilePair
 from training.data.scans import Scans
+from training.data.shards import View
 from training.errors import DataError
 
 KEY = (0, 0, 1)
+TRIAL = small.trial()
 SIZES = Sampling(slides_per_batch=4, pairs_per_batch=3, tiles_per_bag=5)
 
 
@@ -24,6 +28,11 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Scans:
 @pytest.fixture(scope="module")
 def pool(cohort: Scans) -> Pool:
     return sampling.pool(cohort, paired=True)
+
+
+def made(root: Path, views: list[View]) -> Dataset:
+    """The small cohort, with bags that do not depend on the scanner's name."""
+    return small.cohort(root, views, load=lambda view: small.bag(replace(view, scanner="A")))
 
 
 def draws(pool: Pool, sizes: Sampling = SIZES, key: sampling.Key = KEY) -> list[Draw]:
@@ -68,14 +77,32 @@ def test_another_draw_seed_fold_or_epoch_gives_another_order(pool: Pool, place: 
     assert sorted(one) == sorted(other)
 
 
-def test_scanner_pairs_are_drawn_in_proportion_to_their_slides():
-    pairs = (np.zeros((30, 2), np.int64), np.ones((10, 2), np.int64))
-    pool = Pool(routine=np.arange(2000), pairs=pairs)
-    sizes = Sampling(slides_per_batch=1, pairs_per_batch=50)
-    found = draws(pool, sizes)
-    counts = Counter(int(draw.pairs[0, 0]) for draw in found)
-    assert abs(counts[0] / 2000 - 0.75) < 0.04
-    assert {len(draw.pairs) for draw in found} == {30, 10}
+@pytest.mark.parametrize(("num_pairs", "sizes"), [(50, {30, 10}), (20, {20, 10}), (5, {5})])
+def test_slides_are_drawn_equally_often_whatever_their_scanners(num_pairs: int, sizes: set[int]):
+    pairs = (np.arange(30), np.arange(30, 40))
+    pool = Pool(routine=np.arange(4000), pairs=tuple(np.stack([p, p], 1) for p in pairs))
+    found = draws(pool, Sampling(slides_per_batch=1, pairs_per_batch=num_pairs))
+    assert {len(draw.pairs) for draw in found} == sizes
+    counts = np.bincount(np.concatenate([draw.pairs[:, 0] for draw in found]))
+    first, second = counts[:30].mean(), counts[30:].mean()
+    assert abs(first / second - 1) < 0.12
+    assert counts.min() > 0.7 * counts.mean() and counts.max() < 1.3 * counts.mean()
+
+
+def test_an_unknown_scanner_forms_no_pair(tmp_path):
+    views = [replace(view, scanner=view.scanner.replace("B", "")) for view in small.views()]
+    found = scans.read(made(tmp_path, views), small.trial())
+    pool = sampling.pool(found, paired=True)
+    scanners = found.table["scanner"].to_numpy()
+    assert "" in set(scanners[pool.routine])
+    assert [set(scanners[pairs.ravel()]) for pairs in pool.pairs] == [{"A", "C"}]
+
+
+def test_scans_of_unknown_scanners_alone_form_no_pair(tmp_path):
+    found = scans.read(made(tmp_path, [replace(v, scanner="") for v in small.views()]), TRIAL)
+    assert len(sampling.pool(found, paired=False).routine)
+    with pytest.raises(DataError, match="no training slide"):
+        sampling.pool(found, paired=True)
 
 
 def test_unseen_scanners_are_in_no_pool(tmp_path):
@@ -123,13 +150,32 @@ def test_a_pair_has_the_same_tissue_places_first(one: list[int], other: list[int
     matched = found.matched
     assert np.array_equal(first[found.first[:matched]], second[found.second[:matched]])
     for side, size in zip((found.first, found.second), (len(one), len(other)), strict=True):
-        assert len(set(side.tolist())) == len(side)
-        if limit is None:
-            assert len(side) == size
-        elif shared.matched:
-            assert len(side) == matched == min(limit, shared.matched)
-        else:
-            assert len(side) == min(limit, size) and matched == 0
+        assert len(set(side.tolist())) == len(side) == min(limit or size, size)
+        assert set(side.tolist()) <= set(range(size))
+    assert matched == min(limit or shared.matched, shared.matched)
+    if limit is None or limit >= max(len(one), len(other)):
+        whole = sampling.pair_tiles(shared, (len(one), len(other)), None, key=KEY, slide="s")
+        assert all(np.array_equal(a, b) for a, b in zip(found, whole, strict=True))
+
+
+@given(tile_numbers, tile_numbers, st.integers(1, 12))
+def test_a_pairs_tiles_are_drawn_from_the_key_and_the_slide(
+    one: list[int], other: list[int], limit
+):
+    shared = sampling.common(np.array(one, np.int32), np.array(other, np.int32))
+    sizes = (len(one), len(other))
+    first, again = (sampling.pair_tiles(shared, sizes, limit, key=KEY, slide="s") for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_a_bag_is_filled_up_with_other_tiles_for_each_scan_on_its_own():
+    shared = TilePair(np.arange(3), np.arange(3), 3)
+    found = sampling.pair_tiles(shared, (100, 100), 10, key=KEY, slide="s")
+    assert found.matched == 3
+    assert list(found.first[:3]) == list(found.second[:3]) == [0, 1, 2]
+    assert len(found.first) == len(found.second) == 10
+    assert set(found.first[3:]) != set(found.second[3:])
+    assert min(found.first[3:].min(), found.second[3:].min()) >= 3
 
 
 def test_scans_without_shared_places_are_drawn_from_independently():

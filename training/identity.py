@@ -1,0 +1,57 @@
+"""The canonical text of a configuration, which trials and checkpoints are named by."""
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from training.config import Config, TrialConfig
+
+
+def canonical(config: Config) -> str:
+    """Write a configuration as JSON with sorted keys, without added fields at their default.
+
+    A field marked `json_schema_extra={"added": True}` is left out while it has its default. Whoever
+    changes such a default later must take the mark away, or old results would pass for new ones.
+    """
+    return _text(config)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, TrialConfig):
+        return _fields(value)
+    if isinstance(value, Config):
+        return _remembered(value)
+    if isinstance(value, tuple):
+        return f"[{','.join(map(_text, value))}]"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 1 and 1.0 are one value, whichever way a copy was made
+    return json.dumps(value)
+
+
+@lru_cache(maxsize=4096)
+def _remembered(config: Config) -> str:
+    """Sections of a configuration are shared by many trials."""
+    return _fields(config)
+
+
+def _fields(config: Config) -> str:
+    parts = [
+        f'"{name}":{_text(getattr(config, name))}'
+        for name, added, default in _layout(type(config))
+        if not (added and getattr(config, name) == default)
+    ]
+    return "{" + ",".join(parts) + "}"
+
+
+@lru_cache
+def _layout(model: type[Config]) -> tuple[tuple[str, bool, Any], ...]:
+    """List the fields by name, whether each was added later, and its default."""
+    return tuple(
+        (
+            name,
+            isinstance(info.json_schema_extra, dict)
+            and info.json_schema_extra.get("added") is True,
+            info.get_default(call_default_factory=True, validated_data={}),
+        )
+        for name, info in sorted(model.model_fields.items())
+    )
