@@ -72,10 +72,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: int
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=SIMPLE_HEAD, pad_edge=False)
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for position, name in enumerate(columns):
         right = position >= len(columns) - numeric
-        grid.add_column(name.replace("_", " "), justify="right" if right else "left")
+        side: Literal["left", "right"] = "right" if right else "left"
+        grid.add_column(name.replace("_", " "), justify=side, no_wrap=not right, overflow="fold")
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
     Console(soft_wrap=False).print(grid)

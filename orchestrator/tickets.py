@@ -165,6 +165,10 @@ class Watch(tune.Callback):  # type: ignore[misc]  # ray is not typed
         self._pilots = pilots
         self._asked = time.monotonic()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks for a restore that is never made; a terminal cannot be pickled.
+        return {}
+
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take back the pack of a worker that Tune will replace."""
         del iteration, trials, info

@@ -1,7 +1,11 @@
 """The whole line on this machine: launch, status, kill, resume, aggregate; by real processes."""
 
+import contextlib
 import csv
 import json
+import os
+import pty
+import signal
 import subprocess
 import time
 
@@ -144,3 +148,24 @@ def test_progress_comes_soon(tmp_path):
     assert time.monotonic() - began < 60
     driver.communicate(timeout=200)
     assert driver.returncode == 0
+
+
+def test_a_launch_on_a_terminal_shows_a_bar_and_obeys_ctrl_c(tmp_path):
+    spec = write_spec(tmp_path, epochs=200)
+    ours, theirs = pty.openpty()
+    driver = subprocess.Popen(
+        command("launch", spec, "--results", tmp_path / "results"),
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    folder = Folder(tmp_path / "results" / "small")
+    wait(lambda: folder.events.is_dir() and events.progress(folder).training)
+    driver.send_signal(signal.SIGINT)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert driver.wait(timeout=60) == 130
+    assert b"of 16 trials done" in shown and b"interrupted" in shown and b"bug" not in shown
+    assert not status(folder.root)["running"]
