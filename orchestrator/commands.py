@@ -206,7 +206,8 @@ def _submitted(prepared: Prepared, jobs: list[str], mode: Mode) -> int:
     elif mode == "quiet":
         render.lines(jobs)
     elif jobs:
-        render.facts([("submitted", f"driver {jobs[0]}, pilots {', '.join(jobs[1:])}")])
+        pilots = f"pilots {', '.join(jobs[1:])}" if jobs[1:] else "to pilots that wait already"
+        render.facts([("submitted", f"driver {jobs[0]}, {pilots}")])
         render.next_command(f"sweep status {name}")
     else:
         render.facts([("submitted", "nothing: every trial is done")])

@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -74,12 +75,10 @@ def drive_on_cluster(
         pilot.announce(pool, address)
         try:
             _drive(jobs, setting, scratch=scratch, workers=workers, on_progress=_log_progress())
-        except KeyboardInterrupt:
-            raise  # asked to leave: pilots wait for the next driver
-        except BaseException:
-            pilot.dismiss(pool)
-            raise
-        pilot.dismiss(pool)
+        finally:
+            # A driver that was asked to leave has a successor, for which the pilots wait.
+            if not isinstance(sys.exception(), KeyboardInterrupt):
+                pilot.dismiss(pool)
 
 
 @contextlib.contextmanager

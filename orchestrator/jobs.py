@@ -47,6 +47,12 @@ def running(state: events.Progress, queue: Mapping[str, Any] | None) -> bool:
     return bool(drivers) or any(_alive(launch) for launch in state.launches.values())
 
 
+def pilots(state: events.Progress, queue: Mapping[str, Any] | None) -> list[str]:
+    """List the sweep's pilots that SLURM still has."""
+    ids = [event["job"] for event in state.submitted if event["role"] == "pilot"]
+    return [job for job in ids if queue and job in queue]
+
+
 def first(state: events.Progress, writer: str) -> bool:
     """Tell whether of all launches that are alive this writer's came first."""
     alive = [name for name, launch in state.launches.items() if _alive(launch)]

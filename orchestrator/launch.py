@@ -218,19 +218,20 @@ def _submit(
 ) -> list[str]:
     from orchestrator import pool
 
-    ids: list[str] = []
+    state = events.progress(folder)
+    waiting = jobs.pilots(state, jobs.ask(state))
     places = profile.pilots * profile.workers
     arguments = {"setting": setting, "workers": places, "node_ip": profile.node_ip}
-    try:
-        ids.append(pool.submit_driver(folder, profile, drive_on_cluster, **arguments))
+    with contextlib.ExitStack() as undo:
+        ids = [pool.submit_driver(folder, profile, drive_on_cluster, **arguments)]
+        undo.callback(slurm.cancel, ids)
         journal.write("submitted", role="driver", job=ids[0])
-        for job in pool.submit_pilots(folder, profile, count=profile.pilots):
-            ids.append(job)
+        # Pilots of a driver that was killed wait for the next one: they are paid for already.
+        if (count := profile.pilots - len(waiting)) > 0:
+            ids += pool.submit_pilots(folder, profile, count=count)
+        for job in ids[1:]:
             journal.write("submitted", role="pilot", job=job)
-    except BaseException:
-        if ids:
-            slurm.cancel(ids)
-        raise
+        undo.pop_all()
     return ids
 
 

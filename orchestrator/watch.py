@@ -128,9 +128,10 @@ def _show(folder: Folder, state: Progress, queue: Mapping[str, Any] | None, *, a
     if values:
         columns = ["Job", "SLURM id", "State", "Node", "Reason", "Time left"]
         render.table(columns, [_job_row(entry) for entry in values])
-    done = counts["done"] == counts["trials"]
-    failed = "logs" if counts["failed"] else "resume"
-    render.next_command(f"sweep {'aggregate' if done else failed} {folder.name}")
+    if not alive:
+        done = counts["done"] == counts["trials"]
+        failed = "logs" if counts["failed"] else "resume"
+        render.next_command(f"sweep {'aggregate' if done else failed} {folder.name}")
 
 
 def _job_row(entry: Mapping[str, Any]) -> list[str]:

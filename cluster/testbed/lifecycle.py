@@ -77,7 +77,7 @@ def up(root: Path) -> Report:
         bed = layout.read(root)
         if bed is None:
             # of a directory that was removed while its daemons ran
-            processes.kill(processes.leftovers(layout.absent(root)))
+            processes.kill_leftovers(layout.absent(root))
             bed = layout.create(root)
         elif not _processes(bed):
             bed = layout.settle(bed)
@@ -103,7 +103,7 @@ def down(root: Path) -> Report:
     root = layout.resolve(root)
     bed = layout.read(root)
     if bed is None:
-        processes.kill(processes.leftovers(layout.absent(root)))
+        processes.kill_leftovers(layout.absent(root))
         return _nothing(root, begun)
     with layout.lock(root, timeout_s=LOCK_TIMEOUT_S):
         (bed.root / TAKEN_DOWN).touch()
@@ -113,7 +113,7 @@ def down(root: Path) -> Report:
             alive = {d.name: p for d in group if (p := daemons.process(bed, d)) is not None}
             processes.end(alive.values(), grace_s=END_GRACE_S)
             ended += list(alive)
-        processes.kill(processes.leftovers(bed))
+        processes.kill_leftovers(bed)
         return _report(bed, ended, begun)
 
 

@@ -16,6 +16,7 @@ from cluster.testbed.layout import Bed
 
 KILL_GRACE_S = 10
 POLL_S = 0.02
+MAX_ROUNDS = 20
 
 
 def running(pid_file: Path, *, root: Path) -> psutil.Process | None:
@@ -44,6 +45,14 @@ def kill(processes: Iterable[psutil.Process]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     _wait(left, timeout_s=KILL_GRACE_S)
+
+
+def kill_leftovers(bed: Bed) -> None:
+    """Kill what is left of a test bed, again where a dying job had just started something."""
+    for _ in range(MAX_ROUNDS):
+        if not (found := leftovers(bed)):
+            return
+        kill(found)
 
 
 def leftovers(bed: Bed) -> list[psutil.Process]:

