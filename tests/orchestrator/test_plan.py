@@ -48,15 +48,8 @@ def ids(packs):
     return [[item.id for item in pack.trials] for pack in packs]
 
 
-trials = st.lists(
-    st.builds(
-        lambda fold, seed, lr, width, fingerprint: make_trial(
-            fold=fold,
-            seed=seed,
-            optim=Optim(lr=lr),
-            head=AttentionHead(kind="attention", attention_dim=width),
-            fingerprint=fingerprint,
-        ),
+settings_of_trials = st.lists(
+    st.tuples(
         st.integers(0, 2),
         st.integers(0, 5),
         st.sampled_from([0.1, 0.2]),
@@ -64,13 +57,28 @@ trials = st.lists(
         st.sampled_from(["f", "g"]),
     ),
     max_size=60,
-    unique_by=lambda item: item.id,
+    unique=True,
 )
 
 
+def drawn(settings):
+    """Make the trials; outside the strategy, since checked calls use Python's random numbers."""
+    return [
+        make_trial(
+            fold=fold,
+            seed=seed,
+            optim=Optim(lr=lr),
+            head=AttentionHead(kind="attention", attention_dim=width),
+            fingerprint=fingerprint,
+        )
+        for fold, seed, lr, width, fingerprint in settings
+    ]
+
+
 @settings(deadline=None)
-@given(items=trials, lanes_max=st.integers(1, 9), packs_min=st.integers(1, 30))
-def test_packs_hold_every_trial_once_in_order_and_in_families(items, lanes_max, packs_min):
+@given(settings=settings_of_trials, lanes_max=st.integers(1, 9), packs_min=st.integers(1, 30))
+def test_packs_hold_every_trial_once_in_order_and_in_families(settings, lanes_max, packs_min):
+    items = drawn(settings)
     packs = plan.pack(items, lanes_max=lanes_max, packs_min=packs_min)
     assert Counter(i for pack in ids(packs) for i in pack) == Counter(i.id for i in items)
     position = {item.id: number for number, item in enumerate(items)}
