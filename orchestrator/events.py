@@ -75,6 +75,7 @@ class Progress:
         planned: ids of the packs of the last launch, most urgent first.
         accepted: trial id to the (pack, attempt) whose result counts.
         failed: trial id to its failure class, for trials without a result that were given up.
+        dead: trial id to the last (pack, attempt) in which its lane died.
         training: trial id to the worker that has it, as far as the last driver said.
         attempts: pack id to the highest attempt seen.
         unjudged: segments that count although no driver lived to say so.
@@ -92,6 +93,7 @@ class Progress:
     planned: tuple[str, ...] = ()
     accepted: dict[str, tuple[str, int]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    dead: dict[str, tuple[str, int]] = field(default_factory=dict)
     training: dict[str, str] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     unjudged: list[tuple[str, int]] = field(default_factory=list)
@@ -176,6 +178,7 @@ def _apply(state: Progress, event: Event) -> None:
             state.seconds += event["seconds"]
             for trial in ids:
                 if trial in event["failed"]:
+                    state.dead[trial] = (pack, event["attempt"])
                     _give_up(state, trial, event["failed"][trial])
                 elif trial not in state.accepted:
                     _settle(state, trial, (pack, event["attempt"]))

@@ -135,7 +135,8 @@ def start(
         SLURM job ids; empty for a local sweep, which is over when this returns.
 
     Raises:
-        PlanError: Embeddings are missing, or the sweep is training already.
+        PlanError: Embeddings are missing.
+        StoreError: The sweep is training already.
         ClusterError: SLURM refused a job; what was submitted is cancelled again.
     """
     _require_startable(prepared)

@@ -105,29 +105,17 @@ def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
 
     state = events.progress(folder)
     wanted: dict[tuple[str, int], set[str]] = {}
+    dead = {trial: state.dead[trial] for trial in state.failed if trial in state.dead}
+    counting = {**dead, **state.accepted}
     for trial in state.trials:
-        if trial in state.accepted:
-            wanted.setdefault(state.accepted[trial], set()).add(trial)
-    for trial, result in _dead_lanes(folder, state).items():
-        wanted.setdefault(result, set()).add(trial)
+        if trial in counting:
+            wanted.setdefault(counting[trial], set()).add(trial)
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     for (pack, attempt), ids in wanted.items():
         for name in TABLES if ids else ():
             frame = _read_parquet(folder.segments / f"{pack}-{attempt}" / f"{name}.parquet")
             parts[name].append(frame[frame["trial"].isin(ids)])
     return {name: _joined(frames) for name, frames in parts.items()}
-
-
-def _dead_lanes(folder: Folder, state: events.Progress) -> dict[str, tuple[str, int]]:
-    """Say which segment has the last result of each trial whose lane died."""
-    known = set(state.trials) & set(state.failed)
-    return {
-        trial: (event["pack"], event["attempt"])
-        for event in events.read_events(folder)
-        if event["event"] == "accepted"
-        for trial in event["failed"]
-        if trial in known
-    }
 
 
 def _joined(frames: list["pd.DataFrame"]) -> "pd.DataFrame":
