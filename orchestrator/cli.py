@@ -10,16 +10,16 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from cluster.errors import ClusterError
 from orchestrator import render
 from orchestrator.cli_index import index
+from orchestrator.cli_launch import launch, resume
 from orchestrator.cli_options import mode_of, output_options, results_option
+from orchestrator.cli_watch import cancel, logs, status
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.folder import Folder
 from orchestrator.render import Mode
@@ -97,117 +97,6 @@ def _our_bug(mode: Mode, problem: Exception) -> int:
     return EXIT_BUG
 
 
-def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    options: list[Callable[..., Any]] = [
-        click.option("--cluster", envvar="SWEEP_CLUSTER", help="Profile; default: the spec's."),
-        click.option(
-            "-n", "--dry-run", is_flag=True, help="Check, plan and price; submit nothing."
-        ),
-        click.option("-y", "--yes", is_flag=True, help="Spend GPU time without asking."),
-        results_option,
-        output_options,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-@cli.command(short_help="Train what is missing of a spec.")
-@click.argument("spec", type=click.Path(path_type=Path))
-@_launch_options
-def launch(
-    spec: Path, cluster: str | None, dry_run: bool, yes: bool, results: Path, **output: bool
-) -> int:
-    """Train what is missing of SPEC.
-
-    Example: sweep launch sweeps/full.yaml --cluster slurm_a100 --dry-run
-    """
-    from orchestrator import commands
-
-    return commands.launch(
-        spec, results=results, cluster=cluster, dry_run=dry_run, yes=yes, mode=mode_of(**output)
-    )
-
-
-@cli.command(short_help="Train what failed or is missing of a sweep.")
-@click.argument("name")
-@click.option(
-    "--retry",
-    multiple=True,
-    type=click.Choice(["data", "numeric"]),
-    help="Train again what failed in this way; other failures always are.",
-)
-@_launch_options
-def resume(
-    name: str,
-    retry: tuple[str, ...],
-    cluster: str | None,
-    dry_run: bool,
-    yes: bool,
-    results: Path,
-    **output: bool,
-) -> int:
-    """Train exactly what failed or is missing of sweep NAME, from its stored spec.
-
-    Example: sweep resume demo
-    """
-    from orchestrator import commands
-
-    folder = Folder(results / name)
-    commands.require_own_spec(folder)
-    return commands.launch(
-        folder.spec,
-        results=results,
-        cluster=cluster or commands.last_cluster(folder),
-        dry_run=dry_run,
-        yes=yes,
-        retry=retry,
-        mode=mode_of(**output),
-    )
-
-
-@cli.command(short_help="Show how far a sweep is.")
-@click.argument("name")
-@results_option
-@output_options
-def status(name: str, results: Path, **output: bool) -> int:
-    """Show how far sweep NAME is. Reads small files and asks SLURM once.
-
-    Example: sweep status demo
-    """
-    from orchestrator import watch
-
-    return watch.status(Folder(results / name), mode=mode_of(**output))
-
-
-@cli.command(short_help="Show failures by traceback.")
-@click.argument("name")
-@results_option
-@output_options
-def logs(name: str, results: Path, **output: bool) -> int:
-    """Show the failures of sweep NAME, grouped by traceback, and where the job logs are.
-
-    Example: sweep logs demo
-    """
-    from orchestrator import watch
-
-    return watch.logs(Folder(results / name), mode=mode_of(**output))
-
-
-@cli.command(short_help="End the jobs of a sweep.")
-@click.argument("name")
-@results_option
-@output_options
-def cancel(name: str, results: Path, **output: bool) -> int:
-    """End the jobs of sweep NAME; what is done stays, and resume continues.
-
-    Example: sweep cancel demo
-    """
-    from orchestrator import watch
-
-    return watch.cancel(Folder(results / name), mode=mode_of(**output))
-
-
 @cli.command(short_help="Write the tables of a sweep.")
 @click.argument("name")
 @click.option("--allow-missing", is_flag=True, help="Average cells that miss trials, marked so.")
@@ -225,4 +114,5 @@ def aggregate(name: str, allow_missing: bool, results: Path, **output: bool) -> 
     )
 
 
-cli.add_command(index)
+for command in (launch, resume, status, logs, cancel, index):
+    cli.add_command(command)
