@@ -1,5 +1,6 @@
 # make demo    a virtual environment, everything installed, and the demo sweep on this machine
 # make test    all tests, those on a real SLURM included where a test bed can be set up (root on Debian)
+# make chaos   faults by the hundred on the test bed, at most 60 minutes; goes on where it stopped
 # make check   format, lint, types, import floors and unit tests, in under two minutes
 # make wheelhouse, then  make demo WHEELHOUSE=wheelhouse  on a machine without internet
 
@@ -10,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/c
 	$(if $(WHEELHOUSE),--no-index --find-links=$(WHEELHOUSE))
 UNIT := -n 2 --dist loadscope -m "not slurm and not slow and not gpu"
 
-.PHONY: setup demo test check clean wheelhouse format testbed
+.PHONY: setup demo test check clean wheelhouse format testbed chaos
 
 setup: .venv/.installed
 
@@ -38,6 +39,9 @@ test: .venv/.installed-dev testbed
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 	@$(BIN)/python -m pytest $(UNIT)
 	@$(BIN)/python -m pytest -m "slurm or slow or gpu"
+
+chaos: .venv/.installed-dev testbed
+	@$(BIN)/python -m tests.chaos
 
 check: .venv/.installed-dev
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -13,3 +13,7 @@ class ClusterError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class ProfileError(ClusterError):
+    """A profile is wrong, or none is named where one is needed: nothing was asked of SLURM."""

@@ -2,33 +2,35 @@
 
 Token mode, no dashboard, a temporary folder of its own under a 0700 parent (Ray makes its folder
 0777 and listens on all interfaces: the token and the parent are the wall). `ray stop` is never
-used. The node runs under a small guard process (this module as a script) that dies with its starter
-and takes every descendant along, so that kill -9 of the starter leaves nothing behind.
+used. The node runs under a small guard process (`cluster.guard`) that dies with its starter and
+takes every descendant along, so that kill -9 of the starter leaves nothing behind.
 """
 
 import contextlib
-import ctypes
+import fcntl
+import json
 import os
 import secrets
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 OBJECT_STORE_BYTES = 128 * 2**20
 GRACE_S = 5.0
-DRAIN_VARIABLE = "SWEEP_DRAIN"
-"""Environment of a worker: its node's `drain` file."""
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
+SETTLE_S = 0.3
+ABOVE, PREFIX = Path("/tmp"), "sweepray-"
+NODE_VARIABLE = "SWEEP_NODE"
+"""Environment of a worker: its node's folder (`drain`, `place.json`, `busy/`, `out-of-time`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +45,33 @@ class Node:
         """The file whose existence tells the node's workers to give their packs back."""
         return self.temporary / "drain"
 
+    @property
+    def out_of_time(self) -> Path:
+        """The file that a worker leaves when no waiting pack fits the node's time."""
+        return self.temporary / "out-of-time"
+
     def alive(self) -> bool:
         """Tell whether the node still runs."""
         return self.guard.poll() is None
+
+    def joined(self) -> bool:
+        """Tell whether the node became part of its cluster."""
+        return "Ray runtime started" in self._printed()
+
+    def busy(self) -> int:
+        """Count the node's workers that train a pack."""
+        names = [path.name for path in (self.temporary / "busy").glob("*")]
+        return sum(psutil.pid_exists(int(name)) for name in names if name.isdigit())
+
+    def release(self, *, limit_s: float) -> None:
+        """Let workers leave checkpoints and give their packs back; wait until none is busy."""
+        self.drain.touch()
+        until = time.monotonic() + limit_s
+        quiet = 0
+        # Twice, for a worker that drew a pack just before it was told.
+        while self.alive() and quiet < 2 and time.monotonic() < until:
+            time.sleep(SETTLE_S)
+            quiet = 0 if self.busy() else quiet + 1
 
     def end(self) -> None:
         """End the node and its workers, and remove its temporary folder."""
@@ -60,9 +86,11 @@ class Node:
 
     def log(self) -> str:
         """Return the last lines that the node printed."""
+        return "\n".join(self._printed().splitlines()[-15:])
+
+    def _printed(self) -> str:
         log = self.temporary / "start.log"
-        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-        return "\n".join(text.splitlines()[-15:])
+        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
 
 def make_token(path: Path) -> None:
@@ -123,17 +151,43 @@ def own_address() -> str:
 
 
 def start_head(
-    *, token: Path, ip: str, port: int, memory_bytes: int, workers: int = 0, gpus: int = 0
+    *,
+    token: Path,
+    ip: str,
+    port: int,
+    memory_bytes: int,
+    workers: int = 0,
+    gpus: int = 0,
+    place: Mapping[str, Any] | None = None,
 ) -> Node:
-    """Start the driver's node; it offers `workers` places for packs itself, none on a cluster."""
-    options = ["--head", f"--port={port}", "--include-dashboard=false"]
-    return _start(options + _places(workers, gpus), token=token, ip=ip, memory_bytes=memory_bytes)
+    """Start the driver's node.
+
+    Args:
+        token: Ray's token file.
+        ip: this node's address for Ray.
+        port: of the head.
+        memory_bytes: what Ray may believe in.
+        workers: places for packs that the node offers itself; none on most clusters.
+        gpus: GPUs for them.
+        place: what the node's workers find in `place.json`; None leaves none.
+    """
+    options = ["--head", f"--port={port}", "--include-dashboard=false", *_places(workers, gpus)]
+    return _start(options, token=token, ip=ip, memory_bytes=memory_bytes, place=place)
 
 
-def join(address: str, *, token: Path, ip: str, workers: int, gpus: int, memory_bytes: int) -> Node:
+def join(
+    address: str,
+    *,
+    token: Path,
+    ip: str,
+    workers: int,
+    gpus: int,
+    memory_bytes: int,
+    place: Mapping[str, Any],
+) -> Node:
     """Start a node that offers `workers` places for packs to the head at `address`."""
     options = [f"--address={address}", *_places(workers, gpus)]
-    return _start(options, token=token, ip=ip, memory_bytes=memory_bytes)
+    return _start(options, token=token, ip=ip, memory_bytes=memory_bytes, place=place)
 
 
 def _places(workers: int, gpus: int) -> list[str]:
@@ -141,11 +195,22 @@ def _places(workers: int, gpus: int) -> list[str]:
     return [f"--num-cpus={workers}", f"--num-gpus={gpus}", *([resources] if workers else [])]
 
 
-def _start(options: list[str], *, token: Path, ip: str, memory_bytes: int) -> Node:
+def _start(
+    options: list[str],
+    *,
+    token: Path,
+    ip: str,
+    memory_bytes: int,
+    place: Mapping[str, Any] | None,
+) -> Node:
+    _remove_abandoned()
     # A short path: Ray's socket names live below it and may have 107 bytes.
-    temporary = Path(tempfile.mkdtemp(prefix="sweepray-", dir="/tmp"))
+    temporary = Path(tempfile.mkdtemp(prefix=PREFIX, dir=ABOVE))
+    (temporary / "busy").mkdir()
+    if place is not None:
+        (temporary / "place.json").write_text(json.dumps(place), encoding="utf-8")
     command = [
-        sys.executable, "-m", "cluster.ray_node", str(os.getpid()), str(temporary),
+        sys.executable, "-m", "cluster.guard", str(os.getpid()), str(temporary),
         _python(temporary), "-m", "ray.scripts.scripts", "start", "--block", *options,
         f"--node-ip-address={ip}",
         f"--temp-dir={temporary / 'r'}", f"--memory={memory_bytes}",
@@ -158,10 +223,19 @@ def _start(options: list[str], *, token: Path, ip: str, memory_bytes: int) -> No
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment(token), DRAIN_VARIABLE: str(temporary / "drain")},
+            env={**os.environ, **environment(token), NODE_VARIABLE: str(temporary)},
             start_new_session=True,
         )
     return Node(guard=guard, temporary=temporary)
+
+
+def _remove_abandoned() -> None:
+    """Remove folders of this user's nodes that were killed together with their guards."""
+    for folder in ABOVE.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), (folder / "lock").open("rb") as lock:
+            if folder.stat().st_uid == os.getuid():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a guard that lives has it
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _python(temporary: Path) -> str:
@@ -175,57 +249,3 @@ def _python(temporary: Path) -> str:
     link = temporary / "environment"
     link.symlink_to(sys.prefix, target_is_directory=True)
     return str(link / Path(sys.executable).relative_to(sys.prefix))
-
-
-def guard(temporary: Path, command: list[str], *, starter: int) -> int:
-    """Run a command; end it and all its descendants when it, the starter or this process is ended.
-
-    Args:
-        temporary: the node's folder, removed when this process is told to end.
-        command: program and arguments.
-        starter: pid of the process whose death ends everything.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
-    if os.getppid() != starter:
-        return 1
-    told = False
-    try:
-        return subprocess.Popen(command).wait()
-    except SystemExit:
-        told = True
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _end_descendants()
-        if told:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _leave(_number: int, _frame: object) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
-
-
-def _end_descendants() -> None:
-    processes = psutil.Process().children(recursive=True)
-    for process in processes:
-        _signal(process, signal.SIGTERM)
-    psutil.wait_procs(processes, timeout=1.0)
-    left = psutil.Process().children(recursive=True)
-    for process in left:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(left, timeout=GRACE_S)
-
-
-def _signal(process: psutil.Process, number: int) -> None:
-    try:
-        process.send_signal(number)
-    except psutil.NoSuchProcess:
-        return
-
-
-if __name__ == "__main__":
-    sys.exit(guard(Path(sys.argv[2]), sys.argv[3:], starter=int(sys.argv[1])))

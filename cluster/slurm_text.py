@@ -39,6 +39,8 @@ class Job:
         node: where it runs, in SLURM's list form; empty while it waits.
         start: when it began, or is expected to begin; None when SLURM has no estimate.
         time_left_s: seconds to its time limit; None when unlimited or not known.
+        elapsed_s: seconds since it began; 0 while it waits.
+        tag: the comment it was submitted with; empty when none.
     """
 
     id: str
@@ -47,6 +49,8 @@ class Job:
     node: str
     start: datetime | None
     time_left_s: int | None
+    elapsed_s: int = 0
+    tag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,35 +80,6 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Partition:
-    """A partition, and what its largest node offers.
-
-    Args:
-        name: as given to sbatch --partition.
-        state: UP, DOWN, DRAIN or INACTIVE.
-        default: used when a job names none.
-        max_time_s: longest walltime; None when unlimited.
-        num_nodes: nodes of all states.
-        gpus_per_node: GPUs of the node that has most.
-        cpus_per_node: CPUs of the node that has most.
-        memory_mb_per_node: memory of the node that has most, MB.
-        preempt_mode: OFF, REQUEUE, CANCEL, SUSPEND, comma-separated.
-        grace_time_s: seconds between the warning and the end of a preempted job.
-    """
-
-    name: str
-    state: str
-    default: bool
-    max_time_s: int | None
-    num_nodes: int
-    gpus_per_node: int
-    cpus_per_node: int
-    memory_mb_per_node: int
-    preempt_mode: str
-    grace_time_s: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """When and where SLURM thinks a job would start."""
 
@@ -113,18 +88,21 @@ class Estimate:
 
 
 def parse_queue(text: str, *, wanted: Iterable[str]) -> list[Job]:
-    """Read lines of `%i|%T|%N|%S|%L|%r`; keep the wanted ids and the elements of wanted arrays."""
+    """Read lines of `%i|%T|%N|%S|%L|%M|%r`; keep wanted ids and the elements of wanted arrays."""
     asked = set(wanted)
-    jobs = []
-    for line in text.splitlines():
-        ids, state, node, start, left, reason = line.split("|", 5)
-        kept = [job_id for job_id in expand(ids) if _is_asked(job_id, asked)]
-        when, left_s = parse_time(start), parse_duration(left)
-        jobs += [
-            Job(id=i, state=state, reason=reason, node=node, start=when, time_left_s=left_s)
-            for i in kept
-        ]
-    return jobs
+    lines = (line.split("|", 6) for line in text.splitlines())
+    return [job for fields in lines for job in _jobs(*fields) if _is_asked(job.id, asked)]
+
+
+def parse_tagged(text: str, *, tags: Iterable[str]) -> list[Job]:
+    """Read lines of `%i|%T|%N|%S|%L|%M|%r|%k`; keep jobs whose comment is one of the tags.
+
+    Other jobs of the user may have any comment, of several lines too: their lines do not count.
+    """
+    asked = set(tags)
+    lines = (line.split("|", 7) for line in text.splitlines())
+    kept = (fields for fields in lines if len(fields) == 8 and fields[7] in asked)
+    return [replace(job, tag=fields[7]) for fields in kept for job in _jobs(*fields[:7])]
 
 
 def parse_account(text: str, *, wanted: Iterable[str]) -> list[Account]:
@@ -143,43 +121,6 @@ def parse_account(text: str, *, wanted: Iterable[str]) -> list[Account]:
             if _is_asked(job_id, asked) and (job_id == base or job_id not in found):
                 found[job_id] = _account(job_id, *fields)
     return [_explained(one, out_of_memory) for one in found.values()]
-
-
-def parse_partitions(shown: str, *, nodes: str) -> list[Partition]:
-    """Read `scontrol --oneliner show partition` and sinfo's lines of `%R|%G|%c|%m`."""
-    largest: dict[str, tuple[int, int, int]] = {}
-    for line in nodes.splitlines():
-        name, gres, cpus, memory = line.split("|")
-        here = (num_gpus(gres), _leading_int(cpus), _leading_int(memory))
-        old = largest.get(name, (0, 0, 0))
-        largest[name] = (max(old[0], here[0]), max(old[1], here[1]), max(old[2], here[2]))
-    found = []
-    for line in shown.splitlines():
-        value = dict(token.split("=", 1) for token in line.split() if "=" in token)
-        if "PartitionName" not in value:
-            continue
-        gpus, cpus_most, memory_most = largest.get(value["PartitionName"], (0, 0, 0))
-        found.append(
-            Partition(
-                name=value["PartitionName"],
-                state=value.get("State", UNKNOWN),
-                default=value.get("Default") == "YES",
-                max_time_s=parse_duration(value.get("MaxTime", "")),
-                num_nodes=_leading_int(value.get("TotalNodes", "")),
-                gpus_per_node=gpus,
-                cpus_per_node=cpus_most,
-                memory_mb_per_node=memory_most,
-                preempt_mode=value.get("PreemptMode", "OFF"),
-                grace_time_s=_leading_int(value.get("GraceTime", "")),
-            )
-        )
-    return found
-
-
-def parse_config(text: str) -> dict[str, str]:
-    """Read the `Key = value` lines of `scontrol show config`."""
-    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
-    return {key.strip(): value.strip() for key, value in pairs}
 
 
 def parse_estimate(text: str) -> Estimate:
@@ -230,11 +171,10 @@ def parse_time(text: str) -> datetime | None:
     return datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
 
 
-def num_gpus(gres: str) -> int:
-    """Count the GPUs of a node in its GRES text, such as `gpu:a100:4(S:0-1),shard:8`."""
-    plain = re.sub(r"\([^)]*\)", "", gres)
-    counts = (re.fullmatch(r"gpu(?::[^:]+)?:(\d+)", part) for part in plain.split(","))
-    return sum(int(count[1]) for count in counts if count)
+def parse_restarts(text: str) -> int:
+    """Read how often a job was requeued from `scontrol --oneliner show job`."""
+    match = re.search(r"\bRestarts=(\d+)", text)
+    return int(match[1]) if match else 0
 
 
 def array(job_id: str) -> str:
@@ -244,6 +184,23 @@ def array(job_id: str) -> str:
 
 def _is_asked(job_id: str, asked: set[str]) -> bool:
     return job_id in asked or array(job_id) in asked
+
+
+def _jobs(
+    ids: str, state: str, node: str, start: str, left: str, ran: str, reason: str
+) -> list[Job]:
+    return [
+        Job(
+            id=job_id,
+            state=state,
+            reason=reason,
+            node=node,
+            start=parse_time(start),
+            time_left_s=parse_duration(left),
+            elapsed_s=parse_duration(ran) or 0,
+        )
+        for job_id in expand(ids)
+    ]
 
 
 def _account(
@@ -266,8 +223,3 @@ def _explained(one: Account, out_of_memory: set[str]) -> Account:
     if one.id in out_of_memory and one.state in {"FAILED", "CANCELLED"}:
         return replace(one, state="OUT_OF_MEMORY")
     return one
-
-
-def _leading_int(text: str) -> int:
-    match = re.match(r"\d+", text)
-    return int(match[0]) if match else 0

@@ -17,14 +17,19 @@ import pandas as pd
 
 from orchestrator import measure
 from orchestrator.errors import StoreError
-from orchestrator.folder import write_file
+from orchestrator.folder import folder_mode, write_file
 
 SPREADS = ("accuracy", "auroc")
 """Metrics whose SD over the folds' values is given too, as <metric>_sd."""
 
 _NOT_AXES = frozenset(
-    ("cell", "trial", "encoder", "arm", "fold", "seed", "config", "fingerprint", "pack_family")
-)
+    (
+        "cell", "trial", "encoder", "arm", "fold", "seed", "config", "fingerprint", "pack_family",
+        "priority",
+    )
+)  # fmt: skip
+
+_MEND = "launch the spec again: it plans anew, and trains what cannot be read"
 
 
 def axes(plan: pd.DataFrame) -> list[str]:
@@ -59,6 +64,7 @@ def table(
     Raises:
         StoreError: A trial has two results, or its predictions are damaged (`measure.trials`).
     """
+    _require_readable(plan, trials, predictions)
     known = _known(trials, plan)
     done = known.loc[known["state"] == "done", "threshold"]
     config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
@@ -83,6 +89,7 @@ def write(table: pd.DataFrame, folder: Path) -> list[Path]:
     Equal tables give equal bytes. Both files are replaced in one step each.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(folder_mode(folder.parent))
     text = table.to_csv(index=False, float_format="%.6g", lineterminator="\r\n")
     binary = io.BytesIO()
     table.to_parquet(binary, index=False)
@@ -90,6 +97,31 @@ def write(table: pd.DataFrame, folder: Path) -> list[Path]:
     write_file(paths[0], text.encode())
     write_file(paths[1], binary.getvalue())
     return paths
+
+
+def _require_readable(plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.DataFrame) -> None:
+    """Refuse tables without what is read of them; those of a sweep without results are empty."""
+    needed = {
+        "plan.parquet": (plan, ("cell", "trial", "encoder", "arm", "fold", "seed", "config")),
+        "trials.parquet": (trials, ("trial", "state", "threshold")),
+        "predictions.parquet": (predictions, ("trial", "view", "scanner", "label", "score")),
+    }
+    for name, (frame, columns) in needed.items():
+        absent = [column for column in columns if column not in frame.columns]
+        if absent and (len(frame) or name == "plan.parquet"):
+            raise StoreError(f"{name}: no column {', '.join(absent)}", hint=_MEND)
+    if plan.empty:
+        raise StoreError("plan.parquet: has no rows", hint=_MEND)
+    scores = predictions["score"] if len(predictions) else pd.Series(dtype="float64")
+    if scores.dtype.kind != "f":
+        wrong = [score for score in scores if score is None or isinstance(score, str)]
+        if wrong:
+            raise StoreError(f"predictions.parquet: score is {wrong[0]!r}, no number", hint=_MEND)
+    try:
+        for text in plan["config"].drop_duplicates():
+            dict(json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"plan.parquet: a config is no JSON mapping: {error}") from error
 
 
 def _known(trials: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:

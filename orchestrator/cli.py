@@ -14,12 +14,13 @@ from pathlib import Path
 
 import click
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, ProfileError
 from orchestrator import render
+from orchestrator.cli_doctor import doctor
 from orchestrator.cli_index import index
 from orchestrator.cli_launch import launch, resume
 from orchestrator.cli_options import mode_of, output_options, results_option
-from orchestrator.cli_watch import cancel, logs, status
+from orchestrator.cli_watch import cancel, hold, logs, status
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.folder import Folder
 from orchestrator.render import Mode
@@ -78,7 +79,7 @@ def _interrupt(number: int, _frame: object) -> None:
 
 def _code(problem: Exception) -> int:
     if isinstance(problem, ClusterError):
-        return EXIT_CLUSTER
+        return EXIT_USAGE if isinstance(problem, ProfileError) else EXIT_CLUSTER
     return EXIT_FAILED if isinstance(problem, StoreError) else EXIT_USAGE
 
 
@@ -114,5 +115,32 @@ def aggregate(name: str, allow_missing: bool, results: Path, **output: bool) -> 
     )
 
 
-for command in (launch, resume, status, logs, cancel, index):
+@cli.command(short_help="Keep a sweep as one file, or bring it back.")
+@click.argument("name")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Parquet file to write; default: NAME.parquet.",
+)
+@click.option("--restore", is_flag=True, help="Bring back the sweep of the archive file NAME.")
+@results_option
+@output_options
+def archive(name: str, out: Path | None, restore: bool, results: Path, **output: bool) -> int:
+    """Write the results of sweep NAME to one Parquet file, with a manifest beside it.
+
+    \b
+    Example: sweep archive demo --out /archive/demo.parquet
+    Back:    sweep archive /archive/demo.parquet --restore
+    """  # noqa: D301 - the escape is click's mark for lines to keep
+    from orchestrator import archive as archives
+
+    mode = mode_of(**output)
+    if not restore:
+        return archives.write(Folder(results / name), out or Path(f"{name}.parquet"), mode=mode)
+    if out is not None:
+        raise click.UsageError("--out and --restore exclude each other.")
+    return archives.restore(Path(name), results, mode=mode)
+
+
+for command in (launch, resume, status, logs, hold, cancel, doctor, index):
     cli.add_command(command)

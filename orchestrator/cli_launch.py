@@ -9,14 +9,34 @@ import click
 from orchestrator.cli_options import mode_of, output_options, results_option
 from orchestrator.folder import Folder
 
+RETRY = ("data", "numeric", "cancelled", "damaged")
+
 
 def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options: list[Callable[..., Any]] = [
-        click.option("--cluster", envvar="SWEEP_CLUSTER", help="Profile; default: the spec's."),
+        click.option(
+            "--cluster",
+            envvar="SWEEP_CLUSTER",
+            help="Profile; default: the spec's, else your own default.",
+        ),
         click.option(
             "-n", "--dry-run", is_flag=True, help="Check, plan and price; submit nothing."
         ),
         click.option("-y", "--yes", is_flag=True, help="Spend GPU time without asking."),
+        click.option("--script", is_flag=True, help="Show the batch scripts too."),
+        click.option(
+            "--foreground",
+            is_flag=True,
+            help="Train inside the allocation of this shell, and wait.",
+        ),
+        click.option(
+            "--probe",
+            is_flag=True,
+            help="Train one pack of each kind of unknown price, with one pilot, and end.",
+        ),
+        click.option(
+            "--max-gpu-hours", type=float, metavar="FLOAT", help="Stop at so many GPU hours."
+        ),
         results_option,
         output_options,
     ]
@@ -27,19 +47,18 @@ def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(short_help="Train what is missing of a spec.")
 @click.argument("spec", type=click.Path(path_type=Path))
+@click.option(
+    "--cancel-removed",
+    is_flag=True,
+    help="End trials in training that the spec has no longer.",
+)
 @_launch_options
-def launch(
-    spec: Path, cluster: str | None, dry_run: bool, yes: bool, results: Path, **output: bool
-) -> int:
-    """Train what is missing of SPEC.
+def launch(spec: Path, cancel_removed: bool, **chosen: Any) -> int:
+    """Train what is missing of SPEC, or hand what is new to the driver that runs.
 
     Example: sweep launch sweeps/full.yaml --cluster slurm_a100 --dry-run
     """
-    from orchestrator import commands
-
-    return commands.launch(
-        spec, results=results, cluster=cluster, dry_run=dry_run, yes=yes, mode=mode_of(**output)
-    )
+    return _launch(spec, cancel_removed=cancel_removed, **chosen)
 
 
 @click.command(short_help="Train what failed or is missing of a sweep.")
@@ -47,33 +66,52 @@ def launch(
 @click.option(
     "--retry",
     multiple=True,
-    type=click.Choice(["data", "numeric"]),
-    help="Train again what failed in this way; other failures always are.",
+    type=click.Choice(RETRY),
+    help="Train again what failed in this way, or has results that cannot be read (damaged); "
+    "other failures always are.",
 )
 @_launch_options
-def resume(
-    name: str,
-    retry: tuple[str, ...],
-    cluster: str | None,
-    dry_run: bool,
-    yes: bool,
-    results: Path,
-    **output: bool,
-) -> int:
+def resume(name: str, retry: tuple[str, ...], results: Path, **chosen: Any) -> int:
     """Train exactly what failed or is missing of sweep NAME, from its stored spec.
 
     Example: sweep resume demo
     """
-    from orchestrator import commands
+    from orchestrator import commands, preparation
 
     folder = Folder(results / name)
     commands.require_own_spec(folder)
+    cluster = chosen.pop("cluster") or preparation.last_cluster(folder)
+    return _launch(folder.spec, cluster=cluster, retry=retry, results=results, **chosen)
+
+
+def _launch(
+    spec: Path,
+    *,
+    cluster: str | None,
+    results: Path,
+    probe: bool,
+    foreground: bool,
+    max_gpu_hours: float | None,
+    retry: tuple[str, ...] = (),
+    cancel_removed: bool = False,
+    dry_run: bool,
+    script: bool,
+    yes: bool,
+    **output: bool,
+) -> int:
+    from orchestrator import commands
+    from orchestrator.preparation import Options
+
     return commands.launch(
-        folder.spec,
+        spec,
         results=results,
-        cluster=cluster or commands.last_cluster(folder),
+        cluster=cluster,
+        options=Options(
+            retry=retry, probe=probe, foreground=foreground, max_gpu_hours=max_gpu_hours
+        ),
         dry_run=dry_run,
+        script=script,
         yes=yes,
-        retry=retry,
+        cancel_removed=cancel_removed,
         mode=mode_of(**output),
     )

@@ -2,16 +2,17 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.profile import LocalProfile
-from orchestrator import events, provenance, render, watch
+from cluster.profile import SlurmProfile
+from orchestrator import control, events, preparation, preview, provenance, quote, render, watch
 from orchestrator import launch as launches
 from orchestrator.errors import SweepError
 from orchestrator.folder import Folder
-from orchestrator.launch import Prepared
+from orchestrator.preparation import Options, Prepared
+from orchestrator.preview import Preview
 from orchestrator.render import Mode
 
 if TYPE_CHECKING:
@@ -23,30 +24,47 @@ def launch(
     *,
     results: Path,
     cluster: str | None,
+    options: Options,
     dry_run: bool,
+    script: bool,
     yes: bool,
-    retry: Iterable[str] = (),
+    cancel_removed: bool = False,
     mode: Mode,
 ) -> int:
-    """Plan a sweep, show the plan, and start it unless this is a dry run."""
-    prepared = launches.prepare(
-        path, results=results, cluster=cluster, retry=retry, write=not dry_run
+    """Plan a sweep, show the plan and its price, and start it unless this is a dry run."""
+    asks = mode == "text" and sys.stdin.isatty() and sys.stderr.isatty()
+    prepared = preparation.prepare(
+        path,
+        results=results,
+        cluster=cluster,
+        options=options,
+        site="warn" if dry_run else "require" if yes or asks else "skip",
+        write=not dry_run,
     )
     code = provenance.code()
     for warning in [*prepared.warnings, *_code_changed(prepared.folder, code)]:
         render.note(warning, kind="warning")
+    if not dry_run:
+        launches.require_startable(prepared)
+    agreed = yes or not prepared.submits
+    shown = _preview(prepared, script=script, ask=dry_run or yes or asks)
+    for warning in shown.warnings:
+        render.note(warning, kind="warning")
     if dry_run or mode == "text":
-        _show_plan(prepared, mode, dry_run=dry_run)
+        preview.show(shown, mode, on_stdout=dry_run)
     if dry_run:
-        if mode == "text":
-            render.note("Nothing submitted. Drop --dry-run to start.")
-        return 0
-    local = isinstance(prepared.profile, LocalProfile)
-    if not local and prepared.plan.packs and not yes and not _agreed(mode):
+        return _nothing_submitted(prepared, mode, script=script)
+    if not agreed and not (asks and render.confirm("Submit?")):
+        hint = "add --yes to submit"
+        render.error(mode, kind="usage", message="this spends GPU time", hint=hint)
         return 2
+    dropped = _dropped(prepared, asks=asks and not yes, cancel_removed=cancel_removed)
     with render.progress(mode) as report:
-        jobs = launches.start(prepared, code=code, on_progress=report)
-    return _finished(prepared, mode) if local else _submitted(prepared, jobs, mode)
+        jobs = launches.start(
+            prepared, code=code, quoted=quote.plain(shown.price), on_progress=report
+        )
+    control.cancel_trials(prepared.folder, dropped)
+    return _submitted(shown, jobs, mode) if _returns(prepared) else _finished(prepared, mode)
 
 
 def require_own_spec(folder: Folder) -> None:
@@ -63,12 +81,6 @@ def require_own_spec(folder: Folder) -> None:
             f"{folder.root}: the stored spec is of sweep {name!r}",
             hint=f"rename the folder back, or set name: {folder.name} in {folder.spec}",
         )
-
-
-def last_cluster(folder: Folder) -> str | None:
-    """Return the profile that the sweep was last launched with."""
-    planned = [event for event in events.read_events(folder) if event["event"] == "planned"]
-    return planned[-1]["cluster"] if planned else None
 
 
 def aggregate(folder: Folder, *, allow_missing: bool, mode: Mode) -> int:
@@ -102,93 +114,60 @@ def aggregate(folder: Folder, *, allow_missing: bool, mode: Mode) -> int:
     return 1 if incomplete and not allow_missing else 0
 
 
-def _show_plan(prepared: Prepared, mode: Mode, *, dry_run: bool) -> None:
-    plan, profile = prepared.plan, prepared.profile
-    if mode == "json":
-        render.value(_plan_value(prepared))
-        return
-    if mode == "quiet":
-        render.lines([trial.id for pack in plan.packs for trial in pack.trials])
-        return
-    lanes = max((len(pack.trials) for pack in plan.packs), default=0)
-    rows = [
-        (
-            prepared.spec.name,
-            f"{len(plan.trials):,} trials in {plan.num_cells:,} cells; {len(plan.done):,} done, "
-            f"{plan.num_to_train:,} to train in {len(plan.packs):,} packs of up to {lanes} lanes",
-        ),
-        ("data", str(prepared.data)),
-        ("price", _price(prepared)),
-        ("cluster", f"{prepared.cluster}: {_places(profile)}"),
-    ]
-    if plan.missing:
-        lines = [f"{name}: {count:,} trials" for name, count in plan.missing.items()]
-        rows.append(("missing", "\n".join([f"embeddings of {len(lines)} encoders", *lines])))
-    if dry_run:
-        render.facts(rows)
-    else:
-        for label, text in rows:
-            render.note(f"{label:<{max(len(r[0]) for r in rows)}}  {text}")
-
-
-def _plan_value(prepared: Prepared) -> dict[str, Any]:
-    plan = prepared.plan
-    return {
-        "sweep": prepared.spec.name,
-        "trials": len(plan.trials),
-        "cells": plan.num_cells,
-        "done": len(plan.done),
-        "to_train": plan.num_to_train,
-        "packs": len(plan.packs),
-        "missing": sum(plan.missing.values()),
-        "missing_encoders": dict(plan.missing),
-        "cluster": prepared.cluster,
-        "seconds_per_trial": prepared.seconds_per_trial,
-        "at_most_gpu_hours": _most_gpu_hours(prepared),
-    }
-
-
-def _price(prepared: Prepared) -> str:
-    most = _most_gpu_hours(prepared)
-    limit = f"at most {most:g} GPU-h" if most else "no GPU time"
-    if prepared.seconds_per_trial is None:
-        return f"{limit}; unknown before the first trials of this sweep are done"
-    seconds = prepared.seconds_per_trial * prepared.plan.num_to_train
-    return (
-        f"{limit}; about {render.duration(seconds)} of worker time "
-        f"({prepared.seconds_per_trial:.2g} s per trial, mean of {len(prepared.state.accepted)})"
+def _preview(prepared: Prepared, *, script: bool, ask: bool) -> Preview:
+    """Price a prepared sweep; ask SLURM about it where jobs will be submitted."""
+    profile, submits = prepared.profile, prepared.submits and prepared.mode == "all"
+    start = quote.start(prepared) if submits and ask else None
+    notes, scripts = [], {}
+    if script and isinstance(profile, SlurmProfile):
+        scripts = quote.scripts(prepared)
+    elif script:
+        notes.append(f"profile {prepared.cluster} submits no batch scripts: it trains here")
+    left = len(prepared.plan.trials) - len(prepared.plan.done)
+    if prepared.options.probe and left and not prepared.plan.packs:
+        notes.append("the price of every kind of pack is known: there is nothing to probe")
+    return Preview(
+        prepared=prepared,
+        price=quote.price_of(prepared),
+        footprint=quote.footprint(prepared),
+        start=start,
+        scripts=scripts,
+        notes=tuple(notes),
     )
 
 
-def _most_gpu_hours(prepared: Prepared) -> float:
-    profile = prepared.profile
-    if isinstance(profile, LocalProfile) or not prepared.plan.packs:
-        return 0.0
-    return profile.pilots * profile.gpus * profile.walltime_min / 60
+def _nothing_submitted(prepared: Prepared, mode: Mode, *, script: bool) -> int:
+    if mode == "text":
+        see = "" if script or not prepared.submits else "Add --script to see the batch scripts, or "
+        render.note(f"Nothing submitted. {see}{'d' if see else 'D'}rop --dry-run to start.")
+    return 0
 
 
-def _places(profile: Any) -> str:
-    if isinstance(profile, LocalProfile):
-        return f"this machine, {launches.places(profile)} workers"
-    return (
-        f"partition {profile.partition or 'default'}; 1 driver ({profile.driver.cpus} cores, "
-        f"{profile.driver.walltime_min / 60:g} h) + {profile.pilots} pilots × {profile.gpus} GPU "
-        f"× {profile.walltime_min / 60:g} h"
-    )
+def _dropped(prepared: Prepared, *, asks: bool, cancel_removed: bool) -> tuple[str, ...]:
+    """Choose the trials to cancel: those that the spec no longer has, if that is wanted."""
+    count = len(prepared.removed)
+    question = f"Cancel {count:,} trials that are not in the spec any more?"
+    if count and (cancel_removed or (asks and render.confirm(question))):
+        return prepared.removed
+    if count:
+        render.note(
+            f"{count:,} trials that are not in the spec any more go on training",
+            hint="end them: the same command with --cancel-removed",
+            kind="warning",
+        )
+    return ()
 
 
-def _agreed(mode: Mode) -> bool:
-    if mode == "text" and sys.stdin.isatty() and sys.stderr.isatty():
-        return render.confirm("Submit?")
-    render.error(mode, kind="usage", message="this spends GPU time", hint="add --yes to submit")
-    return False
+def _returns(prepared: Prepared) -> bool:
+    """Tell whether training goes on after this command."""
+    return isinstance(prepared.profile, SlurmProfile) and not prepared.options.foreground
 
 
 def _finished(prepared: Prepared, mode: Mode) -> int:
     """Report on a local sweep that has just ended."""
     state = events.progress(prepared.folder)
     if mode == "json":
-        render.value(watch.value(prepared.folder, state, {}, alive=False))
+        render.value(watch.value(prepared.folder))
     elif mode == "quiet":
         render.lines(state.done)
     else:
@@ -199,19 +178,27 @@ def _finished(prepared: Prepared, mode: Mode) -> int:
     return 0 if len(state.done) == len(state.trials) else 1
 
 
-def _submitted(prepared: Prepared, jobs: list[str], mode: Mode) -> int:
+def _submitted(shown: Preview, jobs: list[str], mode: Mode) -> int:
+    prepared = shown.prepared
     name = prepared.folder.name
     if mode == "json":
-        render.value({**_plan_value(prepared), "jobs": jobs})
+        render.value({**preview.value(shown), "jobs": jobs})
     elif mode == "quiet":
         render.lines(jobs)
     elif jobs:
         pilots = f"pilots {', '.join(jobs[1:])}" if jobs[1:] else "to pilots that wait already"
         render.facts([("submitted", f"driver {jobs[0]}, {pilots}")])
         render.next_command(f"sweep status {name}")
+    elif prepared.mode == "added":
+        count = prepared.plan.num_to_train
+        text = f"{count:,} trials, to the driver that runs" if count else "nothing; the plan is new"
+        render.facts([("queued", text)])
+        render.next_command(f"sweep status {name}")
     else:
-        render.facts([("submitted", "nothing: every trial is done")])
-        render.next_command(f"sweep aggregate {name}")
+        done = len(prepared.plan.done) == len(prepared.plan.trials)
+        text = "every trial is done" if done else "what is missing is not trained again by itself"
+        render.facts([("submitted", f"nothing: {text}")])
+        render.next_command(f"sweep {'aggregate' if done else 'logs'} {name}")
     return 0
 
 

@@ -1,148 +1,252 @@
 """The driver: a Ray head of our own, a broker, and tickets until no pack is left.
 
 Results are segments, and a driver that dies is replaced by one that reads them. Ray reads its
-token when it is imported: import this module with its environment set (`launch`).
+token when it is imported: import this module with its environment set (`submission`).
 """
 
 import contextlib
 import logging
 import math
 import os
-import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
 
-from cluster import pilot, ray_node
+from cluster import allocation, pilot, ray_node, slurm
 from cluster.errors import ClusterError
-from orchestrator import tickets
+from cluster.pilot import Offer, Visit
+from cluster.profile import SlurmProfile
+from cluster.ray_node import Node
+from orchestrator import pool, store, tickets
 from orchestrator.broker import Broker
+from orchestrator.desk import Remote
 from orchestrator.events import Journal, progress
 from orchestrator.folder import Folder
+from orchestrator.jobs_left import first_outcomes, read_jobs
+from orchestrator.leaving import Leaving
+from orchestrator.supervisor import Supervisor, Watch
 from orchestrator.worker import Job, Setting
 
 log = logging.getLogger(__name__)
 
+OnProgress = Callable[[dict[str, Any]], None]
+
+LOGGED = ("packs", "waiting", "training", "total", "done", "failed", "lost")
 LOOPBACK = "127.0.0.2"
 """Ray replaces 127.0.0.1 by the host's outer address, but keeps the addresses above it."""
 HEAD_MEMORY_BYTES = 2**30
 
 
-def drive_here(
-    jobs: Sequence[Job],
-    setting: Setting,
-    *,
-    workers: int,
-    on_progress: Callable[[dict[str, Any]], None],
-) -> None:
-    """Train packs on this machine, in the foreground.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """A running Ray head: its node, its address, and where it may leave scratch files."""
+
+    node: Node
+    address: str
+
+    @property
+    def scratch(self) -> Path:
+        return self.node.temporary
+
+
+def drive_here(setting: Setting, *, workers: int, on_progress: OnProgress) -> None:
+    """Train the packs of the last launch on this machine, in the foreground.
 
     Args:
-        jobs: packs, most urgent first.
         setting: where and how.
         workers: packs trained at once.
         on_progress: called about once a second with the broker's state.
     """
+    folder = Folder(setting.folder)
+    journal = Journal(folder, "driver")
+    planned = progress(folder).planned
+    jobs = _begin(folder, journal, job="")
+    if not jobs:
+        return
     gpus = round(setting.gpus * workers)
-    with _head(setting, LOOPBACK, workers=workers, gpus=gpus) as (_, scratch):
-        _drive(
-            jobs, setting, scratch=scratch, workers=workers, start_s=tickets.START_S,
-            on_progress=on_progress,
-        )  # fmt: skip
+    with _head(folder, LOOPBACK, workers=workers, gpus=gpus) as head:
+        desk = _desk(folder, jobs, journal)
+        supervisor = Supervisor(folder, desk, Journal(folder, "supervisor"), packs=planned)
+        with Watch(supervisor):
+            _train(setting, desk, head, workers, start_s=tickets.START_S, on_progress=on_progress)
+        _end(journal, desk.state(), "", on_progress)
 
 
-def drive_on_cluster(
-    jobs: Sequence[Job], setting: Setting, *, workers: int, node_ip: str | None
+def drive_in_allocation(
+    setting: Setting, profile: SlurmProfile, *, on_progress: OnProgress
 ) -> None:
-    """Train packs with the pilots that join; the body of the driver's SLURM job.
+    """Train the packs of the last launch in the allocation of this process, in the foreground."""
+    job = allocation.own_job()
+    known = slurm.queue([job]).get(job) if job else None
+    offer = pool.offer_inside(
+        Folder(setting.folder), profile, walltime_s=known.time_left_s if known else None
+    )
+    _drive(setting, profile, job=job, offer=offer, foreground=True, on_progress=on_progress)
 
-    Args:
-        jobs: packs, most urgent first.
-        setting: where and how.
-        workers: places on all pilots together: tickets that may wait at once.
-        node_ip: address of this node for Ray, variables expanded; default: the host's own.
-    """
+
+def drive_on_cluster(setting: Setting, profile: SlurmProfile) -> None:
+    """Train the packs of the last launch with the pilots that join: the driver's SLURM job."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    pool = Folder(setting.folder).pool
-    ip = os.path.expandvars(node_ip) if node_ip else ray_node.own_address()
-    with _head(setting, ip) as (address, scratch):
-        pilot.announce(pool, address)
-        try:
-            _drive(jobs, setting, scratch=scratch, workers=workers, on_progress=_log_progress())
-        finally:
-            # A driver that was asked to leave has a successor, for which the pilots wait.
-            if not isinstance(sys.exception(), KeyboardInterrupt):
-                pilot.dismiss(pool)
+    inside = profile.driver.inside
+    offer = pool.offer_inside(Folder(setting.folder), profile) if inside else None
+    _drive(
+        setting, profile, job=allocation.own_job(), offer=offer, foreground=False,
+        on_progress=_log_progress(),
+    )  # fmt: skip
+
+
+def _drive(
+    setting: Setting,
+    profile: SlurmProfile,
+    *,
+    job: str,
+    offer: Offer | None,
+    foreground: bool,
+    on_progress: OnProgress,
+) -> None:
+    folder = Folder(setting.folder)
+    journal, notes = Journal(folder, "driver"), Journal(folder, "supervisor")
+    planned = progress(folder).planned
+    jobs = _begin(folder, journal, job=job)
+    visit = Visit(offer, on_event=pool.telling(Journal(folder, "pilot"))) if offer and job else None
+    leaving = Leaving(folder, profile, notes, job="" if foreground else job)
+    with allocation.hidden(), leaving.farewell():
+        if not jobs:
+            return
+        ip = LOOPBACK if foreground else pilot.own_ip(profile.node_ip)
+        with _stay(visit), _head(folder, ip, offer=offer, visit=visit) as head:
+            desk = _desk(folder, jobs, journal, larger=profile.larger is not None)
+            announce = partial(pilot.announce, folder.pool, head.address)
+            if not foreground:
+                announce()
+            supervisor = Supervisor(
+                folder, desk, notes, profile=profile, own=job if visit else "", packs=planned,
+                submitter=None if foreground else _submitter(folder, profile, notes),
+                announce=lambda dismissed: announce(dismissed=dismissed),
+            )  # fmt: skip
+            watch = Watch(
+                supervisor,
+                leave=partial(leaving.leave, desk, head.node),
+                asked=partial(_own_end, visit, head.node) if visit else None,
+            )  # fmt: skip
+            with watch:
+                _train(
+                    setting, desk, head, profile.workers * (1 if foreground else profile.pilots),
+                    start_s=tickets.START_S if foreground else math.inf, on_progress=on_progress,
+                )  # fmt: skip
+            _end(journal, desk.state(), job, on_progress)
+
+
+def _begin(folder: Folder, journal: Journal, *, job: str) -> list[Job]:
+    """Take over from a driver that died, and say that this one drives; the packs that are left."""
+    store.adopt(folder, journal)
+    jobs = read_jobs(folder)
+    journal.write(
+        "driving", host=socket.gethostname(), pid=os.getpid(), job=job, packs=len(jobs)
+    )  # fmt: skip
+    if not jobs:
+        journal.write("ended", job=job, done=0, failed=0, reason="", message="")
+    return jobs
+
+
+@contextlib.contextmanager
+def _stay(visit: Visit | None) -> Iterator[None]:
+    """Be a pilot, too, where the driver serves packs itself."""
+    if visit is None:
+        yield
+        return
+    visit.begin()
+    reason = "the driver left"
+    try:
+        yield
+        reason = "the driver ended"
+    finally:
+        visit.end(reason)
+
+
+def _own_end(visit: Visit, node: Node) -> str:
+    visit.watch_memory()
+    return visit.must_drain(node)
 
 
 @contextlib.contextmanager
 def _head(
-    setting: Setting, ip: str, *, workers: int = 0, gpus: int = 0
-) -> Iterator[tuple[str, Path]]:
-    """Run a Ray head of our own and connect to it; yields its address and scratch folder."""
+    folder: Folder,
+    ip: str,
+    *,
+    workers: int = 0,
+    gpus: int = 0,
+    offer: Offer | None = None,
+    visit: Visit | None = None,
+) -> Iterator[_Head]:
+    """Run a Ray head of our own and connect to it."""
     port = ray_node.free_port()
+    memory = HEAD_MEMORY_BYTES if not workers else psutil.virtual_memory().available
+    if offer:
+        workers, gpus = offer.workers, offer.gpus
+        memory = int(offer.memory_gb * 0.8 * 2**30)
     node = ray_node.start_head(
-        token=Folder(setting.folder).pool / "token",
-        ip=ip,
-        port=port,
-        memory_bytes=HEAD_MEMORY_BYTES if not workers else psutil.virtual_memory().available,
-        workers=workers,
-        gpus=gpus,
-    )
+        token=folder.pool / "token", ip=ip, port=port, memory_bytes=memory, workers=workers,
+        gpus=gpus, place=visit.place() if visit else None,
+    )  # fmt: skip
     try:
         _connect(f"{ip}:{port}", ip, node)
-        # Ray and submitit have handlers of their own; a driver that is asked to leave leaves, and
-        # its node with it.
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, _leave)
-        yield f"{ip}:{port}", node.temporary
+        if visit:
+            visit.joined()
+        yield _Head(node=node, address=f"{ip}:{port}")
     finally:
         ray.shutdown()
         node.end()
 
 
-def _drive(
-    jobs: Sequence[Job],
-    setting: Setting,
-    *,
-    scratch: Path,
-    workers: int,
-    start_s: float = math.inf,
-    on_progress: Callable[[dict[str, Any]], None],
-) -> None:
-    folder = Folder(setting.folder)
-    journal = Journal(folder, "driver")
-    journal.write(
-        "driving", host=socket.gethostname(), pid=os.getpid(),
-        job=os.environ.get("SLURM_JOB_ID", ""), packs=len(jobs),
-    )  # fmt: skip
+def _desk(folder: Folder, jobs: Sequence[Job], journal: Journal, *, larger: bool = False) -> Remote:
     state = progress(folder)
-    desk = (
+    return Remote(
         ray.remote(Broker)
         .options(name=tickets.BROKER, num_cpus=0)
-        .remote(list(jobs), attempts=dict(state.attempts), journal=journal)
-    )
-    on_progress(ray.get(desk.state.remote()))
+        .remote(
+            list(jobs), attempts=dict(state.attempts), journal=journal, larger=larger,
+            observations=state.observations, history=state.failures,
+            outcomes=first_outcomes(state),
+        ),
+        ray.get,
+    )  # fmt: skip
+
+
+def _train(
+    setting: Setting,
+    desk: Remote,
+    head: _Head,
+    workers: int,
+    *,
+    start_s: float,
+    on_progress: OnProgress,
+) -> None:
+    on_progress(desk.state())
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
-    pilots = [event["job"] for event in state.submitted if event["role"] == "pilot"]
-    try:
-        tickets.run(
-            desk, setting, scratch=scratch, start_s=start_s, on_progress=on_progress,
-            pilots=pilots if os.environ.get("SLURM_JOB_ID") else [],
-        )  # fmt: skip
-    except tickets.NoPilotsError:
-        log.warning("no pilot is left; sweep resume continues")
-    on_progress(ray.get(desk.state.remote()))
-    ray.get(desk.close.remote(os.environ.get("SLURM_JOB_ID", "")))
+    tickets.run(desk.actor, setting, scratch=head.scratch, start_s=start_s, on_progress=on_progress)
 
 
-def _connect(address: str, ip: str, node: ray_node.Node) -> None:
+def _end(journal: Journal, state: dict[str, Any], job: str, on_progress: OnProgress) -> None:
+    on_progress(state)
+    reason, message = state["stopped"] or ("", "")
+    journal.write(
+        "ended", job=job, done=state["done"], failed=state["failed"], reason=reason, message=message
+    )
+
+
+def _submitter(folder: Folder, profile: SlurmProfile, notes: Journal) -> pool.Submitter:
+    return pool.Submitter(folder, profile, notes, by="driver", limits=pool.limits(profile))
+
+
+def _connect(address: str, ip: str, node: Node) -> None:
     """Join our own head, which takes some seconds to come up."""
     until = time.monotonic() + 60
     while True:
@@ -157,16 +261,13 @@ def _connect(address: str, ip: str, node: ray_node.Node) -> None:
             time.sleep(0.5)
 
 
-def _log_progress() -> Callable[[dict[str, Any]], None]:
+def _log_progress() -> OnProgress:
     last: dict[str, Any] = {}
 
     def report(state: dict[str, Any]) -> None:
-        if {**state, "shares": 0} != last:
-            last.update(state, shares=0)
-            log.info(" ".join(f"{name}={value}" for name, value in state.items()))
+        shown = {name: state[name] for name in LOGGED}
+        if shown != last:
+            last.update(shown)
+            log.info(" ".join(f"{name}={value}" for name, value in shown.items()))
 
     return report
-
-
-def _leave(number: int, _frame: object) -> None:
-    raise KeyboardInterrupt(number)

@@ -5,16 +5,22 @@ the segments. No heavy import, so that `sweep status` stays quick.
 """
 
 import json
+import logging
 import os
 import secrets
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.folder import Folder
+from orchestrator.event_fields import is_whole
+from orchestrator.folder import Folder, file_mode
+from orchestrator.progress import Event as Event
+from orchestrator.progress import Observation as Observation
+from orchestrator.progress import Pilot as Pilot
+from orchestrator.progress import Progress as Progress
+from orchestrator.progress import seconds_of
 
-Event = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
 def now() -> str:
@@ -28,15 +34,50 @@ class Journal:
     def __init__(self, folder: Folder, role: str) -> None:
         self.writer = f"{role}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
         self._path = folder.events / f"{self.writer}.jsonl"
+        self._kept: list[bytes] = []
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append one event; it is on disk when this returns."""
-        line = json.dumps({"event": event, "time": now(), **fields}, ensure_ascii=False)
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(f"{line}\n".encode())
+        """Append one event; it is on disk when this returns.
+
+        Raises:
+            OSError: The disk is full, for example; the event did not happen.
+        """
+        self._append(_line(event, fields))
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Append one event as soon as the disk takes it: now, or before the next one."""
+        self._kept.append(_line(event, fields))
+        try:
+            while self._kept:
+                self._append(self._kept[0])
+                del self._kept[0]
+        except OSError as error:
+            log.warning("event=%s waits for the disk: %s", event, error)
+
+    def _append(self, line: bytes) -> None:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
+            if not (size := os.fstat(descriptor).st_size):
+                os.fchmod(descriptor, file_mode(self._path.parent))
+            # What a full disk cut off must not swallow this event.
+            torn = bool(size) and os.pread(descriptor, 1, size - 1) != b"\n"
+            file.write(b"\n" + line if torn else line)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
+
+
+def _line(event: str, fields: dict[str, Any]) -> bytes:
+    text = json.dumps({"event": event, "time": now(), **fields}, ensure_ascii=False)
+    return f"{text}\n".encode("utf-8", "surrogateescape")
+
+
+def parse(line: bytes | str, writer: str) -> Event | None:
+    """Read one line of a writer's file; None where it is torn, or no event of ours."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return {"writer": writer, **event} if is_whole(event) else None
 
 
 def read_events(folder: Folder) -> list[Event]:
@@ -44,12 +85,8 @@ def read_events(folder: Folder) -> list[Event]:
     events: list[Event] = []
     for path in sorted(folder.events.glob("*.jsonl")):
         for line in path.read_bytes().split(b"\n"):
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "event" in event and "time" in event:
-                events.append({"writer": path.stem, **event})
+            if event := parse(line, path.stem):
+                events.append(event)
     events.sort(key=lambda event: event["time"])
     return events
 
@@ -64,79 +101,25 @@ def list_segments(folder: Folder) -> list[tuple[str, int]]:
     return sorted(found, key=lambda key: (key[1], key[0]))
 
 
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """What a sweep's events and segments add up to.
-
-    Attributes:
-        trials: ids of the trials of the last launched plan.
-        cells: rows of the result table.
-        packs: pack id to its trial ids, over all launches.
-        planned: ids of the packs of the last launch, most urgent first.
-        accepted: trial id to the (pack, attempt) whose result counts.
-        failed: trial id to its failure class, for trials without a result that were given up.
-        dead: trial id to the last (pack, attempt) in which its lane died.
-        training: trial id to the worker that has it, as far as the last driver said.
-        attempts: pack id to the highest attempt seen.
-        unjudged: segments that count although no driver lived to say so.
-        late: segments that arrived although another result counts.
-        submitted: SLURM job ids with their role, in order.
-        driver: the last driver's `driving` event, empty before the first.
-        launches: `launching` events of commands that did not say that they ended, by writer.
-        drivers: SLURM job ids of drivers that did not say that they ended.
-        seconds: training seconds of accepted packs, summed.
-    """
-
-    trials: tuple[str, ...] = ()
-    cells: int = 0
-    packs: dict[str, Sequence[str]] = field(default_factory=dict)
-    planned: tuple[str, ...] = ()
-    accepted: dict[str, tuple[str, int]] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    dead: dict[str, tuple[str, int]] = field(default_factory=dict)
-    training: dict[str, str] = field(default_factory=dict)
-    attempts: dict[str, int] = field(default_factory=dict)
-    unjudged: list[tuple[str, int]] = field(default_factory=list)
-    late: list[tuple[str, int]] = field(default_factory=list)
-    submitted: list[Event] = field(default_factory=list)
-    driver: Event = field(default_factory=dict)
-    launches: dict[str, Event] = field(default_factory=dict)
-    drivers: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def done(self) -> list[str]:
-        """Trials of the plan that have a result."""
-        return [trial for trial in self.trials if trial in self.accepted]
-
-    @property
-    def given_up(self) -> list[str]:
-        """Trials of the plan that failed for good."""
-        return [trial for trial in self.trials if trial in self.failed]
-
-    @property
-    def to_train(self) -> list[str]:
-        """Trials of the plan without a result, failed ones among them."""
-        return [trial for trial in self.trials if trial not in self.accepted]
-
-
 def fold(events: Iterable[Event], segments: Sequence[tuple[str, int]]) -> Progress:
     """Derive every trial's state; pure.
 
-    The first `accepted` event of a trial decides; a trial without one takes the lowest
-    (attempt, pack) among the segments of its packs.
+    The first `accepted` event of a trial whose segment is there decides; a trial without one takes
+    the lowest (attempt, pack) among the segments of its packs.
     """
     state = Progress()
-    judged: set[tuple[str, int]] = set()
     events = list(events)
+    there, judged = set(segments), set()
     for event in events:
         # Before all else: clocks of login and compute nodes differ.
-        if event["event"] == "planned":
-            state.packs.update(event["packs"])
+        if event["event"] in ("planned", "split"):
+            state.packs.update(event["packs" if event["event"] == "planned" else "into"])
     for event in events:
-        _apply(state, event)
         if event["event"] == "accepted":
+            if (event["pack"], event["attempt"]) not in there:
+                continue
             judged.add((event["pack"], event["attempt"]))
+        _apply(state, event)
     for pack, attempt in segments:
         state.attempts[pack] = max(state.attempts.get(pack, 0), attempt)
         if (pack, attempt) in judged:
@@ -150,49 +133,150 @@ def fold(events: Iterable[Event], segments: Sequence[tuple[str, int]]) -> Progre
 
 
 def _apply(state: Progress, event: Event) -> None:
-    pack = event.get("pack", "")
-    ids = state.packs.get(pack, ())
     match event["event"]:
         case "planned":
-            state.trials, state.cells = tuple(event["trials"]), event["cells"]
-            state.planned = tuple(event["packs"])
-            for trial in event["retried"]:
-                state.failed.pop(trial, None)
+            _plan(state, event)
+        case "submitting" | "refused" | "submitted" | "launching" | "launched":
+            _submit(state, event)
+        case "started" | "joined" | "left" | "gone":
+            _follow(state, event)
+        case "driving":
+            state.driver, state.training, state.unsubmittable = event, {}, ""
+        case "ended":
+            state.training = {}
+            state.drivers = [job for job in state.drivers if job != event["job"]]
+            if event.get("reason"):
+                state.stopped = event
+        case "held" | "unheld":
+            state.held = event["event"] == "held"
+        case "cancelled":
+            state.cancelled.update(set(event["trials"]) - state.accepted.keys())
+            for trial in event["trials"]:
+                _give_up(state, trial, "cancelled")
+        case "stopped":
+            state.stopped = event
+        case "excluded":
+            state.excluded[event["node"]] = event["reason"]
+        case "unsubmittable":
+            state.unsubmittable = event["message"]
+        case "assigned" | "accepted" | "failed" | "released" | "split" | "moved":
+            _work(state, event, state.packs.get(event["pack"], ()))
+
+
+def _plan(state: Progress, event: Event) -> None:
+    """Take a launch: a new plan, or packs that join those of the driver that runs."""
+    packs = tuple(event["packs"])
+    added = event.get("mode") == "added"
+    known = set(state.planned) if added else set()
+    state.trials, state.cells = tuple(event["trials"]), event["cells"]
+    state.planned = (*(state.planned if added else ()), *(p for p in packs if p not in known))
+    state.cancelled.difference_update(event["retried"])
+    for trial in event["retried"]:
+        state.failed.pop(trial, None)
+    if added:
+        return
+    state.launch_time = event.get("time", "")
+    state.max_gpu_hours, state.price = event.get("max_gpu_hours"), event.get("price") or {}
+    state.stopped, state.unsubmittable, state.excluded = {}, "", {}
+    state.failures, state.moved = {}, {}
+
+
+def _submit(state: Progress, event: Event) -> None:
+    match event["event"]:
         case "launching":
             state.launches[event["writer"]] = event
         case "launched":
             state.launches.pop(event["writer"], None)
-        case "submitted":
-            state.submitted.append(event)
-            if event["role"] == "driver":
-                state.drivers.append(event["job"])
-        case "driving":
-            state.driver, state.training = event, {}
-        case "ended":
-            state.training = {}
-            state.drivers = [job for job in state.drivers if job != event["job"]]
+        case "submitting":
+            state.untracked.append(event["tag"])
+        case _ if event.get("tag") in state.untracked:
+            state.untracked.remove(event["tag"])
+    if event["event"] != "submitted":
+        return
+    state.submitted.append(event)
+    if event["role"] == "driver":
+        state.drivers.append(event["job"])
+    else:
+        pilot = state.pilots.setdefault(event["job"], Pilot(job=event["job"]))
+        pilot.size, pilot.gpus = event.get("size", "normal"), event.get("gpus", 0.0)
+
+
+def _follow(state: Progress, event: Event) -> None:
+    """Take what a pilot, or the driver about a pilot, says."""
+    pilot = state.pilots.setdefault(event["job"], Pilot(job=event["job"]))
+    match event["event"]:
+        case "started":
+            pilot.started, pilot.left, pilot.reason, pilot.state = event["time"], "", "", ""
+            pilot.node, pilot.gpus = event["node"], event["gpus"]
+            pilot.walltime_s, pilot.size = event["walltime_s"], event["size"]
+        case "joined":
+            pilot.joined = event["time"]
+        case "left":
+            pilot.left, pilot.reason = event["time"], event["reason"]
+            pilot.seconds = event["seconds"]
+        case "gone":
+            pilot.state = event["state"]
+            if not pilot.left:
+                pilot.left = event["time"]
+                ran = seconds_of(event["time"]) - seconds_of(pilot.started or event["time"])
+                # SLURM's own count where it has one: the driver may notice hours later.
+                pilot.seconds = event["seconds"] or min(ran, pilot.walltime_s)
+
+
+def _work(state: Progress, event: Event, ids: Sequence[str]) -> None:
+    """Take what happened to a pack."""
+    pack = event["pack"]
+    match event["event"]:
         case "assigned":
             state.attempts[pack] = max(state.attempts.get(pack, 0), event["attempt"])
-            state.training.update({trial: event["worker"] for trial in ids})
+            left = [trial for trial in ids if trial not in state.accepted]
+            state.training.update({trial: event["worker"] for trial in left})
         case "accepted":
-            state.seconds += event["seconds"]
-            for trial in ids:
-                if trial in event["failed"]:
-                    state.dead[trial] = (pack, event["attempt"])
-                    _give_up(state, trial, event["failed"][trial])
-                elif trial not in state.accepted:
-                    _settle(state, trial, (pack, event["attempt"]))
+            _accept(state, event, ids)
         case "failed" | "released":
             for trial in ids:
                 state.training.pop(trial, None)
                 if event.get("final"):
                     _give_up(state, trial, event["failure"])
+            if event["event"] == "failed":
+                known = (event["failure"], event.get("signature", ""))
+                state.failures.setdefault(pack, []).append(known)
+            state.shares[pack] = event.get("share", state.shares.get(pack, 0.0))
+        case "split":
+            place = state.planned.index(pack) if pack in state.planned else len(state.planned)
+            parts = tuple(part for part in event["into"] if part not in state.planned)
+            state.planned = (*state.planned[:place], *parts, *state.planned[place + 1 :])
+        case "moved":
+            state.moved[pack] = event
+
+
+def _accept(state: Progress, event: Event, ids: Collection[str]) -> None:
+    state.seconds += event["seconds"]
+    state.shares.pop(event["pack"], None)
+    result = (event["pack"], event["attempt"])
+    if event.get("kind") and event["attempt"] == 1:
+        # A later attempt may have begun at a checkpoint.
+        state.observations.append(
+            Observation(
+                kind=event["kind"],
+                lanes=event["lanes"],
+                seconds=event["seconds"],
+                device=event["device"],
+            )
+        )
+    for trial in ids:
+        if trial in event["failed"]:
+            state.dead[trial] = result
+            _give_up(state, trial, event["failed"][trial])
+        elif trial not in state.accepted:
+            _settle(state, trial, result)
 
 
 def _settle(state: Progress, trial: str, result: tuple[str, int]) -> None:
     state.accepted[trial] = result
     state.training.pop(trial, None)
     state.failed.pop(trial, None)
+    state.cancelled.discard(trial)
 
 
 def _give_up(state: Progress, trial: str, failure: str) -> None:

@@ -4,8 +4,11 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from orchestrator.errors import SweepError
+
+Share = Literal["private", "group"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +62,26 @@ class Folder:
         """Token, address of the Ray head, and submitit's folder; 0700."""
         return self.root / "pool"
 
-    def create(self) -> None:
-        """Make the folder, readable by its owner only."""
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in (self.segments, self.events, self.checkpoints, self.pool):
-            path.mkdir(exist_ok=True, mode=0o700)
+    @property
+    def logs(self) -> Path:
+        """What worker processes log, one file each."""
+        return self.root / "logs"
+
+    def create(self, share: Share = "private") -> None:
+        """Make the folder, or give it to other readers.
+
+        Who may read a folder may read what is written into it (`file_mode`). Checkpoints and `pool`
+        are for the owner only, always.
+
+        Args:
+            share: who may read the results: the owner, or the owner's group too.
+        """
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        mode = 0o750 if share == "group" else 0o700
+        for path in (self.root, self.segments, self.events, self.logs):
+            _make(path, mode)
+        for path in (self.checkpoints, self.pool):
+            _make(path, 0o700)
 
     def require(self) -> None:
         """Refuse a folder that is not a sweep.
@@ -78,12 +96,30 @@ class Folder:
         raise SweepError(f"{self.root}: no sweep of this name", hint=known)
 
 
-def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Replace a file in one step, readable by its owner only unless `mode` says more."""
+def file_mode(parent: Path) -> int:
+    """Return the permissions of a new file here: as many readers as the folder has, none others."""
+    return 0o640 if parent.stat().st_mode & 0o040 else 0o600
+
+
+def folder_mode(parent: Path) -> int:
+    """Return the permissions of a new folder here: as many readers as its parent has."""
+    return 0o750 if parent.stat().st_mode & 0o040 else 0o700
+
+
+def write_file(path: Path, data: bytes, *, mode: int | None = None) -> None:
+    """Replace a file in one step, for those who may read its folder unless `mode` says who."""
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, file_mode(path.parent) if mode is None else mode)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
+
+
+def _make(path: Path, mode: int) -> None:
+    """Make a folder, or set who may read the one that is there; bits for new files' group stay."""
+    path.mkdir(exist_ok=True, mode=0o700)
+    kept = path.stat().st_mode & 0o7000
+    path.chmod(kept | mode)

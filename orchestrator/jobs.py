@@ -8,9 +8,9 @@ from typing import Any
 
 import psutil
 
-from cluster import slurm
+from cluster import allocation, slurm
 from cluster.errors import ClusterError
-from orchestrator import events
+from orchestrator import events, roster
 from orchestrator.events import Event
 from orchestrator.folder import Folder
 
@@ -21,16 +21,20 @@ def identity() -> dict[str, Any]:
         "host": platform.node(),
         "pid": os.getpid(),
         "created": psutil.Process().create_time(),
+        "job": allocation.own_job(),
     }
 
 
 def ask(state: events.Progress) -> dict[str, Any] | None:
-    """Ask SLURM once about the sweep's jobs; None where it cannot be reached."""
+    """Ask SLURM once about the sweep's jobs; None where it cannot be reached.
+
+    Jobs whose submission was cut off before their ids were written down are found by their tags.
+    """
     ids = [event["job"] for event in state.submitted]
-    if not ids:
-        return {}
+    ids += [launch["job"] for launch in state.launches.values() if launch.get("job")]
     try:
-        return dict(slurm.queue(ids))
+        known = slurm.queue(ids) if ids else {}
+        return {**known, **slurm.queue_by_tag(state.untracked)}
     except ClusterError:
         return None
 
@@ -43,19 +47,35 @@ def running(state: events.Progress, queue: Mapping[str, Any] | None) -> bool:
         queue: SLURM's answer about the submitted jobs, by id; None where it could not be asked,
             which counts as running unless the driver said that it ended.
     """
+    held = stuck(state, queue)
     drivers = [job for job in state.drivers if queue is None or job in queue]
-    return bool(drivers) or any(_alive(launch) for launch in state.launches.values())
+    drivers += _untracked(state, queue, "driver")
+    return any(job not in held for job in drivers) or any(
+        _alive(launch, queue) for launch in state.launches.values()
+    )
+
+
+def stuck(state: events.Progress, queue: Mapping[str, Any] | None) -> list[str]:
+    """List the sweep's jobs that SLURM holds: they never start by themselves.
+
+    A job is held by its user, by an administrator, or by SLURM after a node failed to launch it.
+    """
+    own = {event["job"] for event in state.submitted}
+    found = [job for job in (queue or {}).values() if job.state == "PENDING" and job.id in own]
+    return [job.id for job in found if "held" in job.reason.lower()]
 
 
 def pilots(state: events.Progress, queue: Mapping[str, Any] | None) -> list[str]:
     """List the sweep's pilots that SLURM still has."""
     ids = [event["job"] for event in state.submitted if event["role"] == "pilot"]
-    return [job for job in ids if queue and job in queue]
+    held = stuck(state, queue)
+    found = [job for job in ids if queue and job in queue and job not in held]
+    return found + _untracked(state, queue, "pilot")
 
 
 def first(state: events.Progress, writer: str) -> bool:
     """Tell whether of all launches that are alive this writer's came first."""
-    alive = [name for name, launch in state.launches.items() if _alive(launch)]
+    alive = [name for name, launch in state.launches.items() if _alive(launch, {})]
     return not alive or alive[0] == writer
 
 
@@ -69,18 +89,29 @@ def cancel(folder: Folder) -> list[str]:
     state = events.progress(folder)
     queue = ask(state)
     ids = [event["job"] for event in state.submitted if queue is None or event["job"] in queue]
+    ids += _untracked(state, queue, "driver") + _untracked(state, queue, "pilot")
     if ids:
         slurm.cancel(ids)
-    local = [launch["pid"] for launch in state.launches.values() if _alive(launch)]
+    local = [launch["pid"] for launch in state.launches.values() if _alive(launch, {})]
     for pid in local:
         os.kill(pid, signal.SIGTERM)
     return [*ids, *map(str, local)]
 
 
-def _alive(launch: Event) -> bool:
-    """Tell whether a launch still runs; that of another host cannot be seen and counts as over."""
+def _untracked(state: events.Progress, queue: Mapping[str, Any] | None, role: str) -> list[str]:
+    """List jobs in the queue that only their tags tell of."""
+    tags = {tag for tag in state.untracked if roster.role(tag) == role}
+    return [job.id for job in (queue or {}).values() if getattr(job, "tag", "") in tags]
+
+
+def _alive(launch: Event, queue: Mapping[str, Any] | None) -> bool:
+    """Tell whether a launch still runs.
+
+    One on another host cannot be seen: it is over unless SLURM has the allocation that it is in.
+    """
     if launch["host"] != platform.node():
-        return False
+        job = launch.get("job")
+        return bool(job) and (queue is None or job in queue)
     try:
         created: float = psutil.Process(launch["pid"]).create_time()
     except psutil.NoSuchProcess:

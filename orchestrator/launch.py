@@ -1,158 +1,135 @@
-"""From a spec to a running sweep: read, check, plan, record, train here or submit.
+"""Start a prepared sweep: record the plan, then train here or submit.
 
-`prepare` reads and checks everything; `start` is the only call that spends money. Launching again
-subtracts what is done.
+`start` is the only call that spends money. Of all launches of a sweep at the same moment one goes
+on. While a driver works on the sweep, it is handed the trials that are new.
 """
 
-import contextlib
 import json
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from cluster import profile as profiles
-from cluster import ray_node, slurm
+from cluster import slurm
 from cluster.profile import LocalProfile, SlurmProfile
-from orchestrator import broker, events, failures, inputs, jobs, plan, spec, store, worker
+from orchestrator import events, jobs, store, submission, worker
 from orchestrator.errors import PlanError, StoreError
 from orchestrator.folder import Folder, write_file
-from orchestrator.plan import Plan
-from orchestrator.spec_model import Spec
+from orchestrator.preparation import Prepared, live, places, progress, runs, share
 
-TUNE_VARIABLES = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
-    "TUNE_RESULT_BUFFER_LENGTH": "0",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
-RESERVED = ("data", "bench")
+if TYPE_CHECKING:
+    import pandas as pd
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A checked sweep, ready to start.
-
-    Attributes:
-        spec: the validated spec.
-        folder: `results/<sweep>`.
-        data: the data folder.
-        plan: rows, packs and what is missing.
-        profile: how the cluster is used.
-        cluster: the profile's name.
-        state: what the folder holds already.
-        warnings: what the user may want to act on.
-        seconds_per_trial: mean over accepted packs of this sweep; None before the first.
-    """
-
-    spec: Spec
-    folder: Folder
-    data: Path
-    plan: Plan
-    profile: LocalProfile | SlurmProfile
-    cluster: str
-    state: events.Progress
-    warnings: tuple[str, ...]
-    seconds_per_trial: float | None
-
-
-def prepare(
-    path: Path,
-    *,
-    results: Path,
-    cluster: str | None,
-    retry: Iterable[str] = (),
-    write: bool,
-) -> Prepared:
-    """Read and check a spec, its data and its profile, and plan what is left to train.
-
-    Args:
-        path: the spec.
-        results: the folder of all sweeps.
-        cluster: profile name; default: the spec's, else `local`.
-        retry: failure classes that are trained again although they are permanent.
-        write: whether simulated data may be written below `results`, and results of a driver that
-            died may be judged; without, nothing is changed.
-
-    Raises:
-        SpecError: The spec is wrong; all problems at once.
-        DataError: The data are wrong; all problems at once.
-        ClusterError: The profile is wrong.
-    """
-    sweep = spec.read(path)
-    if sweep.name in RESERVED:
-        raise PlanError(f"a sweep may not be called {sweep.name!r}", hint="set name: in the spec")
-    name = cluster or sweep.cluster or "local"
-    profile = profiles.load(name)
-    folder = Folder(results / sweep.name)
-    data = inputs.path(sweep, results)
-    state = _progress(folder)
-    if write and state.unjudged and not jobs.running(state, jobs.ask(state)):
-        store.adopt(folder, events.Journal(folder, "launch"))
-        state = _progress(folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        place = data if write or not sweep.simulation else Path(scratch) / data.name
-        inputs.simulate(sweep, place)
-        rows = spec.expand(sweep)
-        dataset = inputs.read(place, rows)
-        made = plan.make(
-            rows,
-            dataset=dataset,
-            done=set(state.accepted),
-            failed=_left_alone(state, retry),
-            lanes_max=profile.lanes_max,
-            packs_min=places(profile),
-        )
-    return Prepared(
-        spec=sweep,
-        folder=folder,
-        data=data,
-        plan=made,
-        profile=profile,
-        cluster=str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name,
-        state=state,
-        warnings=tuple(sweep.warnings),
-        seconds_per_trial=_seconds_per_trial(state),
-    )
+REMOVED = -1
+"""Cell, in `plan.parquet`, of a trial that the spec dropped and a driver may still train."""
 
 
 def start(
     prepared: Prepared,
     *,
     code: dict[str, Any],
+    quoted: Mapping[str, Any] | None = None,
     on_progress: Callable[[dict[str, Any]], None],
 ) -> list[str]:
-    """Train what is planned: here, in the foreground, or by SLURM jobs.
+    """Train what is planned: here, in the foreground, by SLURM jobs, or by the driver that runs.
+
+    Args:
+        prepared: what to train.
+        code: of `provenance.code`.
+        quoted: the price that was shown: `gpu_hours`, `low`, `high`, `source`.
+        on_progress: called about once a second while training in the foreground.
 
     Returns:
-        SLURM job ids; empty for a local sweep, which is over when this returns.
+        SLURM job ids that were submitted; none for a local sweep, which is over on return.
 
     Raises:
         PlanError: Embeddings are missing.
-        StoreError: The sweep is training already.
+        StoreError: The sweep is training already and nothing is new, or another launch was quicker.
         ClusterError: SLURM refused a job; what was submitted is cancelled again.
     """
-    _require_startable(prepared)
+    require_startable(prepared)
     folder = prepared.folder
-    folder.create()
+    folder.create(share(prepared.profile))
     journal = events.Journal(folder, "launch")
     journal.write("launching", **jobs.identity())
     try:
-        if not jobs.first(events.progress(folder), journal.writer):
-            raise _training_already(folder)
-        return _start(prepared, journal, code=code, on_progress=on_progress)
+        state = events.progress(folder)
+        if not jobs.first(state, journal.writer) or _moved(prepared, state):
+            raise _training_already(folder, state)
+        _record(prepared, code)
+        _write_planned(prepared, journal, quoted)
+        if prepared.mode == "added" or not prepared.plan.packs:
+            return []
+        return _train(prepared, journal, code=code, on_progress=on_progress)
     finally:
         journal.write("launched")
 
 
-def _start(
+def require_startable(prepared: Prepared) -> None:
+    """Refuse to start what lacks embeddings or would train twice.
+
+    Raises:
+        PlanError: Embeddings are missing.
+        StoreError: The sweep is training already, and nothing is new.
+    """
+    if prepared.plan.missing:
+        lines = [f"{encoder}: no embeddings" for encoder in prepared.plan.missing]
+        raise PlanError(
+            "\n".join([f"embeddings are missing in {prepared.data}", *lines]),
+            hint="import them: sweep index features …; or see what is missing: --dry-run",
+        )
+    state = progress(prepared.folder)
+    if runs(state) and (not state.drivers or not changes(prepared)):
+        raise _training_already(prepared.folder, state)
+    if runs(state) != (prepared.mode == "added"):
+        raise _training_already(prepared.folder, state)
+
+
+def changes(prepared: Prepared) -> bool:
+    """Tell whether a launch would change what is planned already."""
+    ids = set(prepared.plan.trial_ids)
+    if prepared.plan.packs or ids != set(prepared.state.trials):
+        return True
+    known = prepared.folder.spec
+    return not known.is_file() or known.read_text(encoding="utf-8") != _document(prepared)
+
+
+def _gpus_per_worker(profile: LocalProfile | SlurmProfile) -> float:
+    if profile.device == "cpu":
+        return 0.0
+    if isinstance(profile, SlurmProfile):
+        return profile.gpus / profile.workers
+    return max(profile.gpus, 1) / places(profile)
+
+
+def _moved(prepared: Prepared, now: events.Progress) -> bool:
+    """Tell whether another launch planned this sweep, or its trials, in the meantime."""
+    before = prepared.state
+    if (before.trials, before.launch_time) != (now.trials, now.launch_time):
+        return True
+    ours = {trial.id for pack in prepared.plan.packs for trial in pack.trials}
+    return prepared.mode == "added" and not ours.isdisjoint(live(now))
+
+
+def _training_already(folder: Folder, state: events.Progress) -> StoreError:
+    others = [launch for launch in state.launches.values() if launch["pid"] != os.getpid()]
+    if state.drivers or not others:
+        return StoreError(
+            f"{folder.root}: this sweep is training already",
+            hint=f"watch it: sweep status {folder.name}; or end it: sweep cancel {folder.name}",
+        )
+    return StoreError(
+        f"{folder.root}: this sweep is training already, in the foreground of process "
+        f"{others[-1]['pid']} on {others[-1]['host']}, which takes no further trials",
+        hint=f"end it with Ctrl-C or sweep cancel {folder.name}, and launch again: what is done "
+        "stays",
+    )
+
+
+def _train(
     prepared: Prepared,
     journal: events.Journal,
     *,
@@ -160,7 +137,34 @@ def _start(
     on_progress: Callable[[dict[str, Any]], None],
 ) -> list[str]:
     folder, profile = prepared.folder, prepared.profile
-    _record(prepared, code)
+    setting = worker.Setting(
+        folder=folder.root.resolve(),
+        data=prepared.data.resolve(),
+        device=profile.device,
+        gpus=_gpus_per_worker(profile),
+        weights=prepared.spec.artefacts.weights,
+        code=json.dumps(code, sort_keys=True),
+        resident_gb=profile.resident_gb,
+    )
+    if isinstance(profile, LocalProfile):
+        submission.drive_here(setting, workers=places(profile), on_progress=on_progress)
+        return []
+    if prepared.options.foreground:
+        submission.drive_in_allocation(setting, profile, on_progress=on_progress)
+        return []
+    # Pilots of a driver that was killed wait for the next one: they are paid for already.
+    state = events.progress(folder)
+    queue = jobs.ask(state)
+    if held := jobs.stuck(state, queue):
+        slurm.cancel(held)
+    waiting = jobs.pilots(state, queue)
+    count = max(0, profile.pilots - len(waiting))
+    return submission.submit(folder, profile, setting, journal, pilots=count)
+
+
+def _write_planned(
+    prepared: Prepared, journal: events.Journal, quoted: Mapping[str, Any] | None
+) -> None:
     packs = {pack.id: [trial.id for trial in pack.trials] for pack in prepared.plan.packs}
     journal.write(
         "planned",
@@ -169,125 +173,35 @@ def _start(
         packs=packs,
         retried=sorted({trial for ids in packs.values() for trial in ids}),
         cluster=prepared.cluster,
-    )
-    if not packs:
-        return []
-    setting = worker.Setting(
-        folder=folder.root.resolve(),
-        data=prepared.data.resolve(),
-        device=profile.device,
-        gpus=_gpus_per_worker(profile),
-        weights=prepared.spec.artefacts.weights,
-        code=json.dumps(code, sort_keys=True),
-    )
-    if isinstance(profile, LocalProfile):
-        _drive_here(setting, workers=places(profile), on_progress=on_progress)
-        return []
-    return _submit(folder, profile, setting, journal)
-
-
-def drive_on_cluster(setting: worker.Setting, *, workers: int, node_ip: str | None) -> None:
-    """Be the driver job; imports Ray there and not on the login node."""
-    folder = Folder(setting.folder)
-    with _ray_environment(folder):
-        from orchestrator import driver
-
-        driver.drive_on_cluster(broker.read_jobs(folder), setting, workers=workers, node_ip=node_ip)
-
-
-def _drive_here(
-    setting: worker.Setting, *, workers: int, on_progress: Callable[[dict[str, Any]], None]
-) -> None:
-    folder = Folder(setting.folder)
-    with _ray_environment(folder):
-        from orchestrator import driver
-
-        driver.drive_here(
-            broker.read_jobs(folder), setting, workers=workers, on_progress=on_progress
-        )
-
-
-def _ray_environment(folder: Folder) -> contextlib.AbstractContextManager[None]:
-    """Set what Ray and Tune read when they are imported."""
-    token = (folder.pool / "token").resolve()
-    ray_node.make_token(token)
-    return ray_node.variables({**ray_node.environment(token), **TUNE_VARIABLES})
-
-
-def _submit(
-    folder: Folder, profile: SlurmProfile, setting: worker.Setting, journal: events.Journal
-) -> list[str]:
-    from orchestrator import pool
-
-    state = events.progress(folder)
-    waiting = jobs.pilots(state, jobs.ask(state))
-    places = profile.pilots * profile.workers
-    arguments = {"setting": setting, "workers": places, "node_ip": profile.node_ip}
-    with contextlib.ExitStack() as undo:
-        ids = [pool.submit_driver(folder, profile, drive_on_cluster, **arguments)]
-        undo.callback(slurm.cancel, ids)
-        journal.write("submitted", role="driver", job=ids[0])
-        # Pilots of a driver that was killed wait for the next one: they are paid for already.
-        if (count := profile.pilots - len(waiting)) > 0:
-            ids += pool.submit_pilots(folder, profile, count=count)
-        for job in ids[1:]:
-            journal.write("submitted", role="pilot", job=job)
-        undo.pop_all()
-    return ids
-
-
-def _progress(folder: Folder) -> events.Progress:
-    return events.progress(folder) if folder.events.is_dir() else events.Progress()
-
-
-def _left_alone(state: events.Progress, retry: Iterable[str]) -> set[str]:
-    kinds = set(failures.PERMANENT) - set(retry)
-    return {trial for trial, kind in state.failed.items() if kind in kinds}
-
-
-def places(profile: LocalProfile | SlurmProfile) -> int:
-    """Count the packs that train at once."""
-    if isinstance(profile, SlurmProfile):
-        return profile.pilots * profile.workers
-    return profile.workers or len(os.sched_getaffinity(0))
-
-
-def _gpus_per_worker(profile: LocalProfile | SlurmProfile) -> float:
-    if profile.device == "cpu":
-        return 0.0
-    return profile.gpus / profile.workers if isinstance(profile, SlurmProfile) else 1.0
-
-
-def _seconds_per_trial(state: events.Progress) -> float | None:
-    return state.seconds / len(state.accepted) if state.accepted and state.seconds else None
-
-
-def _require_startable(prepared: Prepared) -> None:
-    if prepared.plan.missing:
-        lines = [f"{encoder}: no embeddings" for encoder in prepared.plan.missing]
-        raise PlanError(
-            "\n".join([f"embeddings are missing in {prepared.data}", *lines]),
-            hint="import them: sweep index features …; or see what is missing: --dry-run",
-        )
-    state = _progress(prepared.folder)
-    if jobs.running(state, jobs.ask(state)):
-        raise _training_already(prepared.folder)
-
-
-def _training_already(folder: Folder) -> StoreError:
-    return StoreError(
-        f"{folder.root}: this sweep is training already",
-        hint=f"watch it: sweep status {folder.name}; or end it: sweep cancel {folder.name}",
+        mode=prepared.mode,
+        max_gpu_hours=prepared.options.max_gpu_hours,
+        price=None if quoted is None else dict(quoted),
     )
 
 
 def _record(prepared: Prepared, code: dict[str, Any]) -> None:
-    folder = prepared.folder
-    document = prepared.spec.document()
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    for checkpoint in folder.checkpoints.iterdir():
-        if checkpoint.name not in {pack.id for pack in prepared.plan.packs}:
-            shutil.rmtree(checkpoint, ignore_errors=True)
-    write_file(folder.spec, text.encode())
-    write_file(folder.code, json.dumps({**code, "time": time.time()}, indent=1).encode())
-    store.write_plan(folder, prepared.plan.frame())
+    folder, frame = prepared.folder, prepared.plan.frame()
+    if prepared.mode == "added":
+        frame = _with_removed(frame, prepared)
+    else:
+        kept = {pack.id for pack in prepared.plan.packs}
+        for checkpoint in folder.checkpoints.iterdir():
+            if checkpoint.name not in kept:
+                shutil.rmtree(checkpoint, ignore_errors=True)
+        write_file(folder.code, json.dumps({**code, "time": time.time()}, indent=1).encode())
+    write_file(folder.spec, _document(prepared).encode())
+    store.write_plan(folder, frame)
+
+
+def _document(prepared: Prepared) -> str:
+    return yaml.safe_dump(prepared.spec.document(), sort_keys=False, allow_unicode=True)
+
+
+def _with_removed(frame: "pd.DataFrame", prepared: Prepared) -> "pd.DataFrame":
+    """Keep the configurations of trials that the running driver has and the spec dropped."""
+    import pandas as pd
+
+    before = store.read_plan(prepared.folder, whole=True).drop_duplicates("trial")
+    rows = before[before["trial"].isin(prepared.removed)].assign(cell=REMOVED)
+    joined = pd.concat([frame, rows.reindex(columns=frame.columns)], ignore_index=True)
+    return joined.fillna("")

@@ -5,8 +5,8 @@ share one pass over the bags. No table library is imported here before a frame i
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator import trial
@@ -41,6 +41,8 @@ class Plan:
     done: frozenset[str]
     failed: frozenset[str]
     """Trials that are neither done nor trained again."""
+    elsewhere: frozenset[str]
+    """Trials in packs of a driver that runs."""
     packs: tuple[Pack, ...]
     missing: dict[str, int]
     """Encoders without embeddings, with their number of trials."""
@@ -72,6 +74,7 @@ class Plan:
         configs = {item.id: item.config.model_dump_json() for item in self.trials}
         families = dict(zip((t.id for t in self.trials), _families(self.trials), strict=True))
         axes = self.rows[0].axes if self.rows else {}
+        urgency = _urgency(self.rows, self.row_trials)
         columns: dict[str, list[int] | list[str]] = {
             "cell": [row.cell for row in self.rows],
             "trial": [item.id for item in self.row_trials],
@@ -82,6 +85,7 @@ class Plan:
             "seed": [row.seed for row in self.rows],
             "config": [configs[item.id] for item in self.row_trials],
             "fingerprint": [item.fingerprint for item in self.row_trials],
+            "priority": [urgency[item.id] for item in self.row_trials],
             "pack_family": [families[item.id] for item in self.row_trials],
         }
         return pd.DataFrame(columns)
@@ -93,6 +97,7 @@ def make(
     dataset: "Dataset | None",
     done: Collection[str] = (),
     failed: Collection[str] = (),
+    elsewhere: Collection[str] = (),
     lanes_max: int,
     packs_min: int = 1,
 ) -> Plan:
@@ -106,6 +111,7 @@ def make(
         dataset: None where there are no data yet.
         done: ids of trials with an accepted result; others may be among them.
         failed: ids of trials not to be trained again.
+        elsewhere: ids of trials in packs of a driver that runs.
         lanes_max: most trials of a pack.
         packs_min: make smaller packs, down to two lanes, until there are this many.
 
@@ -114,10 +120,8 @@ def make(
     """
     row_trials, missing = _trials(rows, dataset)
     unique = {item.id: item for item in row_trials}
-    urgency: dict[str, int] = {}
-    for row, item in zip(rows, row_trials, strict=True):
-        urgency[item.id] = max(row.priority, urgency.get(item.id, row.priority))
-    out = {*done, *failed}
+    urgency = _urgency(rows, row_trials)
+    out = {*done, *failed, *elsewhere}
     to_train = [item for item in unique.values() if item.id not in out]
     to_train.sort(key=lambda item: -urgency[item.id])
     return Plan(
@@ -126,9 +130,25 @@ def make(
         trials=tuple(unique.values()),
         done=frozenset(done) & unique.keys(),
         failed=frozenset(failed) & unique.keys() - frozenset(done),
+        elsewhere=frozenset(elsewhere) & unique.keys() - frozenset(done),
         packs=tuple(pack(to_train, lanes_max=lanes_max, packs_min=packs_min)),
         missing=missing,
     )
+
+
+def probe(plan: Plan, known: Collection[str], *, kind: Callable[[TrialConfig], str]) -> Plan:
+    """Keep one pack, the first, of each kind of pack whose price is not known.
+
+    Args:
+        plan: packs of all kinds.
+        known: kinds of packs that trained before.
+        kind: names what trials that cost the same have in common (`price.kind`).
+    """
+    first: dict[str, Pack] = {}
+    for item in plan.packs:
+        first.setdefault(kind(item.trials[0].config), item)
+    packs = tuple(item for name, item in first.items() if name not in known)
+    return replace(plan, packs=packs)
 
 
 def pack(trials: Sequence[Trial], *, lanes_max: int, packs_min: int = 1) -> list[Pack]:
@@ -150,6 +170,14 @@ def pack(trials: Sequence[Trial], *, lanes_max: int, packs_min: int = 1) -> list
     return [
         _pack(part) for members in families.values() for part in _balanced(members, limit=lanes)
     ]
+
+
+def _urgency(rows: Sequence[Row], trials: Sequence[Trial]) -> dict[str, int]:
+    """Return the highest priority of the rows of each trial."""
+    urgency: dict[str, int] = {}
+    for row, item in zip(rows, trials, strict=True):
+        urgency[item.id] = max(row.priority, urgency.get(item.id, row.priority))
+    return urgency
 
 
 def _pack(trials: tuple[Trial, ...]) -> Pack:
@@ -211,7 +239,9 @@ def _fingerprints(rows: Sequence[Row], dataset: "Dataset | None") -> dict[tuple[
 
     known: dict[tuple[object, ...], str] = {}
     problems: dict[str, DataError] = {}
-    for config in {_data_key(row.config): row.config for row in rows}.values():
+    # Of configurations with one split, one that needs pairs is checked for them as well.
+    strictest = sorted(rows, key=lambda row: row.config.views == "all")
+    for config in {_data_key(row.config): row.config for row in strictest}.values():
         try:
             known[_data_key(config)] = folds.fingerprint(dataset, config)
         except DataError as error:

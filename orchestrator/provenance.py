@@ -1,6 +1,7 @@
 """Which code trains: commit, changed files and versions, recorded with every launch and trial."""
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -10,10 +11,14 @@ PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "ray", "submitit", "h5py", "s
 
 
 def code() -> dict[str, Any]:
-    """Describe the code that runs: commit, changed files, versions."""
+    """Describe the code that runs: commit, changed files, versions.
+
+    Code of which git does not tell both, is of an unknown commit and not clean.
+    """
     root = Path(__file__).parent.parent
     commit = _git(root, "rev-parse", "HEAD")
     changed = _git(root, "status", "--porcelain", "--", "training", "orchestrator", "cluster")
+    known = bool(commit) and changed is not None
     versions = {}
     for package in ("sweep", *PACKAGES):
         try:
@@ -21,19 +26,22 @@ def code() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {
-        "commit": commit or "unknown",
-        "clean": not changed,
+        "commit": commit if commit and known else "unknown",
+        "clean": known and not changed,
         "python": platform.python_version(),
         "machine": platform.machine(),
         **versions,
     }
 
 
-def _git(root: Path, *words: str) -> str:
+def _git(root: Path, *words: str) -> str | None:
+    """Ask git without taking its locks; None where it does not answer."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
+            ["git", "-C", str(root), *words],
+            capture_output=True, text=True, timeout=10, check=True,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
     return done.stdout.strip()

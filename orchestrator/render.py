@@ -1,37 +1,65 @@
 """The terminal: text, `--json` and `--quiet`; the only file that imports rich.
 
 Data go to stdout, everything else to stderr. Colour and boxes appear on a terminal only; piped text
-is tab-separated with a header. In JSON mode stdout carries exactly one value, errors included.
+is tab-separated with a header. In JSON mode stdout carries exactly one value, errors included; what
+streams is one JSON value a line. No control character of a name reaches a terminal.
 """
 
 import contextlib
 import json
+import math
+import re
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 Mode = Literal["text", "json", "quiet"]
 PLAIN_PROGRESS_S = 5.0
+# What moves a cursor, starts an escape sequence, or turns the direction of writing around.
+CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+CONTROL_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """Write a name of the user on one line, its control characters as escapes."""
+    return _visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def value(content: Any) -> None:
     """Print one JSON value."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    sys.stdout.write(_json(content, indent=1) + "\n")
+
+
+def json_line(content: Any) -> None:
+    """Print one JSON value on one line, as streams do, and let it go at once."""
+    sys.stdout.write(_json(content) + "\n")
+    sys.stdout.flush()
 
 
 def lines(items: Sequence[str]) -> None:
     """Print one item a line, as --quiet does."""
     for item in items:
-        sys.stdout.write(f"{item}\n")
+        sys.stdout.write(f"{clean(item)}\n")
+
+
+def block(text: str) -> None:
+    """Print lines as they are, but for control characters, and let them go at once."""
+    sys.stdout.write(f"{_visible(text)}\n")
+    sys.stdout.flush()
 
 
 def note(text: str, *, hint: str = "", kind: str = "") -> None:
     """Tell the user something on stderr."""
     prefix = f"{kind}: " if kind else ""
-    sys.stderr.write(f"{prefix}{text}\n")
+    sys.stderr.write(f"{prefix}{_visible(text)}\n")
     if hint:
-        sys.stderr.write(f"hint: {hint}\n")
+        sys.stderr.write(f"hint: {_visible(hint)}\n")
     sys.stderr.flush()
 
 
@@ -46,40 +74,70 @@ def error(mode: Mode, *, kind: str, message: str, hint: str = "") -> None:
         note("\n  ".join([f"{len(problems)} problems", *problems]), hint=hint, kind="error")
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> None:
-    """Print labelled lines on stdout, labels in one column."""
-    width = max(len(label) for label, _ in rows)
-    for label, text in rows:
-        indented = text.replace("\n", "\n" + " " * (width + 2))
-        sys.stdout.write(f"{label:<{width}}  {indented}\n")
+def facts(rows: Sequence[tuple[str, str]], *, width: int = 0) -> None:
+    """Print labelled lines on stdout, labels in one column of at least `width` characters."""
+    shown = [(clean(label), _visible(text)) for label, text in rows]
+    width = max([width, *(len(label) for label, _ in shown)])
+    for label, text in shown:
+        indented = _wrapped(text, width + 2).replace("\n", "\n" + " " * (width + 2))
+        sys.stdout.write(f"{label:<{width}}  {indented}".rstrip() + "\n")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: int = 0) -> None:
+def _wrapped(text: str, indent: int) -> str:
+    """Break lines between words so that they fit a terminal; elsewhere they stay."""
+    room = shutil.get_terminal_size().columns - indent
+    if not sys.stdout.isatty() or room < 20:
+        return text
+    return "\n".join(part for line in text.split("\n") for part in _broken(line, room))
+
+
+def _broken(line: str, room: int) -> list[str]:
+    """Break one line between words; between columns where it has some."""
+    glued = re.sub("(?<! ) (?! )", "\u00a0", line) if "   " in line else line
+    parts = textwrap.wrap(glued, room, break_long_words=False, break_on_hyphens=False)
+    return [part.replace("\u00a0", " ") for part in parts] or [""]
+
+
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numeric: int = 0,
+    prose: bool = False,
+) -> None:
     """Print a table: aligned on a terminal, tab-separated elsewhere.
 
     Args:
         columns: header.
         rows: cells as text.
         numeric: this many columns, counted from the right, are aligned to the right.
+        prose: a further column, the last, has sentences, which may take several lines.
     """
     if not sys.stdout.isatty():
         for row in [columns, *rows]:
-            clean = (cell.replace("\t", " ").replace("\n", " ") for cell in row)
-            sys.stdout.write("\t".join(clean) + "\n")
+            plain = (_visible(cell).replace("\t", " ").replace("\n", " ") for cell in row)
+            sys.stdout.write("\t".join(plain) + "\n")
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    last = len(columns) - prose
     for position, name in enumerate(columns):
-        right = position >= len(columns) - numeric
+        right = last - numeric <= position < last
         side: Literal["left", "right"] = "right" if right else "left"
-        grid.add_column(name.replace("_", " "), justify=side, no_wrap=not right, overflow="fold")
+        wraps = right or position >= last
+        grid.add_column(name.replace("_", " "), justify=side, no_wrap=not wraps, overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
-    Console(soft_wrap=False).print(grid)
+        grid.add_row(*(Text(clean(cell)) for cell in row))
+    Console(soft_wrap=False).print("", grid, "", sep="\n")
+
+
+def on_terminal() -> bool:
+    """Tell whether a person reads stdout."""
+    return sys.stdout.isatty()
 
 
 def next_command(text: str) -> None:
@@ -90,7 +148,7 @@ def next_command(text: str) -> None:
 
 def confirm(question: str) -> bool:
     """Ask on the terminal; anything but yes is no."""
-    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.write(f"{_visible(question)} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -100,13 +158,43 @@ def number(amount: float, *, digits: int = 3) -> str:
     return "" if amount != amount else f"{amount:.{digits}f}"
 
 
+def many(number: int, noun: str) -> str:
+    """Count things: `1 trial`, `1,200 trials`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Write a duration for people."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 / 60:02.0f} min"
+        return f"{max(seconds, 0):.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} days {hours % 24} h"
+
+
+def clock(seconds: float) -> str:
+    """Write a duration for a column: [days-]h:mm:ss."""
+    minutes, second = divmod(max(round(seconds), 0), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}-{hour:02d}:{minute:02d}:{second:02d}"
+    return f"{hour}:{minute:02d}:{second:02d}"
+
+
+def hours(amount: float) -> str:
+    """Write GPU-hours for people, to two or three digits."""
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.{3 if amount >= 1 else 2}g}"
+
+
+def moment(when: datetime, *, now: datetime) -> str:
+    """Write a time in this machine's time zone: the hour, and the day unless it is today."""
+    here = when.astimezone()
+    return f"{here:%H:%M}" if here.date() == now.astimezone().date() else f"{here:%d %b %H:%M}"
 
 
 @contextlib.contextmanager
@@ -173,3 +261,26 @@ def _bar() -> Iterator[Callable[[Mapping[str, Any]], None]]:
             )
 
         yield report
+
+
+def _visible(text: str) -> str:
+    """Replace control characters, but for line ends and tabs, by their escapes."""
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _json(content: Any, *, indent: int | None = None) -> str:
+    try:
+        text = json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False)
+    except ValueError:  # NaN is no JSON
+        text = json.dumps(_finite(content), ensure_ascii=False, indent=indent)
+    # json.dumps leaves out the upper control characters, which some terminals obey.
+    return CONTROL_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _finite(content: Any) -> Any:
+    """Write numbers that JSON does not have as null."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: _finite(one) for key, one in content.items()}
+    return [_finite(one) for one in content] if isinstance(content, list | tuple) else content

@@ -33,7 +33,7 @@ class Row:
     seed: int
     config: TrialConfig
     priority: int
-    """Of the arm; packs of a higher one go first."""
+    """Of the encoder and the arm together; packs of a higher one go first."""
 
 
 def read(path: Path) -> Spec:
@@ -62,7 +62,7 @@ def expand(spec: Spec) -> list[Row]:
     )
     for number, (draft, cell) in enumerate(cells):
         axes = {key: _scalar(cell.at(key)) for key in keys}
-        priority = spec.arms[draft.arm].priority
+        priority = spec.priority(draft.encoder, draft.arm)
         for fold in range(num_folds(cell.config.folds)):
             for seed in seeds:
                 row = Row(

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.spec_lines import Place
 from orchestrator.spec_model import NOT_BASE, Arm, Axes, Spec, given, kinds, section
-from orchestrator.spec_problems import shown, unknown
+from orchestrator.spec_problems import one_of, shown, unknown
 from training.config import Config, TrialConfig
 
 OWN_KEYS = {"encoder": "encoders", "fold": "folds", "seed": "seeds", "losses": "arms"}
@@ -105,10 +105,16 @@ def flaws(spec: Spec) -> Iterator[Flaw]:
     for name, values in (("encoders", list(spec.encoders or ())), ("seeds", spec.seeds)):
         if isinstance(values, list) and (twice := _twice(values)):
             yield _repeated((name,), twice[0])
+    named = {"encoder": list(spec.encoder_names), "arm": list(spec.arms)}
     for number, entry in enumerate(spec.exclude):
-        for key in entry:
-            if key not in ("encoder", "arm", *legal):
-                yield Flaw(("exclude", number, key), unknown(key, ["encoder", "arm", *legal]))
+        for key, wanted in entry.items():
+            place = ("exclude", number, key)
+            if key not in (*named, *legal):
+                yield Flaw(place, unknown(key, [*named, *legal]))
+            for name in wanted if isinstance(wanted, list) else [wanted]:
+                if key in named and name not in named[key]:
+                    text = f"found {shown(name)}; expected {one_of(str(name), named[key])}"
+                    yield Flaw(place, text, True)
 
 
 def _part_flaws(part: Axes, place: Place, legal: Sequence[str]) -> Iterator[Flaw]:

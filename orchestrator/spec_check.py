@@ -18,7 +18,7 @@ from orchestrator import spec_axes, spec_expand
 from orchestrator.spec_expand import Cell, Draft
 from orchestrator.spec_lines import Place, Source
 from orchestrator.spec_model import Language, Spec
-from orchestrator.spec_problems import describe, place_of
+from orchestrator.spec_problems import describe, place_of, shown
 from training.config import TrialConfig, num_folds
 
 MAX_TRIALS = 200_000
@@ -84,13 +84,19 @@ def _settle(source: Source, path: Path) -> None:
     source.tree.setdefault("name", path.stem)
     data = source.tree.get("data")
     if isinstance(data, str):
-        expanded = os.path.expandvars(data)
+        expanded, found = os.path.expandvars(data), shown(data)
         if "$" in expanded:
-            source.report(("data",), f"found {data!r}; expected environment variables that are set")
+            source.report(("data",), f"found {found}; expected environment variables that are set")
+        if not data.isprintable():
+            source.report(("data",), f"found {found}; expected a path without control characters")
         try:
-            source.tree["data"] = str((path.parent / Path(expanded).expanduser()).resolve())
-        except (RuntimeError, ValueError) as error:
-            source.report(("data",), f"found {data!r}; expected the path of a folder: {error}")
+            folder = (path.parent / Path(expanded).expanduser()).resolve()
+            if folder.is_file():
+                source.report(("data",), f"found {found}, a file; expected a folder")
+            source.tree["data"] = str(folder)
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            source.report(("data",), f"found {found}; expected the path of a folder: {reason}")
 
 
 def _validate(source: Source, cut: set[Place]) -> Spec:

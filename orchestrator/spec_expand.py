@@ -155,8 +155,10 @@ def _validate(draft: Draft) -> Cell | ValidationError:
     except ValidationError as error:
         return error
     named = dict(zip(draft.values.get("losses", {}), config.losses, strict=True))
-    ordered = sorted(config.losses, key=lambda loss: (loss.kind, canonical(loss)))
-    return Cell(config.model_copy(update={"losses": tuple(ordered)}), named)
+    if len(config.losses) > 1:
+        ordered = sorted(config.losses, key=lambda loss: (loss.kind, canonical(loss)))
+        config = config.model_copy(update={"losses": tuple(ordered)})
+    return Cell(config, named)
 
 
 def _fits(entry: Mapping[str, Any], draft: Draft, cell: Cell | ValidationError) -> bool:

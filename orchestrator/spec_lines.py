@@ -20,6 +20,12 @@ Place = tuple[str | int, ...]
 
 HINT = "sweeps/README.md describes every key"
 
+MAX_BYTES = 2**20
+"""Size of a file that is read at all; a spec of every feature has a hundredth of it."""
+
+MAX_VALUES = 200_000
+"""Values of a file, with what its aliases stand for written out each time."""
+
 _PLAIN_TAGS = {
     f"tag:yaml.org,2002:{name}"
     for name in ("null", "bool", "int", "float", "str", "timestamp", "merge", "value", "map", "seq")
@@ -87,7 +93,7 @@ def refusal(file: str, problems: Iterable[Problem]) -> SpecError:
 def dotted(place: Place) -> str:
     """Write a place as a reader would: `arms.score.grid.optim.lr[2]`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
-    return text.removeprefix(".")
+    return text.removeprefix(".") if text.isprintable() else repr(text.removeprefix("."))
 
 
 def load(path: Path) -> Source:
@@ -111,7 +117,12 @@ def load(path: Path) -> Source:
 
 def _compose(path: Path) -> yaml.Node | None:
     try:
-        return yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        with path.open("rb") as file:  # not whole: it may be a device without an end
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            text = f"{path}: more than {MAX_BYTES >> 20} MiB; expected a sweep spec"
+            raise SpecError(text, hint=HINT)
+        return yaml.compose(content.decode("utf-8-sig"), Loader=yaml.SafeLoader)
     except RecursionError as error:
         raise SpecError(f"{path}: nested too deeply; expected a sweep spec") from error
     except OSError as error:
@@ -140,6 +151,7 @@ class _Reader:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.open: set[int] = set()
+        self.num_values = 0
 
     def mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
         own: dict[str, Any] = {}
@@ -156,7 +168,7 @@ class _Reader:
                 text = "the key is a list or a mapping; expected text"
                 self.source.problems.add(Problem(line, dotted(place), text))
                 continue
-            key: str = key_node.value
+            key = self.text(key_node.value, place)
             if key in own:
                 text = f"given twice, first on line {first[key]}; expected once"
                 self.source.problems.add(Problem(line, dotted((*place, key)), text))
@@ -178,11 +190,18 @@ class _Reader:
         return merged
 
     def value(self, node: yaml.Node, place: Place) -> Any:
+        self.num_values += 1
+        if self.num_values > MAX_VALUES:
+            text = f"more than {MAX_VALUES:,} values, aliases written out; expected a sweep spec"
+            raise refusal(
+                self.source.file, [Problem(node.start_mark.line + 1, dotted(place), text)]
+            )
         if node.tag not in _PLAIN_TAGS:
             self.source.report(place, f"found the tag {node.tag!r}; expected a value without tags")
             return None
         if isinstance(node, yaml.ScalarNode):
-            return _scalar(node.value) if node.style is None else node.value
+            text = self.text(node.value, place)
+            return _scalar(text) if node.style is None else text
         if id(node) in self.open:
             self.source.report(place, "found an alias inside what it stands for; expected a value")
             return None
@@ -195,6 +214,13 @@ class _Reader:
             return [self.value(item, (*place, number)) for number, item in enumerate(node.value)]
         finally:
             self.open.discard(id(node))
+
+    def text(self, text: str, place: Place) -> str:
+        """Report and replace halves of characters, which no file name and no JSON can hold."""
+        whole = text.encode("utf-8", "replace").decode()
+        if whole != text:
+            self.source.report(place, f"found half a character in {whole!r}; expected whole ones")
+        return whole
 
 
 def _scalar(text: str) -> Any:

@@ -27,6 +27,7 @@ Values = Annotated[list[Any], Field(min_length=1)]
 _SET = Field(min_length=1, json_schema_extra={"uniqueItems": True})
 
 
+@cache
 def kinds(model: type[Config], field: str) -> dict[str, type[Config]]:
     """List the models that a field distinguishes by `kind`; empty if it does not."""
     info = model.model_fields[field]
@@ -114,6 +115,12 @@ else:
     """What a spec, an encoder or an arm may set of a trial."""
 
 
+class Encoder(Overrides):
+    """What an encoder has of its own."""
+
+    priority: int = Field(0, description="is added to the priority of the arms")
+
+
 class Axes(Overrides):
     """Settings, and settings with several values."""
 
@@ -159,7 +166,7 @@ Data = Annotated[
 ]
 Encoders = Annotated[
     Annotated[list[EncoderName], Tag("a list"), _SET]
-    | Annotated[dict[EncoderName, Overrides | None], Tag("not a list"), Field(min_length=1)],
+    | Annotated[dict[EncoderName, Encoder | None], Tag("not a list"), Field(min_length=1)],
     Discriminator(_is_list),
 ]
 Seeds = Annotated[
@@ -204,6 +211,11 @@ class Language(Axes):
     def seed_numbers(self) -> tuple[int, ...]:
         """The seeds in the order of the spec."""
         return tuple(range(self.seeds) if isinstance(self.seeds, int) else self.seeds)
+
+    def priority(self, encoder: str, arm: str) -> int:
+        """Add the priorities of an encoder and an arm."""
+        own = self.encoders[encoder] if isinstance(self.encoders, dict) else None
+        return self.arms[arm].priority + (own.priority if own else 0)
 
     def own_settings(self, encoder: str) -> Config | None:
         """Return what the spec sets for one encoder."""

@@ -72,10 +72,10 @@ def describe(error: ErrorDetails, place: Place, schema: dict[str, Any]) -> str:
             return "kind is missing; expected one of " + ", ".join(_kinds(schema, place))
         case "union_tag_invalid":
             tag = str(context["tag"])
-            return f"found {tag!r}; expected {_one_of(tag, _kinds(schema, place[:-1]))}"
+            return f"found {tag!r}; expected {one_of(tag, _kinds(schema, place[:-1]))}"
         case "literal_error":
             options = str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
-            return f"found {found}; expected {_one_of(str(error['input']), options)}"
+            return f"found {found}; expected {one_of(str(error['input']), options)}"
         case "value_error":
             return str(context["error"])
         case kind if kind in _EXPECTED:
@@ -93,7 +93,7 @@ def unknown(key: str, keys: Sequence[str]) -> str:
     return f"unknown key; {_meant(key, keys) or f'expected {expected}'}"
 
 
-def _one_of(found: str, options: Sequence[str]) -> str:
+def one_of(found: str, options: Sequence[str]) -> str:
     """List what is allowed, and which of it may be meant."""
     meant = _meant(found, options)
     return f"one of {', '.join(options)}" + (f"; {meant}" if meant else "")

@@ -9,13 +9,13 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import events
 from orchestrator.errors import StoreError
-from orchestrator.folder import Folder, write_file
+from orchestrator.folder import Folder, file_mode, folder_mode, write_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def write_segment(
         False where this segment exists already: an earlier copy of the same attempt counts.
     """
     temporary = folder.segments / f".{pack}-{attempt}-{socket.gethostname()}-{secrets.token_hex(4)}"
-    temporary.mkdir(mode=0o700)
+    temporary.mkdir(mode=folder_mode(folder.segments))
     try:
         for name in TABLES:
             _write_parquet(tables[name], temporary / f"{name}.parquet")
@@ -82,14 +82,19 @@ def write_plan(folder: Folder, plan: "pd.DataFrame") -> None:
     temporary.rename(folder.plan)
 
 
-def read_plan(folder: Folder) -> "pd.DataFrame":
+def read_plan(folder: Folder, *, whole: bool = False) -> "pd.DataFrame":
     """Read `plan.parquet`.
+
+    Args:
+        folder: the sweep.
+        whole: also trials that the spec dropped while they trained; they are in no cell (-1).
 
     Raises:
         StoreError: There is no plan, or it cannot be read.
     """
     folder.require()
-    return _read_parquet(folder.plan)
+    plan = _read_parquet(folder.plan, hint="launch the spec again: it writes the plan anew")
+    return plan if whole or "cell" not in plan else plan[plan["cell"] >= 0]
 
 
 def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
@@ -118,6 +123,41 @@ def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
     return {name: _joined(frames) for name, frames in parts.items()}
 
 
+def damaged(folder: Folder) -> dict[str, str]:
+    """Read every segment that counts, whole; return what is wrong by `<pack>-<attempt>`."""
+    state = events.progress(folder)
+    wanted: dict[tuple[str, int], set[str]] = {}
+    for trial, result in state.accepted.items():
+        wanted.setdefault(result, set()).add(trial)
+    found = {}
+    for (pack, attempt), trials in sorted(wanted.items()):
+        name = f"{pack}-{attempt}"
+        if reason := _damage(folder.segments / name, trials):
+            found[name] = reason
+    return found
+
+
+def set_aside(folder: Folder, names: Iterable[str]) -> None:
+    """Rename segments so that they count no more and nothing is lost; their trials are missing."""
+    for name in names:
+        mark = f".damaged-{name}-{secrets.token_hex(2)}"
+        (folder.segments / name).rename(folder.segments / mark)
+    _sync(folder.segments)
+
+
+def _damage(segment: Path, trials: set[str]) -> str:
+    """Tell what is wrong with a segment that should hold results of these trials; else empty."""
+    try:
+        tables = {name: _read_parquet(segment / f"{name}.parquet") for name in TABLES}
+    except StoreError as error:
+        return error.message
+    for name in ("trials", "predictions"):
+        missing = trials - set(tables[name]["trial"]) if "trial" in tables[name] else trials
+        if missing:
+            return f"{segment / name}.parquet: no rows of trial {min(missing)}"
+    return ""
+
+
 def _joined(frames: list["pd.DataFrame"]) -> "pd.DataFrame":
     import pandas as pd
 
@@ -133,22 +173,24 @@ def _write_parquet(frame: "pd.DataFrame", path: Path) -> None:
 
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     with path.open("wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        pq.write_table(table, file, compression="zstd")
+        os.fchmod(file.fileno(), file_mode(path.parent))
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _read_parquet(path: Path) -> "pd.DataFrame":
+def _read_parquet(path: Path, *, hint: str = "") -> "pd.DataFrame":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        frame: pd.DataFrame = pq.read_table(path).to_pandas()
-    except (OSError, pa.ArrowInvalid) as error:
+        # Files without page checksums, of earlier versions, are read too.
+        frame: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
         raise StoreError(
-            f"{path}: cannot be read: {error}",
-            hint="move this segment's folder away and run: sweep resume",
+            f"{path}: cannot be read: {reason}",
+            hint=hint or f"sweep resume {path.parents[2].name} --retry damaged trains it again",
         ) from error
     return frame
 
@@ -156,7 +198,7 @@ def _read_parquet(path: Path) -> "pd.DataFrame":
 def _write_artefacts(artefacts: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
     from safetensors.numpy import save
 
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=folder_mode(folder.parent))
     for stem, arrays in artefacts.items():
         write_file(folder / f"{stem}.safetensors", save(dict(arrays)))
 

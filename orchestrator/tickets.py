@@ -4,13 +4,12 @@ A Tune trial is a *ticket* for one pack, and the pack is settled when the ticket
 Tune's own state lives in scratch that is deleted.
 """
 
-import contextlib
 import logging
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,20 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from cluster import ray_node, slurm
 from cluster.errors import ClusterError
 from orchestrator import worker
 from orchestrator.folder import Folder
-from orchestrator.worker import Setting
+from orchestrator.surroundings import Node
+from orchestrator.worker import Assignment, Setting
 
 BROKER = "broker"
 REPORT_S = 1.0
 START_S = 180.0
 """On this machine a worker has drawn a pack by then, or something is broken."""
-ASK_S = 120.0
-"""How often a driver without workers asks SLURM whether pilots are left."""
+REFUSED_S = 1.0
+"""A worker that got no pack asks again after this long."""
+LEAVE = ("time", "sick")
+"""Reasons for which the pilot had better leave."""
 MAX_WORKER_DEATHS = 20
 """Deaths of workers under one ticket before Tune drops the ticket; packs have their own count."""
 
@@ -40,10 +41,17 @@ def run(
     *,
     scratch: Path,
     start_s: float,
-    pilots: Sequence[str],
     on_progress: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Run tickets until the broker has nothing left."""
+    """Run tickets until the broker has nothing left, or hands out nothing more.
+
+    Args:
+        desk: the broker's actor.
+        setting: what every pack shares.
+        scratch: a folder for Tune's own state, which nobody reads.
+        start_s: a worker must have drawn a pack by then.
+        on_progress: called about once a second with the broker's state.
+    """
     # What is silenced is Tune's complaint that tickets leave no result files, which is meant.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     bundle = {"worker": 1.0} | ({"GPU": setting.gpus} if setting.gpus else {})
@@ -56,7 +64,7 @@ def run(
         run_config=tune.RunConfig(
             storage_path=str(scratch / "tune"),
             verbose=0,
-            callbacks=[Watch(desk, on_progress, start_s=start_s, pilots=pilots)],
+            callbacks=[Watch(desk, on_progress, start_s=start_s)],
             failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
         ),
     ).fit()
@@ -72,6 +80,8 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]  # ray is not typed
         self._setting = setting
         self._broker = ray.get_actor(BROKER)
         self._resident = ""
+        self._node = Node.here()
+        self._node.log_to(Folder(setting.folder).logs)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another ticket in the same process."""
@@ -79,33 +89,64 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]  # ray is not typed
         return True
 
     def step(self) -> dict[str, Any]:
-        """Draw a pack and train it."""
-        name = self.trial_id
-        assignment = None
-        if not _draining():
-            assignment = ray.get(self._broker.draw.remote(name, resident=self._resident))
-        if assignment is None:
-            time.sleep(0.5 if _draining() else 0.0)
-            return {"done": True}
-        self._resident = assignment.job.encoder
-        outcome = worker.train(
-            assignment,
-            self._setting,
-            on_epoch=lambda epoch, epochs: self._broker.report.remote(name, epoch / epochs),
-            stop=_draining,
-        )
+        """Draw a pack and train it; wait where packs wait that may not train here now."""
+        while not self._node.draining():
+            reason = self._take()
+            if reason in LEAVE:
+                self._node.say_out_of_time()
+            if reason in ("", "nothing", "stopped"):
+                return {"done": True}
+            # In the same ticket: Tune keeps two folders and a record of every ticket.
+            time.sleep(REFUSED_S)
+        time.sleep(REFUSED_S)
+        return {"done": True}
+
+    def _take(self) -> str:
+        """Ask for a pack and train it; return why there is none."""
+        name, place = self.trial_id, self._node.place()
+        with self._node.busy():
+            drawn = ray.get(self._broker.draw.remote(name, resident=self._resident, place=place))
+            if drawn.assignment is not None:
+                self._resident = drawn.assignment.job.encoder
+                self._train(name, drawn.assignment)
+        reason: str = drawn.reason
+        return reason
+
+    def _train(self, name: str, assignment: Assignment) -> None:
+        told: list[Any] = []
+
+        def report(epoch: int, epochs: int) -> None:
+            # The answer to one report is read at the next: training waits for nobody.
+            told[:] = [*told[-1:], self._broker.report.remote(name, epoch / epochs)]
+
+        def stop() -> bool:
+            return self._node.draining() or (len(told) > 1 and ray.get(told[0]))
+
+        outcome = worker.train(assignment, self._setting, on_epoch=report, stop=stop)
         if outcome.stopped:
-            ray.get(self._broker.release.remote(name, assignment))
+            reason = "drain" if self._node.draining() else "stop"
+            ray.get(self._broker.release.remote(name, assignment, reason=reason))
         elif outcome.failure is not None:
-            ray.get(self._broker.fail.remote(name, assignment, outcome.failure))
+            if ray.get(self._broker.fail.remote(name, assignment, outcome.failure)):
+                self._forget(assignment)
+            if outcome.failure.cuda or outcome.failure.kind == "sick_gpu":
+                # A CUDA fault stays with its process: Tune starts another one.
+                os._exit(1)
         elif ray.get(
             self._broker.accept.remote(
-                name, assignment, failed=outcome.failed, seconds=outcome.seconds
+                name,
+                assignment,
+                failed=outcome.failed,
+                seconds=outcome.seconds,
+                device=outcome.device,
             )
         ):
-            checkpoint = Folder(self._setting.folder).checkpoints / assignment.job.pack
-            shutil.rmtree(checkpoint, ignore_errors=True)
-        return {"done": True}
+            self._forget(assignment)
+
+    def _forget(self, assignment: Assignment) -> None:
+        """Remove a checkpoint that nobody will read."""
+        checkpoint = Folder(self._setting.folder).checkpoints / assignment.job.pack
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Keep nothing: packs have their own checkpoints."""
@@ -126,10 +167,13 @@ class Tickets(Searcher):  # type: ignore[misc]  # ray is not typed
         """Return a ticket, None for "ask again", or the end."""
         del trial_id
         state = ray.get(self._broker.state.remote())
-        if state["waiting"]:
+        if state["stopped"]:
+            return None if state["training"] else Searcher.FINISHED
+        if state["waiting"] and not state["held"]:
             self._count += 1
             return {"ticket": self._count}
-        return None if state["training"] else Searcher.FINISHED
+        left = state["waiting"] + state["training"] + state["lost"]
+        return None if left else Searcher.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -143,27 +187,16 @@ class Tickets(Searcher):  # type: ignore[misc]  # ray is not typed
         """Restore nothing: segments and events are the state."""
 
 
-class NoPilotsError(Exception):
-    """Packs wait, no pilot is joined and SLURM has none of ours."""
-
-
 class Watch(tune.Callback):  # type: ignore[misc]  # ray is not typed
     """Gives packs of vanished workers back, and reports progress."""
 
     def __init__(
-        self,
-        broker: Any,
-        on_progress: Callable[[dict[str, Any]], None],
-        *,
-        start_s: float,
-        pilots: Sequence[str],
+        self, broker: Any, on_progress: Callable[[dict[str, Any]], None], *, start_s: float
     ) -> None:
         self._broker = broker
         self._on_progress = on_progress
         self._reported = 0.0
         self._start_by = time.monotonic() + start_s
-        self._pilots = pilots
-        self._asked = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks for a restore that is never made; a terminal cannot be pickled.
@@ -190,19 +223,3 @@ class Watch(tune.Callback):  # type: ignore[misc]  # ray is not typed
                 self._start_by = math.inf
             elif time.monotonic() > self._start_by:
                 raise ClusterError("no worker started on this machine in 3 minutes")
-        if time.monotonic() - self._asked >= ASK_S:
-            self._asked = time.monotonic()
-            self._require_pilots()
-
-    def _require_pilots(self) -> None:
-        """End a driver on a cluster whose last pilot is gone: nobody would ever draw a pack."""
-        if not self._pilots or ray.cluster_resources().get("worker"):
-            return
-        with contextlib.suppress(ClusterError):  # SLURM does not answer: unknown is not gone
-            if not slurm.queue(self._pilots):
-                raise NoPilotsError
-
-
-def _draining() -> bool:
-    path = os.environ.get(ray_node.DRAIN_VARIABLE)
-    return path is not None and Path(path).exists()

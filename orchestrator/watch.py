@@ -1,62 +1,123 @@
-"""Watching a sweep: its status, its failures, and ending it; reads small files only."""
+"""Watching a sweep, holding it and ending it; reads small files and asks SLURM once at most."""
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+import contextlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator import events, jobs, render
+from orchestrator import control, events, jobs, lookup, render, screen, status_text, summary
+from orchestrator.errors import StoreError
 from orchestrator.events import Progress
 from orchestrator.folder import Folder
 from orchestrator.render import Mode
+from orchestrator.summary import Summary
+
+INTERVAL_S = 30.0
+"""How often `--watch` looks: SLURM is asked no more often than that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One look at a sweep."""
+
+    folder: Folder
+    state: Progress
+    queue: Mapping[str, Any] | None
+    found: Summary
+    now: datetime
+
+    @property
+    def code(self) -> int:
+        """The exit code: 1 where trials failed or are missing and nothing trains."""
+        return 0 if self.found.running or self.found.done == self.found.trials else 1
+
+
+def look(folder: Folder) -> Look:
+    """Read the events, list the segments, ask SLURM once, and sum up."""
+    told = events.read_events(folder)
+    state = events.fold(told, events.list_segments(folder))
+    queue = jobs.ask(state)
+    now = datetime.now(UTC)
+    found = summary.make(told, state, queue, running=jobs.running(state, queue), now=now)
+    return Look(folder=folder, state=state, queue=queue, found=found, now=now)
 
 
 def status(folder: Folder, *, mode: Mode) -> int:
     """Show how far a sweep is; 1 where trials failed or are missing and nothing trains."""
     folder.require()
-    state = events.progress(folder)
-    queue = jobs.ask(state)
-    alive = jobs.running(state, queue)
-    counts = _counts(state, alive=alive)
-    if mode == "json":
-        render.value(value(folder, state, queue, alive=alive))
-    elif mode == "quiet":
-        render.lines(state.to_train)
-    else:
-        _show(folder, state, queue, alive=alive)
-    return 0 if alive or counts["done"] == counts["trials"] else 1
+    seen = look(folder)
+    _show(seen, mode)
+    return seen.code
 
 
-def logs(folder: Folder, *, mode: Mode) -> int:
-    """Show failures grouped by traceback, and where the logs are."""
+def follow(
+    folder: Folder,
+    *,
+    mode: Mode,
+    interval_s: float = INTERVAL_S,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Show how far a sweep is, again and again until nothing runs.
+
+    On a terminal in one place; elsewhere a line, or in JSON mode a value, at each look.
+    """
     folder.require()
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for event in events.read_events(folder):
-        if event["event"] == "failed":
-            key = (event["failure"], event["trace"] or event["message"])
-            groups[key].append(f"{event['pack']}-{event['attempt']}")
-        elif event["event"] == "accepted":
-            for trial, failure in event["failed"].items():
-                groups[(failure, "the loss of this lane was not finite")].append(trial)
-    files = sorted(str(path) for path in (folder.pool / "submitit").glob("*.out"))
-    if mode == "json":
-        failures = [
-            {"class": kind, "trace": trace, "of": of} for (kind, trace), of in groups.items()
-        ]
-        render.value({"sweep": folder.name, "failures": failures, "logs": files})
-    elif mode == "quiet":
-        render.lines(files)
+    drawn = mode == "text" and render.on_terminal()
+    with screen.take() if drawn else contextlib.nullcontext() as redraw:
+        while (seen := look(folder)).found.running:
+            if redraw:
+                redraw(lambda: _draw(seen, interval_s))
+            else:
+                _tell(seen, mode)
+            sleep(interval_s)
+    if (mode == "text" and not drawn) or mode == "json":
+        _tell(seen, mode)
     else:
-        for (kind, trace), of in groups.items():
-            render.facts([(f"{len(of)} × {kind}", ", ".join(of[:8])), ("", trace)])
-        render.facts(
-            [("failures", str(sum(map(len, groups.values())))), ("logs", "\n".join(files))]
+        _show(seen, mode)
+    return seen.code
+
+
+def value(folder: Folder) -> dict[str, Any]:
+    """Describe a sweep's state as `status --json` prints it."""
+    return _value(look(folder))
+
+
+def hold(folder: Folder, *, release: bool, mode: Mode) -> int:
+    """Let no further pack begin, or let a held sweep go on.
+
+    Raises:
+        StoreError: Nothing runs that could be held.
+    """
+    folder.require()
+    state = events.progress(folder)
+    running = jobs.running(state, jobs.ask(state))
+    changed = state.held == release
+    if not release and not running:
+        raise StoreError(
+            f"{folder.root}: this sweep does not train, so there is nothing to hold",
+            hint=f"see how far it is: sweep status {folder.name}",
         )
+    if changed:
+        (control.release if release else control.hold)(folder)
+    if mode == "json":
+        render.value(
+            {"sweep": folder.name, "held": not release, "changed": changed, "running": running}
+        )
+    elif mode == "quiet":
+        render.lines([folder.name] if changed else [])
+    else:
+        _show_hold(folder, state, release=release, changed=changed, running=running)
     return 0
 
 
-def cancel(folder: Folder, *, mode: Mode) -> int:
-    """End a sweep's jobs."""
+def cancel(folder: Folder, *, where: Sequence[str] = (), mode: Mode) -> int:
+    """End a sweep's jobs; or, given conditions, give up the trials of the cells that match."""
+    folder.require()
+    if where:
+        return _cancel_cells(folder, where, mode)
     ended = jobs.cancel(folder)
     if mode == "json":
         render.value({"sweep": folder.name, "cancelled": ended})
@@ -68,35 +129,88 @@ def cancel(folder: Folder, *, mode: Mode) -> int:
     return 0
 
 
-def _counts(state: Progress, *, alive: bool) -> dict[str, int]:
-    trials, done, failed = len(state.trials), len(state.done), len(state.given_up)
-    training = sum(trial in state.training for trial in state.trials) if alive else 0
-    waiting = trials - done - failed - training
-    return {
-        "trials": trials, "done": done, "training": training, "waiting": waiting, "failed": failed
-    }  # fmt: skip
+def _cancel_cells(folder: Folder, where: Sequence[str], mode: Mode) -> int:
+    state = events.progress(folder)
+    match = lookup.where(folder, where)
+    trials = [t for t in match.trials if t not in state.accepted and t not in state.cancelled]
+    control.cancel_trials(folder, trials)
+    if mode == "json":
+        done = sum(trial in state.accepted for trial in match.trials)
+        render.value({
+            "sweep": folder.name, "cells": match.cells, "cancelled_trials": trials, "done": done,
+            "shared": match.shared,
+        })  # fmt: skip
+    elif mode == "quiet":
+        render.lines(trials)
+    else:
+        kept = f"\n{match.shared} are part of other cells too and stay" if match.shared else ""
+        rest = len(match.trials) - len(trials)
+        over = f"\n{rest} are done or cancelled already" if rest else ""
+        text = (
+            f"{render.many(len(trials), 'trial')} of {render.many(match.cells, 'cell')}{over}{kept}"
+        )
+        if trials:
+            text += "\npacks in training that lose all their trials stop within seconds"
+        render.facts([("cancelled", text)])
+        if trials:
+            render.next_command(f"sweep resume {folder.name} --retry cancelled")
+    return 0
 
 
-def value(
-    folder: Folder, state: Progress, queue: Mapping[str, Any] | None, *, alive: bool
-) -> dict[str, Any]:
-    """Describe a sweep's state as `status --json` prints it."""
+def _show_hold(
+    folder: Folder, state: Progress, *, release: bool, changed: bool, running: bool
+) -> None:
+    packs = len({pack for pack, ids in state.packs.items() for t in ids if t in state.training})
+    if not changed:
+        render.facts([("hold", "it is not held" if release else "it is held already")])
+    elif release:
+        text = "the driver hands out packs and submits pilots again within seconds"
+        render.facts([("released", text if running else "no driver runs that could go on")])
+    else:
+        text = (
+            f"packs in training ({packs}) finish, nothing new starts\n"
+            "queued pilots are cancelled and idle ones leave within seconds; the driver stays"
+        )
+        render.facts([("held", text)])
+    if release and not running:
+        render.next_command(f"sweep resume {folder.name}")
+    elif not release:
+        render.next_command(f"sweep hold {folder.name} --release")
+
+
+def _show(seen: Look, mode: Mode) -> None:
+    if mode == "json":
+        render.value(_value(seen))
+    elif mode == "quiet":
+        render.lines(seen.state.to_train)
+    else:
+        code = _code(seen.folder)
+        status_text.show(seen.folder.name, seen.found, seen.state, code=code, now=seen.now)
+        render.next_command(status_text.next_command(seen.folder.name, seen.found, seen.state))
+
+
+def _draw(seen: Look, interval_s: float) -> None:
+    code = _code(seen.folder)
+    status_text.show(seen.folder.name, seen.found, seen.state, code=code, now=seen.now)
+    here = f"{seen.now.astimezone():%H:%M:%S}"
+    render.block(f"\n{here}, again every {interval_s:g} s; Ctrl-C ends the watching only")
+
+
+def _tell(seen: Look, mode: Mode) -> None:
+    if mode == "json":
+        render.json_line({"time": seen.now.isoformat(), **_value(seen)})
+    elif mode == "text":
+        render.block(status_text.line(seen.folder.name, seen.found, now=seen.now))
+
+
+def _value(seen: Look) -> dict[str, Any]:
+    queue = seen.queue
     entries = [
         {"id": event["job"], "role": event["role"], **_job_value(queue, event["job"])}
-        for event in state.submitted
+        for event in seen.state.submitted
         if queue is None or event["job"] in queue
     ]
-    return {
-        "sweep": folder.name,
-        **_counts(state, alive=alive),
-        "cells": state.cells,
-        "running": alive,
-        "slurm_reachable": queue is not None,
-        "jobs": entries,
-        "failures": dict(Counter(state.failed[trial] for trial in state.given_up)),
-        "late_segments": [f"{pack}-{attempt}" for pack, attempt in state.late],
-        "seconds": round(state.seconds, 3),
-    }
+    return status_text.value(seen.folder.name, seen.found, seen.state, entries)
 
 
 def _job_value(queue: Mapping[str, Any] | None, job: str) -> dict[str, Any]:
@@ -106,44 +220,15 @@ def _job_value(queue: Mapping[str, Any] | None, job: str) -> dict[str, Any]:
     return {
         "state": entry.state, "node": entry.node, "reason": entry.reason,
         "time_left_s": entry.time_left_s,
+        "start": entry.start.isoformat() if entry.start else None,
     }  # fmt: skip
 
 
-def _show(folder: Folder, state: Progress, queue: Mapping[str, Any] | None, *, alive: bool) -> None:
-    counts = _counts(state, alive=alive)
-    words = "   ".join(f"{counts[k]:,} {k}" for k in ("done", "training", "waiting", "failed"))
-    share = counts["done"] / max(counts["trials"], 1)
-    rows = [
-        (folder.name, f"{counts['trials']:,} trials in {state.cells:,} cells{_age(state)}"),
-        ("", f"{words}   {share:.0%}{'' if alive else '   nothing runs'}"),
-    ]
-    if queue is None:
-        rows.append(("SLURM", "not reachable"))
-    if state.late:
-        rows.append(("late", f"{len(state.late)} segments came twice; the first counts"))
-    for kind, count in Counter(state.failed[trial] for trial in state.given_up).items():
-        rows.append(("failed", f"{count} × {kind}"))
-    render.facts(rows)
-    values = value(folder, state, queue, alive=alive)["jobs"]
-    if values:
-        columns = ["Job", "SLURM id", "State", "Node", "Reason", "Time left"]
-        render.table(columns, [_job_row(entry) for entry in values])
-    if not alive:
-        done = counts["done"] == counts["trials"]
-        failed = "logs" if counts["failed"] else "resume"
-        render.next_command(f"sweep {'aggregate' if done else failed} {folder.name}")
-
-
-def _job_row(entry: Mapping[str, Any]) -> list[str]:
-    left = entry.get("time_left_s")
-    return [
-        entry["role"], entry["id"], entry["state"], entry.get("node") or "-",
-        entry.get("reason") or "-", "-" if left is None else render.duration(left),
-    ]  # fmt: skip
-
-
-def _age(state: Progress) -> str:
-    if not state.driver:
+def _code(folder: Folder) -> str:
+    """Say at what commit a sweep was last launched; empty where its file does not."""
+    try:
+        code = json.loads(folder.code.read_text(encoding="utf-8"))
+        commit = "" if code["commit"] == "unknown" else code["commit"][:7]
+        return f"{commit} ({'clean' if code['clean'] else 'with changes'})" if commit else ""
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(state.driver["time"])).total_seconds()
-    return f" · last started {render.duration(seconds)} ago"

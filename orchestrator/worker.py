@@ -5,6 +5,7 @@ recorded failure and the worker takes the next pack.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,11 +28,27 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One pack as the broker hands it out: trial ids with their configurations as JSON."""
+    """One pack as the broker hands it out.
+
+    Args:
+        pack: its id.
+        encoder: whose embeddings it reads.
+        trials: ids with their configurations as JSON.
+        kind: what packs that cost the same have in common, see `orchestrator.price`.
+        priority: packs of a higher one go first.
+        size: "large" where it needs a larger pilot.
+        alone: it may have no neighbours on its pilot.
+        share: how much of it a checkpoint holds, 0 to 1.
+    """
 
     pack: str
     encoder: str
     trials: tuple[tuple[str, str], ...]
+    kind: str = ""
+    priority: int = 0
+    size: str = "normal"
+    alone: bool = False
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +57,42 @@ class Assignment:
 
     job: Job
     attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a worker is, and how long it can stay.
+
+    Args:
+        pilot: SLURM job id of its pilot; empty on one machine.
+        node: of the pilot.
+        seconds_left: until the pilot drains.
+        walltime_s: the pilot's time in all.
+        size: of the pilot, "normal" or "large".
+        shares_gpu: other workers use the same GPU.
+    """
+
+    pilot: str = ""
+    node: str = ""
+    seconds_left: float = math.inf
+    walltime_s: float = math.inf
+    size: str = "normal"
+    shares_gpu: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """What a worker that asked for a pack got.
+
+    Args:
+        assignment: the pack, or None.
+        reason: why there is none: "nothing" waits, no pack fits the "time" left, the sweep is
+            "held" or "stopped", a pack must be "alone" on the pilot, packs need another "size", or
+            a GPU of the node is "sick".
+    """
+
+    assignment: Assignment | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +106,8 @@ class Setting:
     weights: str = "none"
     code: str = ""
     """JSON of `provenance.code()`."""
+    resident_gb: float = 2.0
+    """Bags of a pack are kept in memory if they take no more than this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +118,7 @@ class Outcome:
     stopped: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    device: str = ""
 
 
 def train(
@@ -82,22 +138,54 @@ def train(
     """
     from training.trainer import Stopped
 
-    started = time.monotonic()
+    job, clock = assignment.job, time.monotonic()
+    ids = ",".join(trial for trial, _ in job.trials)
+    log.info("pack=%s attempt=%d trials=%s epoch=0 begins", job.pack, assignment.attempt, ids)
+    device = device_name(setting.device)
+    reached: list[int] = []
+
+    def note(epoch: int, epochs: int) -> None:
+        if not reached and epoch > 1:
+            log.info("pack=%s attempt=%d resumed epoch=%d", job.pack, assignment.attempt, epoch - 1)
+        reached[:] = [epoch]
+        on_epoch(epoch, epochs)
+
     try:
-        failed = _train(assignment, setting, on_epoch=on_epoch, stop=stop)
-    except Stopped:
-        return Outcome(stopped=True, seconds=time.monotonic() - started)
+        failed = _train(assignment, setting, device=device, on_epoch=note, stop=stop)
+        outcome = Outcome(failed=failed, seconds=time.monotonic() - clock, device=device)
+    except Stopped as stopped:
+        log.info("pack=%s attempt=%d stopped %s", job.pack, assignment.attempt, stopped)
+        return Outcome(stopped=True, seconds=time.monotonic() - clock, device=device)
     except Exception as error:  # noqa: BLE001 - the worker boundary
         failure = failures.classify(error)
-        log.warning("pack=%s attempt=%d %s", assignment.job.pack, assignment.attempt, failure)
-        return Outcome(failure=failure, seconds=time.monotonic() - started)
-    return Outcome(failed=failed, seconds=time.monotonic() - started)
+        log.warning(
+            "pack=%s attempt=%d failure=%s %s\n%s",
+            job.pack, assignment.attempt, failure.kind, failure.message, failure.trace,
+        )  # fmt: skip
+        return Outcome(failure=failure, seconds=time.monotonic() - clock, device=device)
+    log.info("pack=%s attempt=%d epoch=%d done", job.pack, assignment.attempt, *reached or [0])
+    return outcome
+
+
+@lru_cache(maxsize=4)
+def device_name(device: str) -> str:
+    """Name what trains: cpu, or the name of the GPU; cuda where it does not say."""
+    if device == "cpu":
+        return device
+    import torch
+
+    try:
+        name: str = torch.cuda.get_device_name()
+    except (RuntimeError, AssertionError):
+        return device
+    return name
 
 
 def _train(
     assignment: Assignment,
     setting: Setting,
     *,
+    device: str,
     on_epoch: Callable[[int, int], None],
     stop: Callable[[], bool],
 ) -> dict[str, str]:
@@ -121,6 +209,7 @@ def _train(
         checkpoint=checkpoint,
         on_epoch=on_epoch,
         stop=stop,
+        resident_bytes=int(setting.resident_gb * 2**30),
     )
     seconds = (time.monotonic() - clock) / len(results)
     ids = [trial for trial, _ in assignment.job.trials]
@@ -135,7 +224,7 @@ def _train(
                 "pack": assignment.job.pack,
                 "attempt": assignment.attempt,
                 "seconds": seconds,
-                "device": setting.device,
+                "device": device,
                 "started": began,
                 **segment.version(setting.code),
             },

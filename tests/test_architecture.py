@@ -53,7 +53,10 @@ def test_broad_excepts_stand_in_two_places_only():
     assert sorted(found) == ["cli.py", "worker.py"]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["status", "nothing-here"], ["logs", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["status", "nothing-here"], ["logs", "--help"], ["hold", "--help"], ["doctor"]],
+)
 def test_light_commands_import_nothing_heavy(arguments, tmp_path):
     program = (
         "import sys, json\n"
@@ -91,23 +94,34 @@ def test_the_flags_are_the_agreed_ones():
         for parameter in command.params
         if isinstance(parameter, click.Option) and parameter.opts[0] not in ("--json", "-q")
     }
-    common = {
+    start = {
         f"sweep {command} {flag}"
         for command in ("launch", "resume")
-        for flag in ("--cluster", "-n", "-y", "--results")
-    }
+        for flag in (
+            "--cluster", "-n", "-y", "--script", "--foreground", "--probe", "--max-gpu-hours"
+        )
+    }  # fmt: skip
+    places = {
+        f"sweep {command} --results"
+        for command in (
+            "launch", "resume", "status", "logs", "cancel", "hold", "archive", "doctor", "aggregate"
+        )
+    }  # fmt: skip
     index = {
         f"sweep index {command} {flag}"
         for command in ("features", "instances")
         for flag in ("--out", "--encoder", "--folds")
     }
     others = {
-        "sweep resume --retry", "sweep status --results", "sweep logs --results",
-        "sweep cancel --results", "sweep aggregate --results", "sweep aggregate --allow-missing",
-        "sweep index features --licence", "sweep index instances --bag",
+        "sweep launch --cancel-removed", "sweep resume --retry", "sweep aggregate --allow-missing",
+        "sweep status --watch", "sweep status --failed", "sweep status --trial",
+        "sweep status --check", "sweep logs --failed", "sweep logs --driver", "sweep logs --follow",
+        "sweep cancel --where", "sweep hold --release", "sweep archive --out",
+        "sweep archive --restore", "sweep doctor --cluster", "sweep doctor --write",
+        "sweep doctor -y", "sweep index features --licence", "sweep index instances --bag",
         "sweep index instances --label", "sweep index instances --patient",
     }  # fmt: skip
-    assert flags == common | index | others
+    assert flags == start | places | index | others
 
 
 def test_the_repository_names_no_path_of_a_machine():

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from orchestrator.cli import cli
+from orchestrator.failures import POLICIES
 from tests.end_to_end.sweeps import sweep
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,15 @@ def test_every_make_target_that_a_page_names_exists():
     for page in PAGES:
         for target in re.findall(r"\bmake ([a-z]+)", "\n".join(blocks(page))):
             assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_the_table_of_failures_is_the_policy():
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    shown = {}
+    for kind, rest in rows:
+        _, _, attempts, again = (cell.strip() for cell in rest.split("|"))
+        shown[kind] = (None if attempts == "any" else int(attempts), again != "yes")
+    assert shown == {k: (policy.attempts, policy.permanent) for k, policy in POLICIES.items()}
 
 
 def rows_of(text):

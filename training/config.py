@@ -12,13 +12,14 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class Config(BaseModel):
-    """Base of all configuration models: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+from training.config_base import Config as Config
+from training.config_heads import AttentionHead as AttentionHead
+from training.config_heads import GatedAttentionHead as GatedAttentionHead
+from training.config_heads import Head as Head
+from training.config_heads import MaxHead as MaxHead
+from training.config_heads import MeanHead as MeanHead
 
 
 class Task(Config):
@@ -34,49 +35,15 @@ class Task(Config):
         "second is the positive one. Default: the sorted distinct values",
     )
 
-
-class _Head(Config):
-    embed_dims: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
-        (256,),
-        min_length=1,
-        description="widths of the tile embedding; each is linear, batch norm, leaky ReLU, dropout",
-    )
-    norm: Literal["batch", "none"] = Field(
-        "batch",
-        description="batch: masked batch norm after each linear layer; none: a bias instead",
-    )
-    dropout: float = Field(0.25, ge=0, lt=1, description="share of tile-embedding units dropped")
-
-
-class MeanHead(_Head):
-    """Mean pooling of the tile embeddings."""
-
-    kind: Literal["mean"] = Field(description="mean pooling")
-
-
-class MaxHead(_Head):
-    """Maximum over the tile embeddings, per unit."""
-
-    kind: Literal["max"] = Field(description="max pooling")
-
-
-class AttentionHead(_Head):
-    """Attention pooling, Ilse, Tomczak and Welling (ICML 2018), equations 7 and 8."""
-
-    kind: Literal["attention"] = Field(description="attention MIL")
-    attention_dim: int = Field(128, ge=1, le=8192, description="width of the attention network")
-
-
-class GatedAttentionHead(_Head):
-    """Gated attention pooling, Ilse, Tomczak and Welling (ICML 2018), equation 9."""
-
-    kind: Literal["gated_attention"] = Field(description="gated attention MIL")
-    attention_dim: int = Field(128, ge=1, le=8192, description="width of the attention network")
-
-
-Head = Annotated[
-    MeanHead | MaxHead | AttentionHead | GatedAttentionHead, Field(discriminator="kind")
-]
+    @model_validator(mode="after")
+    def _tells_classes_apart(self) -> "Task":
+        names = self.classes
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError(f"classes holds {_twice(names)!r} twice; expected each class once")
+        if names is not None and (len(names) < 2 or (self.kind == "binary" and len(names) > 2)):
+            wanted = "2" if self.kind == "binary" else "at least 2"
+            raise ValueError(f"classes holds {len(names)}; expected {wanted} for kind {self.kind}")
+        return self
 
 
 class InfoNCE(Config):
@@ -213,6 +180,13 @@ class CohortFolds(Config):
     )
     seed: int = Field(0, description="seed of the assignment")
 
+    @model_validator(mode="after")
+    def _holds_out(self) -> "CohortFolds":
+        both = sorted({*self.train} & {*self.test})
+        if both:
+            raise ValueError(f"cohort {both[0]!r} is in train and in test; expected one of them")
+        return self
+
 
 Folds = Annotated[StratifiedFolds | GivenFolds | CohortFolds, Field(discriminator="kind")]
 
@@ -248,6 +222,9 @@ class TrialConfig(Config):
     def _consistent(self) -> "TrialConfig":
         if self.losses and self.views == "routine":
             raise ValueError("losses between scans need views: all")
+        scanners = self.unseen_scanners
+        if len(set(scanners)) < len(scanners):
+            raise ValueError(f"unseen_scanners holds {_twice(scanners)!r} twice; expected it once")
         total = num_folds(self.folds)
         if self.fold >= total:
             raise ValueError(f"fold {self.fold} does not exist: there are {total}")
@@ -267,6 +244,10 @@ class TrialConfig(Config):
                 "stopping.validation_share must not be 0"
             )
         return self
+
+
+def _twice(names: tuple[str, ...]) -> str:
+    return next(name for name in names if names.count(name) > 1)
 
 
 def num_folds(folds: StratifiedFolds | GivenFolds | CohortFolds) -> int:

@@ -75,7 +75,8 @@ class Validation:
         weight: of each scan in the loss; those of a slide sum to one.
         case: number of the case of each scan.
         case_label: class number of each case.
-        case_scanner: scanner of each case, numbered from 0.
+        case_scanner: scanner of each case, numbered from 0; -1 where it is not known although that
+            of other cases is: then the case is none of any scanner's.
     """
 
     rows: Rows
@@ -97,11 +98,13 @@ class Validation:
 
     def auroc(self, scores: Scored) -> float:
         """Average the AUROC over scanners; NaN where no scanner has all classes."""
-        cases, groups = self._cases(scores), int(self.case_scanner.max()) + 1
+        on = self.case_scanner >= 0
+        cases, label, scanner = self._cases(scores)[on], self.case_label[on], self.case_scanner[on]
+        groups = int(scanner.max()) + 1
         if cases.shape[1] == 1:
-            each = grouped_auroc(self.case_label, cases[:, 0], self.case_scanner, groups)
+            each = grouped_auroc(label, cases[:, 0], scanner, groups)
         else:
-            each = grouped_multiclass_auroc(self.case_label, cases, self.case_scanner, groups)
+            each = grouped_multiclass_auroc(label, cases, scanner, groups)
         defined = each[~np.isnan(each)]
         return float(defined.mean()) if len(defined) else float("nan")
 
@@ -127,13 +130,17 @@ def validation(scans: Scans) -> Validation | None:
     )
     cases = np.stack([scans.patient[rows], scans.scanner[rows]], axis=1)
     _, first, case = np.unique(cases, axis=0, return_index=True, return_inverse=True)
+    names = scans.table["scanner"].to_numpy()[rows][first].astype(str)
+    numbers = np.unique(names, return_inverse=True)[1]
+    if "" in names and len(set(names)) > 1:  # the empty name sorts first
+        numbers = numbers - 1
     return Validation(
         rows=rows,
         label=scans.label[rows],
         weight=1.0 / scans_of[slide],
         case=case.ravel(),
         case_label=scans.label[rows][first],
-        case_scanner=np.unique(scans.scanner[rows][first], return_inverse=True)[1],
+        case_scanner=numbers,
     )
 
 

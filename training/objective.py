@@ -32,10 +32,9 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.losses = tuple(losses)
-        width = model.embedding.width
         self.projections = nn.ModuleDict(
             {
-                str(number): nn.Linear(width, loss.projection_dim, bias=False)
+                str(number): nn.Linear(_width(model, loss), loss.projection_dim, bias=False)
                 for number, loss in enumerate(losses)
                 if isinstance(loss, InfoNCE) and loss.projection_dim
             }
@@ -94,6 +93,10 @@ class Objective(nn.Module):
             return embeddings
         rows: Tensor = self.projections[str(number)](embeddings.flatten(0, -2))
         return rows.view(*embeddings.shape[:-1], -1)
+
+
+def _width(model: MILModel, loss: InfoNCE) -> int:
+    return model.bag_width if loss.level == "bag" else model.embedding.width
 
 
 def initialise(config: TrialConfig, seed: int, *, in_dim: int, num_outputs: int) -> Objective:

@@ -14,9 +14,9 @@ from torch import Tensor
 from training import RESULTS_VERSION, evaluation, objective, seeds
 from training.config import TrialConfig
 from training.data import folds, sampling, scans
+from training.data.bags import BagReader
 from training.data.index import Dataset
 from training.data.loading import Batch, Loader
-from training.data.shards import BagReader
 from training.errors import DataError
 from training.identity import canonical
 from training.lanes import Lanes, draw_dropped
@@ -94,7 +94,8 @@ class Session:
         if self.pool.pairs:
             bags += 2 * min(sizes.pairs_per_batch, max(len(pairs) for pairs in self.pool.pairs))
         tiles = min(sizes.tiles_per_bag or math.inf, float(self.num_tiles.mean()))
-        return max(2, int(_CACHE_NUMBERS / (bags * tiles * max(head.embed_dims))))
+        width = max(head.embed_dims, default=self.scans.in_dim)
+        return max(2, int(_CACHE_NUMBERS / (bags * tiles * width)))
 
     def _occupy(self, slots: Sequence[int]) -> None:
         """Note which lane is at which position of the stack."""

@@ -30,7 +30,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from pydantic import ValidationError
 
-from training.data import shards
+from training.data import bags, shards
 from training.simulated_world import Encoder, Tissue, draw_tissue, generator, traits
 from training.simulation_config import Simulation
 
@@ -80,7 +80,7 @@ def slides(config: Simulation) -> list[Slide]:
     ]
 
 
-def bag(encoder: Encoder, slide: Slide, scanner: str | None) -> shards.Bag:
+def bag(encoder: Encoder, slide: Slide, scanner: str | None) -> bags.Bag:
     """Make one bag; without a scanner, the oracle's: all tiles, no shift."""
     config = encoder.config
     glass = _tissue(config, slide)
@@ -92,7 +92,7 @@ def bag(encoder: Encoder, slide: Slide, scanner: str | None) -> shards.Bag:
         embeddings = encoder.shifted(embeddings, scanner=traits(config, scanner), rng=rng)
         order = generator(config, f"missing/{scan}").permutation(len(kept))
         kept = np.sort(order[: _num_kept(config, len(kept))])
-    return shards.Bag(
+    return bags.Bag(
         embeddings=embeddings[kept].astype(np.float16),
         tile=kept.astype(np.int32),
         coords=glass.coords[kept],

@@ -11,6 +11,9 @@ from training.config import Config
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 
+MAX_VALUES = 2e10
+"""Numbers in the embeddings of one encoder, 40 GB: more is a slip of the pen."""
+
 
 class SimulatedEncoder(Config):
     """One encoder: a fixed random map of the latent tissue, more or less moved by the scanner."""
@@ -46,8 +49,12 @@ class Simulation(Config):
     """A paired-scanner cohort with known truth; the defaults are the demo's."""
 
     seed: int = Field(0, ge=0, description="fixes everything; cohorts of two seeds share nothing")
-    dev_patients: int = Field(120, ge=2, description="patients of cohort dev, for training")
-    test_patients: int = Field(80, ge=0, description="patients of cohort test, same world")
+    dev_patients: int = Field(
+        120, ge=2, le=100_000, description="patients of cohort dev, for training"
+    )
+    test_patients: int = Field(
+        80, ge=0, le=100_000, description="patients of cohort test, same world"
+    )
     second_slide_share: float = Field(
         0.25, ge=0, le=1, description="probability that a patient has two slides"
     )
@@ -111,7 +118,14 @@ class Simulation(Config):
             problems.append("paired_share above 0 needs at least two seen scanners")
         if self.dev_patients < self.num_classes:
             problems.append("dev_patients is below num_classes")
+        slides = (self.dev_patients + self.test_patients) * (1 + self.second_slide_share)
+        tiles = slides * len(names) * self.max_tiles
         for name, encoder in self.encoders.items():
+            if tiles * encoder.dim > MAX_VALUES:
+                problems.append(
+                    f"encoder {name}: up to {tiles * encoder.dim:.1e} numbers; expected at most "
+                    f"{MAX_VALUES:.0e}: fewer patients, tiles or scanners"
+                )
             if encoder.dim < self.trait_dim:
                 problems.append(f"encoder {name}: dim {encoder.dim} is below trait_dim")
         if problems:

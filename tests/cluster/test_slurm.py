@@ -12,11 +12,11 @@ from cluster import slurm, slurm_text
 from cluster.errors import ClusterError
 
 QUEUE = """\
-45720003|FAILED|n1|2026-11-23T20:39:31|10:00|NonZeroExitCode
-45720001_[10-40:3%2]|PENDING||N/A|10:00|JobArrayTaskLimit
-45720005|PENDING||N/A|1-01:40:00|PartitionTimeLimit
-45720001_4|RUNNING|n1|2026-11-23T20:39:31|9:58|None
-45720007|RUNNING|n[1-2]|2026-11-23T20:39:31|UNLIMITED|odd | reason
+45720003|FAILED|n1|2026-11-23T20:39:31|10:00|0:00|NonZeroExitCode
+45720001_[10-40:3%2]|PENDING||N/A|10:00|0:00|JobArrayTaskLimit
+45720005|PENDING||N/A|1-01:40:00|0:00|PartitionTimeLimit
+45720001_4|RUNNING|n1|2026-11-23T20:39:31|9:58|0:02|None
+45720007|RUNNING|n[1-2]|2026-11-23T20:39:31|UNLIMITED|1:00:03|odd | reason
 """
 ACCOUNTS = """\
 3|FAILED|3:0|0|n1|2026-11-23T20:39:31|2026-11-23T20:39:31
@@ -26,17 +26,6 @@ ACCOUNTS = """\
 5|CANCELLED by 0|0:15|0|None assigned|None|2026-11-23T20:39:31
 6_2|COMPLETED|0:0|7|n3|2026-11-23T20:39:31|2026-11-23T20:39:38
 6_[1-3]|PENDING|0:0|0|None assigned|Unknown|Unknown
-"""
-PARTITIONS = """\
-PartitionName=gpu AllowGroups=ALL Default=YES QoS=N/A GraceTime=0 MaxTime=1-12:00:00 Nodes=n[1-4] \
-PriorityTier=10 PreemptMode=REQUEUE State=UP TotalCPUs=32 TotalNodes=4 TRES=cpu=32,gres/gpu=16
-PartitionName=scav Default=NO GraceTime=15 MaxTime=UNLIMITED Nodes=n[1-4] PreemptMode=REQUEUE \
-State=DOWN TotalCPUs=32 TotalNodes=4
-"""
-NODES = """\
-gpu|gpu:a100:4(S:0-1),shard:8|8|8000
-gpu|gpu:2|64+|4000+
-scav|(null)|8|8000
 """
 BEGUN = datetime(2026, 11, 23, 20, 39, 31, tzinfo=UTC)
 
@@ -50,6 +39,7 @@ def test_queue_lines_become_jobs() -> None:
         node="n[1-2]",
         start=BEGUN,
         time_left_s=None,
+        elapsed_s=3603,
     )
     assert list(jobs) == ["45720003", "45720007"]
 
@@ -65,6 +55,23 @@ def test_a_wanted_element_is_found_in_the_pending_range() -> None:
     (job,) = slurm_text.parse_queue(QUEUE, wanted=["45720001_13", "45720001_14"])
     assert (job.id, job.state, job.reason) == ("45720001_13", "PENDING", "JobArrayTaskLimit")
     assert job.start is None
+
+
+def test_jobs_are_found_by_their_comment_among_others_with_hostile_ones() -> None:
+    text = (
+        "7_[1-2]|PENDING||N/A|10:00|0:00|Priority|sweep-a\n"
+        "8|RUNNING|n1|2026-11-23T20:39:31|9:58|0:02|None|x|y\n"
+        "9|RUNNING|n1|2026-11-23T20:39:31|9:58|0:02|None|first line\n"
+        "sweep-a\n"
+        "10|RUNNING|n1|2026-11-23T20:39:31|9:58|0:02|None|sweep-b\n"
+    )
+    found = slurm_text.parse_tagged(text, tags=["sweep-a", "sweep-b"])
+    assert [(job.id, job.tag) for job in found] == [
+        ("7_1", "sweep-a"),
+        ("7_2", "sweep-a"),
+        ("10", "sweep-b"),
+    ]
+    assert found[2].elapsed_s == 2
 
 
 @pytest.mark.parametrize(
@@ -128,19 +135,6 @@ def test_an_element_that_ended_counts_before_the_waiting_range_of_its_array() ->
         assert found.state == "COMPLETED"
 
 
-def test_partitions_carry_limits_and_the_largest_node() -> None:
-    gpu, scav = slurm_text.parse_partitions(PARTITIONS, nodes=NODES)
-    assert (gpu.name, gpu.default, gpu.max_time_s, gpu.num_nodes) == ("gpu", True, 129_600, 4)
-    assert (gpu.gpus_per_node, gpu.cpus_per_node, gpu.memory_mb_per_node) == (4, 64, 8000)
-    assert (scav.state, scav.max_time_s, scav.grace_time_s) == ("DOWN", None, 15)
-    assert scav.gpus_per_node == 0
-
-
-def test_configuration_lines_become_a_mapping() -> None:
-    text = "Configuration data as of 2026\nMaxArraySize            = 10001\nAuthInfo = a=b,c=5\n"
-    assert slurm_text.parse_config(text) == {"MaxArraySize": "10001", "AuthInfo": "a=b,c=5"}
-
-
 def test_an_estimate_names_time_and_node() -> None:
     said = (
         "sbatch: Job 45720009 to start at 2026-11-23T20:39:31 using 2 processors "
@@ -159,6 +153,8 @@ def test_no_ids_need_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slurm.queue([]) == {}
     assert slurm.account([], since=BEGUN) == {}
     slurm.cancel([])
+    slurm.update_excluded([], ["n1"])
+    assert slurm.queue_by_tag([]) == {}
 
 
 def test_without_slurm_it_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +200,45 @@ def test_accounting_that_is_off_makes_every_job_unknown(path: Path) -> None:
 
 def test_users_formats_do_not_reach_slurm(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQUEUE_STATES", "PENDING")
-    fake(path, "squeue", 'echo "7|RUNNING|$SLURM_BITSTR_LEN|N/A|1:00|$SQUEUE_STATES$TZ"')
+    fake(path, "squeue", 'echo "7|RUNNING|$SLURM_BITSTR_LEN|N/A|1:00|0:01|$SQUEUE_STATES$TZ"')
     (job,) = slurm.queue(["7"]).values()
     assert (job.node, job.reason) == ("0", "UTC")
+
+
+SITE = """\
+case "$*" in
+  *config) echo "MaxArraySize = 1001"; echo "MaxJobCount = 10000"
+    echo "AccountingStorageEnforce = associations,limits,qos" ;;
+  *partition) echo "PartitionName=gpu Default=YES QoS=gpuq MaxTime=1:00:00 State=UP" ;;
+esac
+"""
+
+
+def test_limits_of_an_accounting_that_refuses_are_unknown_and_not_an_error(path: Path) -> None:
+    fake(path, "scontrol", SITE)
+    fake(path, "sinfo", "echo 'gpu|gpu:4|8|8000'")
+    fake(path, "sacctmgr", "echo 'Access denied' >&2; exit 1")
+    limits = slurm.limits()
+    assert (limits.max_array_size, limits.max_job_count) == (1001, 10000)
+    assert (limits.max_submit, limits.max_jobs) == (None, None)
+    assert "Access denied" in limits.unknown
+
+
+def test_limits_come_from_account_qos_and_the_partitions_qos(path: Path) -> None:
+    fake(path, "scontrol", SITE)
+    fake(path, "sinfo", "echo 'gpu|gpu:4|8|8000'")
+    user = "lab|lab||9|100||||||normal,long|normal"
+    services = "normal|5||||||||\ngpuq||20|||12:00:00|gres/gpu=6|||\nlong|1||||||||"
+    fake(path, "sacctmgr", f"case $* in *' user '*) echo '{user}';; *) echo '{services}';; esac")
+    limits = slurm.limits()
+    assert (limits.max_submit, limits.max_jobs, limits.max_gpus) == (20, 5, 6)
+    assert limits.max_wall_s == 12 * 3600
+    assert (limits.accounts, limits.qos, limits.unknown) == (("lab",), ("normal", "long"), "")
+    assert slurm.limits(qos="long").max_jobs == 1
+    assert slurm.limits(account="other").max_submit == 20
+
+
+def test_a_job_that_may_not_be_requeued_is_told_in_slurms_words(path: Path) -> None:
+    fake(path, "scontrol", "echo 'Requested operation is presently disabled' >&2; exit 1")
+    with pytest.raises(ClusterError, match="presently disabled"):
+        slurm.requeue("7")

@@ -34,6 +34,7 @@ arms:
     views: all
     losses: {embedding: {kind: infonce}}
     grid: {losses.embedding.weight: [0.1, 1]}
+cluster: local
 """
 NUM_CELLS = 4
 

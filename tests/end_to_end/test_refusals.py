@@ -39,9 +39,10 @@ def test_a_missing_spec_an_unknown_sweep_and_an_unknown_flag_are_usage_errors(tm
     assert "sweep launch --help" in done.stderr
 
 
-def test_an_unknown_profile_is_a_cluster_error_with_names(spec, tmp_path):
-    done = sweep("launch", spec, "--cluster", "testbd", "--results", tmp_path / "r", code=3)
+def test_an_unknown_profile_is_a_usage_error_with_names(spec, tmp_path):
+    done = sweep("launch", spec, "--cluster", "testbd", "--results", tmp_path / "r", code=2)
     assert "testbed" in done.stderr
+    assert not (tmp_path / "r").exists()
 
 
 def test_gpu_time_is_not_spent_without_consent(spec, tmp_path):

@@ -6,6 +6,7 @@ import sys
 import psutil
 import pytest
 
+from cluster import slurm
 from orchestrator import events, jobs
 from orchestrator.events import Journal, Progress, fold
 from orchestrator.folder import Folder
@@ -31,6 +32,28 @@ def test_a_launch_of_another_host_or_of_a_dead_process_is_over():
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert not jobs.running(fold([launching(pid=int(done.stdout))], []), {})
+
+
+def test_a_launch_in_an_allocation_of_another_host_runs_while_slurm_has_the_allocation():
+    state = fold([launching(host="elsewhere", job="7")], [])
+    assert jobs.running(state, {"7": job("7", "RUNNING")})
+    assert jobs.running(state, None)
+    assert not jobs.running(state, {})
+
+
+@pytest.mark.parametrize("reason", ["JobHeldUser", "JobHeldAdmin", "launch failed requeued held"])
+def test_a_driver_that_slurm_holds_does_not_run_and_is_named(reason):
+    state = fold([{"event": "submitted", "role": "driver", "job": "12"}], [])
+    held = {"12": job("12", "PENDING", reason)}
+    assert not jobs.running(state, held) and jobs.stuck(state, held) == ["12"]
+    waits = {"12": job("12", "PENDING", "Resources")}
+    assert jobs.running(state, waits) and jobs.stuck(state, waits) == []
+
+
+def job(name, state, reason="None"):
+    return slurm.Job(
+        id=name, state=state, reason=reason, node="", start=None, time_left_s=None, elapsed_s=0
+    )
 
 
 def test_of_two_launches_the_first_goes_on():
@@ -84,5 +107,5 @@ def test_pilots_that_slurm_still_has_are_not_submitted_again():
         [{"event": "submitted", "role": role, "job": job}
          for role, job in (("driver", "1"), ("pilot", "2_0"), ("pilot", "2_1"))], []
     )  # fmt: skip
-    assert jobs.pilots(state, {"1": None, "2_1": None}) == ["2_1"]
+    assert jobs.pilots(state, {"1": job("1", "RUNNING"), "2_1": job("2_1", "RUNNING")}) == ["2_1"]
     assert jobs.pilots(state, None) == []

@@ -266,6 +266,7 @@ def test_the_frame_has_a_row_per_cell_fold_and_seed_with_axes_as_json(tmp_path):
         "seed",
         "config",
         "fingerprint",
+        "priority",
         "pack_family",
     ]
     assert len(frame) == len(found.rows)
@@ -294,3 +295,41 @@ def test_10000_trials_are_named_and_packed():
     found = make(rows, lanes_max=50)
     assert len(set(found.trial_ids)) == 10_000
     assert found.num_to_train == 10_000
+
+
+def test_the_priority_of_an_encoder_is_added_to_that_of_the_arm(tmp_path):
+    arms = small()["arms"]
+    arms["score"] |= {"priority": 1}
+    made = make(rows_of(tmp_path, encoders={"uni": None, "virchow2": {"priority": 2}}, arms=arms))
+    first = [(item.encoder, item.trials[0].config.views) for item in made.packs]
+    assert list(dict.fromkeys(first)) == [
+        ("virchow2", "all"), ("virchow2", "routine"), ("uni", "all"), ("uni", "routine"),
+    ]  # fmt: skip
+
+
+def test_the_priority_of_an_encoder_changes_no_trial(tmp_path):
+    plain = make(rows_of(tmp_path, encoders={"uni": None, "virchow2": None}))
+    urgent = make(rows_of(tmp_path, encoders={"uni": None, "virchow2": {"priority": 2}}))
+    assert set(plain.trial_ids) == set(urgent.trial_ids)
+
+
+def test_trials_in_packs_of_a_running_driver_are_not_packed_again(tmp_path):
+    rows = rows_of(tmp_path)
+    first = make(rows).packs[0]
+    busy = {item.id for item in first.trials}
+    made = make(rows, elsewhere=busy)
+    assert made.elsewhere == busy
+    assert busy.isdisjoint(item.id for pack in made.packs for item in pack.trials)
+    assert made.num_to_train + len(busy) == len(made.trials)
+
+
+def test_a_probe_is_the_first_pack_of_each_unknown_kind(tmp_path):
+    made = make(rows_of(tmp_path), lanes_max=2)
+    kinds = {"uni": 0, "virchow2": 0}
+    assert len(made.packs) > len(kinds)
+    probed = plan.probe(made, (), kind=lambda config: config.encoder)
+    assert [item.encoder for item in probed.packs] == list(kinds)
+    assert probed.packs[0] == made.packs[0] and probed.trials == made.trials
+    assert [p.encoder for p in plan.probe(made, ("uni",), kind=lambda c: c.encoder).packs] == [
+        "virchow2"
+    ]

@@ -1,7 +1,10 @@
+import errno
+
+import numpy as np
 import pandas as pd
 import pytest
 
-from orchestrator import events, store
+from orchestrator import events, failures, store
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.events import Journal
 from orchestrator.folder import Folder, write_file
@@ -116,3 +119,69 @@ def test_a_trial_that_fails_twice_has_one_row(folder):
         store.write_segment(folder, "p", attempt, tables=dead, artefacts={})
         journal.write("accepted", pack="p", attempt=attempt, failed={"a": "numeric"}, seconds=1.0)
     assert store.read_results(folder)["trials"]["state"].tolist() == ["failed"]
+
+
+def test_damage_anywhere_in_a_counting_segment_is_found(folder):
+    launched(folder, ["a", "b", "c"], {"p": ["a"], "q": ["b"], "r": ["c"]})
+    many = tables("a") | {
+        "predictions": pd.DataFrame({"trial": "a", "score": np.random.default_rng(0).random(4000)})
+    }
+    for pack, made in (("p", many), ("q", tables("b")), ("r", tables("c"))):
+        store.write_segment(folder, pack, 1, tables=made, artefacts={})
+    assert store.damaged(folder) == {}
+    path = folder.segments / "p-1" / "predictions.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    (folder.segments / "q-1" / "curves.parquet").unlink()
+    found = store.damaged(folder)
+    assert sorted(found) == ["p-1", "q-1"]
+    assert "predictions.parquet" in found["p-1"] and "curves.parquet" in found["q-1"]
+
+
+def test_a_segment_without_one_of_its_trials_is_damaged(folder):
+    launched(folder, ["a", "b"], {"p": ["a", "b"]})
+    store.write_segment(folder, "p", 1, tables=tables("a"), artefacts={})
+    assert "no rows of trial b" in store.damaged(folder)["p-1"]
+
+
+def test_a_segment_that_does_not_count_may_be_damaged(folder):
+    journal = launched(folder, ["a"], {"p": ["a"]})
+    for attempt in (1, 2):
+        store.write_segment(folder, "p", attempt, tables=tables("a"), artefacts={})
+    journal.write("accepted", pack="p", attempt=2, failed={}, seconds=1.0)
+    (folder.segments / "p-1" / "trials.parquet").write_bytes(b"")
+    assert store.damaged(folder) == {}
+
+
+def test_what_is_set_aside_counts_no_more_and_a_later_result_does(folder):
+    journal = launched(folder, ["a"], {"p": ["a"]})
+    store.write_segment(folder, "p", 1, tables=tables("a", value=1.0), artefacts={})
+    journal.write("accepted", pack="p", attempt=1, failed={}, seconds=1.0)
+    store.set_aside(folder, ["p-1"])
+    state = events.progress(folder)
+    assert state.to_train == ["a"] and events.list_segments(folder) == []
+    assert [path.name[:13] for path in folder.segments.iterdir()] == [".damaged-p-1-"]
+    store.write_segment(folder, "p", 2, tables=tables("a", value=2.0), artefacts={})
+    journal.write("accepted", pack="p", attempt=2, failed={}, seconds=1.0)
+    assert store.read_results(folder)["predictions"]["score"].tolist() == [2.0]
+
+
+def test_tables_of_the_first_version_without_checksums_are_read(folder):
+    launched(folder, ["a"], {"p": ["a"]})
+    store.write_segment(folder, "p", 1, tables=tables("a"), artefacts={})
+    for path in (folder.segments / "p-1").iterdir():
+        pd.read_parquet(path).to_parquet(path)
+    assert store.damaged(folder) == {} and len(store.read_results(folder)["trials"]) == 1
+
+
+def test_a_full_disk_while_writing_a_segment_is_told_by_its_class(folder, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    launched(folder, ["a"], {"p": ["a"]})
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StoreError) as caught:
+        store.write_segment(folder, "p", 1, tables=tables("a"), artefacts={})
+    assert failures.classify(caught.value).kind == "disk"
+    assert list(folder.segments.iterdir()) == []

@@ -1,5 +1,7 @@
 """A pack through the worker, in this process: real data, real training, a real segment."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
@@ -100,3 +102,51 @@ def test_a_pack_whose_lanes_all_die_is_recorded_and_not_a_bug(planned):
     assert outcome.failure is None
     assert set(outcome.failed.values()) == {"numeric"}
     assert store.read_results(folder)["trials"]["state"].unique().tolist() == ["failed"]
+
+
+def test_a_log_tells_where_an_attempt_began_and_ended(planned, caplog):
+    home, made = planned
+    _, assignment, setting = make(home, made.packs[0], "logged")
+    epochs = []
+    with caplog.at_level("INFO", logger="orchestrator.worker"):
+        stopped = train(
+            assignment, setting, on_epoch=lambda epoch, _: epochs.append(epoch),
+            stop=lambda: bool(epochs),
+        )  # fmt: skip
+        assert stopped.stopped and train(assignment, setting).failure is None
+    lines = [record.getMessage() for record in caplog.records]
+    pack = made.packs[0].id
+    assert lines[0].startswith(f"pack={pack} attempt=1 trials={made.packs[0].trials[0].id}")
+    assert lines[1:] == [
+        f"pack={pack} attempt=1 stopped after epoch 1 of 3", lines[0],
+        f"pack={pack} attempt=1 resumed epoch=1", f"pack={pack} attempt=1 epoch=3 done",
+    ]  # fmt: skip
+
+
+def test_the_segment_and_the_outcome_name_the_device(planned):
+    home, made = planned
+    folder, assignment, setting = make(home, made.packs[0], "device")
+    assert train(assignment, setting).device == "cpu"
+    assert store.read_results(folder)["trials"]["device"].unique().tolist() == ["cpu"]
+
+
+def test_bags_that_are_too_large_to_keep_give_the_same_result(planned):
+    home, made = planned
+    tables = []
+    for name, resident_gb in (("kept", 2.0), ("read again", 0.0)):
+        folder, assignment, setting = make(home, made.packs[0], name)
+        assert train(assignment, replace(setting, resident_gb=resident_gb)).failure is None
+        tables.append(store.read_results(folder)["predictions"])
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_a_shard_that_was_damaged_after_the_launch_is_wrong_data_with_the_scan(planned, tmp_path):
+    home, made = planned
+    _, assignment, setting = make(home, made.packs[0], "shard")
+    simulate.write(spec.read(write_spec(tmp_path)).simulation, tmp_path / "data")
+    for path in (tmp_path / "data" / "shards").iterdir():
+        content = bytearray(path.read_bytes())
+        content[len(content) // 4 : len(content) // 4 * 3] = bytes(len(content) // 2)
+        path.write_bytes(content)
+    failure = train(assignment, replace(setting, data=tmp_path / "data")).failure
+    assert failure.kind == "data" and "shards" in failure.message and "view" in failure.message

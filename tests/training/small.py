@@ -19,8 +19,9 @@ from training.config import (
     TrialConfig,
 )
 from training.data import index, shards
+from training.data.bags import Bag
 from training.data.index import Dataset
-from training.data.shards import Bag, View
+from training.data.shards import View
 from training.trainer import LaneResult
 
 DIM = 7

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -106,3 +107,35 @@ def test_chunks_cover_all_bags_within_the_bound(sizes: list[int]):
     for chunk in found:
         padded = len(chunk) * max(sizes[place] for place in chunk)
         assert padded <= 8192 or len(chunk) == 1
+
+
+def test_a_scan_of_an_unknown_scanner_is_no_scanner_of_its_own_where_others_are_named(tmp_path):
+    def blank(names):
+        views = [
+            dataclasses.replace(view, scanner="" if view.scanner in names else view.scanner)
+            for view in small.views()
+        ]
+        dataset = small.cohort(
+            tmp_path / str(len(names)),
+            views,
+            load=lambda view: small.bag(dataclasses.replace(view, scanner=view.scan[-1])),
+        )
+        found = scans.read(dataset, small.routine())
+        return evaluation.validation(found)
+
+    known, one_unknown, all_unknown = blank(()), blank(("C",)), blank(("A", "B", "C"))
+    assert set(known.case_scanner) == {0, 1, 2}
+    assert set(one_unknown.case_scanner) == {-1, 0, 1}
+    assert set(all_unknown.case_scanner) == {0}
+    scores = np.random.default_rng(0).normal(size=(len(known.rows), 1))
+    named = one_unknown.case_scanner >= 0
+    each = [
+        evaluation.grouped_auroc(
+            one_unknown.case_label[one_unknown.case_scanner == number],
+            one_unknown._cases(scores)[one_unknown.case_scanner == number][:, 0],
+            np.zeros((one_unknown.case_scanner == number).sum(), int),
+            1,
+        )[0]
+        for number in (0, 1)
+    ]
+    assert named.any() and one_unknown.auroc(scores) == pytest.approx(np.nanmean(each))

@@ -5,8 +5,8 @@ from tests.training import small
 from training import objective
 from training.config import InfoNCE, ScoreLoss
 from training.data import sampling, scans
+from training.data.bags import BagReader
 from training.data.loading import Batch, Loader
-from training.data.shards import BagReader
 from training.losses.infonce import bag_infonce
 from training.losses.score import score_loss
 from training.losses.task import task_loss

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training import simulate
-from training.data import index, shards
+from training.data import bags, index
 from training.simulate import Slide
 from training.simulated_world import Encoder
 from training.simulation_config import Shift, SimulatedEncoder, Simulation
@@ -62,7 +62,7 @@ def test_the_dataset_that_is_written_holds_the_bags_and_labels_of_the_model(tmp_
     dataset = index.read(tmp_path)
     slides = {slide.name: slide for slide in simulate.slides(SMALL)}
     encoders = {name: Encoder(SMALL, name) for name in SMALL.encoders}
-    reader = shards.BagReader(tmp_path)
+    reader = bags.BagReader(tmp_path)
     assert len(dataset.index) == 2 * sum(len(slide.scanners) for slide in slides.values())
     for row in dataset.index.itertuples():
         bag = simulate.bag(encoders[row.encoder], slides[row.slide], row.scanner)

@@ -6,6 +6,7 @@ HDF5 (`.h5`) or PyTorch (`.pt`, tensors only). Features lie under `features`, `f
 """
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ CAST_ERROR = 1e-3
 """Largest root mean square error of a float16 cast, relative to that of the values; rounding alone
 gives 3e-4 (2**-11 at most), more means that values fell below the range of float16."""
 
+_MICROMETRES = "coords in micrometres"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Features:
@@ -36,11 +39,14 @@ class Features:
     Args:
         embeddings: [tiles, dim], floating point, finite.
         coords: [tiles, 2] int32 as given, rounded; None: the file has none.
+        in_pixels: whether they are whole numbers of level-0 pixels; others (STAMP writes
+            micrometres, and says so in the attribute `unit`) tell places apart and no more.
         tile: [tiles] int32, distinct; None: the file has none.
     """
 
     embeddings: np.ndarray
     coords: np.ndarray | None
+    in_pixels: bool
     tile: np.ndarray | None
 
 
@@ -64,13 +70,17 @@ def read(path: Path) -> Features:
     if 0 in embeddings.shape:
         raise DataError(f"{path}: has no tiles: {present[0]!r} is {embeddings.shape}")
     lines = _not_finite(path, embeddings)
-    coords = _integers(path, "coords", arrays, (len(embeddings), 2), lines)
+    name = _MICROMETRES if _MICROMETRES in arrays else "coords"
+    coords = _integers(path, name, arrays, (len(embeddings), 2), lines)
+    in_pixels = name == "coords" and (coords is None or _whole(arrays[name]))
     tile = _integers(path, "tile", arrays, (len(embeddings),), lines)
+    if tile is not None and tile.min() < 0:
+        lines.append(f"{path}: 'tile' numbers are negative, down to {tile.min()}")
     if tile is not None and len(np.unique(tile)) < len(tile):
         lines.append(f"{path}: 'tile' numbers are not distinct")
     if lines:
         raise DataError("\n".join(lines))
-    return Features(embeddings=embeddings, coords=coords, tile=tile)
+    return Features(embeddings=embeddings, coords=coords, in_pixels=in_pixels, tile=tile)
 
 
 def stored_type(embeddings: np.ndarray) -> str:
@@ -106,12 +116,15 @@ def _read_h5(path: Path) -> dict[str, np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
             wanted = {*KEYS, "coords", "tile"}
-            return {
+            arrays = {
                 name: value[()] if name in wanted else np.empty(0)
                 for name, value in file.items()
                 if isinstance(value, h5py.Dataset)
             }
-    except OSError as error:
+            if "coords" in arrays and str(file.attrs.get("unit", "")).lower() in ("um", "µm"):
+                arrays[_MICROMETRES] = arrays.pop("coords")
+            return arrays
+    except (OSError, RuntimeError, ValueError) as error:  # h5py has all three for damage
         raise DataError(f"{path}: cannot be read: {error}") from error
 
 
@@ -119,7 +132,8 @@ def _read_pt(path: Path) -> dict[str, np.ndarray]:
     import torch  # takes seconds; only users of .pt files wait for it
 
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise DataError(
             f"{path}: is damaged or holds more than tensors, so it is not loaded",
@@ -143,9 +157,15 @@ def _without_leading_axis(array: np.ndarray, ndim: int) -> np.ndarray:
 
 def _not_finite(path: Path, embeddings: np.ndarray) -> list[str]:
     wrong = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+    limit = np.finfo(np.float32).max
     if not len(wrong):
-        return []
+        huge = embeddings.dtype.itemsize > 4 and bool((np.abs(embeddings) > limit).any())
+        return [f"{path}: numbers beyond float32, up to {np.abs(embeddings).max():g}"] * huge
     return [f"{path}: {len(wrong)} tiles hold NaN or infinity, the first is row {wrong[0]}"]
+
+
+def _whole(numbers: np.ndarray) -> bool:
+    return bool((np.rint(numbers) == numbers).all())
 
 
 def _integers(

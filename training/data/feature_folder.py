@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from training.data import feature_files
-from training.data.shards import Bag
+from training.data.bags import Bag
 from training.errors import DataError
 
 MAX_SUGGESTIONS = 20
@@ -27,6 +27,7 @@ class Source:
         dtype: type to store: float16 or float32.
         place: name of its set of coordinates; empty if there is none.
         has_tile: whether it has tile numbers of its own.
+        in_pixels: whether its coordinates, if any, are level-0 pixels; others are not stored.
         first_tile: tiles count from here; None: they have the file's numbers, or, without, the
             order of their coordinates.
     """
@@ -37,6 +38,7 @@ class Source:
     dtype: str
     place: str
     has_tile: bool
+    in_pixels: bool
     first_tile: int | None = None
 
 
@@ -76,6 +78,8 @@ def bag(source: Source) -> Bag:
         tile = np.arange(source.first_tile, source.first_tile + num_tiles, dtype=np.int32)
     else:
         tile = feature_files.rank(coords) if found.tile is None else found.tile
+    if not found.in_pixels:
+        coords = np.full_like(coords, -1)
     embeddings = np.ascontiguousarray(found.embeddings, dtype=source.dtype)
     return Bag(embeddings=embeddings, tile=tile, coords=coords)
 
@@ -130,6 +134,7 @@ def _look(path: Path) -> Source:
         dtype=feature_files.stored_type(found.embeddings),
         place=feature_files.place(found.coords),
         has_tile=found.tile is not None,
+        in_pixels=found.in_pixels,
     )
 
 

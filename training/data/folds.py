@@ -253,6 +253,7 @@ def _refuse(
             if patient in part
         ]
         part.update(dict.fromkeys(patients, name))
+    lines += _unseen(parts, config, views)
     if parts.train and len({label[patient] for patient in parts.train}) < 2:
         lines.append("the training part has one class only")
     for owners in _same_bags(views):
@@ -264,6 +265,20 @@ def _refuse(
             )
     if lines:
         raise DataError(f"fold {config.fold}: " + f"\nfold {config.fold}: ".join(lines))
+
+
+def _unseen(parts: Split, config: TrialConfig, views: pd.DataFrame) -> Iterable[str]:
+    """Find parts that have nothing left to train or select on without the unseen scanners."""
+    seen = views[~views["scanner"].isin(config.unseen_scanners)]
+    if config.unseen_scanners and parts.train:
+        if not seen.loc[seen["patient"].isin(parts.train), "routine"].any():
+            yield "unseen_scanners: no routine scan of a training patient is on a seen scanner"
+        if parts.validation and not seen["patient"].isin(parts.validation).any():
+            yield "unseen_scanners: no scan of a validation patient is on a seen scanner"
+    if config.views == "all":
+        trained = seen[seen["patient"].isin(parts.train) & (seen["scanner"] != "")]
+        if parts.train and not tables.ambiguous(trained, "slide", "scanner"):
+            yield "views is 'all', but no training slide has scans on two seen scanners"
 
 
 def _same_bags(views: pd.DataFrame) -> Iterable[list[str]]:

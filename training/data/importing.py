@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from training.data import feature_folder, joining, shards, tables, user_tables
+from training.data.bags import Bag
 from training.data.feature_folder import Source
-from training.data.shards import Bag, View
+from training.data.shards import View
 from training.errors import DataError
 
 
@@ -89,7 +90,9 @@ def import_features(
     )
     matched, apart = _matched(views, sources)
     unused = feature_folder.unused(folder, sources)
+    elsewhere = [scan for scan, source in sources.items() if not source.in_pixels]
     notes = (
+        *_note(elsewhere, "scans have coordinates that are no level-0 pixels: none are stored"),
         *_note(unused, f"files in {folder} are not in {slides_csv.name}"),
         *_note(apart, "slides have several scans whose tiles cannot be matched"),
         *_in_no_fold(held, views),

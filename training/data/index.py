@@ -11,7 +11,7 @@ import pandas as pd
 
 from training.config import Task
 from training.data import tables
-from training.data.shards import Bag, BagReader, checksum
+from training.data.bags import Bag, BagReader, flaws
 from training.errors import DataError
 
 
@@ -169,7 +169,10 @@ def _shard_problems(path: Path, rows: pd.DataFrame) -> list[str]:
     if len(found) < 3:
         absent = sorted({"embeddings", "tile", "coords"} - found.keys())
         return [f"{path}: no dataset {tables.joined(absent)}"]
-    (shape, dtype), num_rows = found["embeddings"], found["embeddings"][0][0]
+    shape, dtype = found["embeddings"]
+    if len(shape) != 2:
+        return [f"{path}: embeddings are {shape}, expected [rows, dim]"]
+    num_rows = shape[0]
     lines = [
         f"{path}: {name} is {found[name]}, expected {wanted}"
         for name, wanted in (
@@ -198,8 +201,5 @@ def _bag_problems(root: Path, rows: pd.DataFrame) -> list[str]:
             embeddings=reader.embeddings(row), tile=reader.tiles(row), coords=reader.coords(row)
         )
         where = f"{root / str(row.shard)}: view {row.view!r}"
-        if not np.isfinite(bag.embeddings).all():
-            lines.append(f"{where}: embeddings are not all finite")
-        if checksum(bag) != row.checksum:
-            lines.append(f"{where}: the bag differs from its checksum; write it anew")
+        lines += [f"{where}: {problem}" for problem in flaws(bag, str(row.checksum))]
     return lines

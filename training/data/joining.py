@@ -47,6 +47,15 @@ class Joined:
     shards: Set[str]
 
 
+def version(root: Path) -> tuple[int, ...]:
+    """Tell versions of the index apart: each is another file, renamed into place."""
+    try:
+        found = (root / "index.parquet").stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def existing(root: Path) -> Existing | None:
     """Read the data set that is there, if any.
 
@@ -141,7 +150,16 @@ def places(joined: Joined, shard_bytes: int) -> pd.DataFrame:
 
 
 def commit(root: Path, joined: Joined, added: pd.DataFrame) -> None:
-    """Write the tables; the added rows count from the rename of index.parquet on."""
+    """Write the tables; the added rows count from the rename of index.parquet on.
+
+    Raises:
+        DataError: The present index uses shards of the added rows: the encoder was written twice.
+    """
+    if twice := joined.shards & set(added["shard"]):
+        raise DataError(
+            f"{root}: another import of this encoder came first: it wrote {min(twice)}",
+            hint="import it again",
+        )
     columns = list(tables.INDEX_TYPES)
     index = added[columns] if joined.kept.empty else pd.concat([joined.kept, added])[columns]
     index = index.astype(tables.INDEX_TYPES).sort_values(["encoder", "view"], ignore_index=True)

@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from training.data import sampling
+from training.data.bags import BagReader, is_finite
 from training.data.sampling import Draw, Rows, TilePair
 from training.data.scans import Scans
-from training.data.shards import BagReader
 from training.types import Bags, Mask
 
 
@@ -98,7 +98,7 @@ class Loader:
             return None
         everything = np.zeros((rows, dim), stored)
         for row, entry in enumerate(self._index):
-            everything[self._start[row] : self._start[row + 1]] = self._reader.embeddings(entry)
+            everything[self._start[row] : self._start[row + 1]] = self._reader.whole(entry)
         return torch.from_numpy(everything).to(self._device)
 
     def whole(self, rows: Rows) -> tuple[Bags, Mask]:
@@ -169,7 +169,12 @@ class Loader:
             return bags.view(*mask.shape, -1), self._put(mask)
         padded = np.zeros((*mask.shape, self._scans.in_dim), np.float32)
         for bag, row in enumerate(rows.tolist()):
-            padded[bag, : counts[bag]] = self._reader.embeddings(self._index[row])[tiles[bag]]
+            entry, all_of_it = self._index[row], counts[bag] == self._num_tiles[row]
+            read = self._reader.whole if all_of_it else self._reader.embeddings
+            padded[bag, : counts[bag]] = read(entry)[tiles[bag]]
+        if not is_finite(padded):
+            wrong = int(np.flatnonzero(~np.isfinite(padded).all((1, 2)))[0])
+            self._reader.refuse_not_finite(self._index[int(rows[wrong])])
         return self._put(padded).to(self._dtype), self._put(mask)
 
     def _put(self, array: np.ndarray) -> Tensor:

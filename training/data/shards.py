@@ -6,38 +6,23 @@ happens once per encoder, by one writer at a time; `index.parquet` is renamed la
 killed at any moment leaves the data set as it was.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
 
 from training.data import joining, tables
+from training.data.bags import Bag, checksum
 from training.errors import DataError
 
 ALIGNMENT = 4096
 """Bytes; datasets start on a page, so that a memory map needs no copy."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Bag:
-    """Embeddings of a view.
-
-    Args:
-        embeddings: [tiles, dim], float16 or float32, finite.
-        tile: [tiles] int32; the same number is the same tissue place in every view of the slide.
-        coords: [tiles, 2] int32, level-0 pixels x and y; -1 where not known.
-    """
-
-    embeddings: np.ndarray
-    tile: np.ndarray
-    coords: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,58 +52,6 @@ class View:
     dtype: str = "float16"
 
 
-@runtime_checkable
-class Row(Protocol):
-    """A row of the index, as `itertuples` or `iloc` give it (pandas knows no field types)."""
-
-    shard: Any
-    row_start: Any
-    num_tiles: Any
-
-
-class BagReader:
-    """Reads bags of a data set; keeps each shard's memory map open.
-
-    Arrays are read-only views of the file. A shard that someone else wrote in chunks is read by
-    contiguous slices instead.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._open: dict[str, dict[str, np.ndarray | h5py.Dataset]] = {}
-
-    def embeddings(self, row: Row) -> np.ndarray:
-        """Read [tiles, dim], in the stored type."""
-        return self._slice("embeddings", row)
-
-    def tiles(self, row: Row) -> np.ndarray:
-        """Read tile numbers, [tiles] int32."""
-        return self._slice("tile", row)
-
-    def coords(self, row: Row) -> np.ndarray:
-        """Read level-0 pixels, [tiles, 2] int32; -1 where not known."""
-        return self._slice("coords", row)
-
-    def _slice(self, name: str, row: Row) -> np.ndarray:
-        shard = self._open.get(row.shard)
-        if shard is None:
-            shard = self._open[row.shard] = _map(self._root / row.shard)
-        found: np.ndarray = shard[name][row.row_start : row.row_start + row.num_tiles]
-        if len(found) != row.num_tiles:
-            raise DataError(
-                f"{self._root / row.shard}: has {len(shard[name])} rows of {name}, expected rows "
-                f"{row.row_start} to {row.row_start + row.num_tiles}"
-            )
-        return found
-
-
-def checksum(bag: Bag) -> str:
-    """Hash the stored bytes of embeddings and tile numbers (SHA-256)."""
-    digest = hashlib.sha256(np.ascontiguousarray(bag.embeddings).data)
-    digest.update(np.ascontiguousarray(bag.tile, dtype=np.int32).data)
-    return digest.hexdigest()
-
-
 def write(
     root: Path,
     *,
@@ -137,8 +70,7 @@ def write(
 ) -> None:
     """Create a data set, or add or replace one encoder of it.
 
-    With other encoders in place, shared views and patients must agree with what is there. Cases and
-    folds that are given replace those of the same patients; folds not given are kept.
+    Shared views and patients must agree; cases and folds replace those of the same patients.
 
     Args:
         root: the folder; missing, empty or a data set.
@@ -153,52 +85,42 @@ def write(
         encoder_revision: which weights.
         precision: arithmetic of the encoder.
         licence: terms of the embeddings.
-        progress: called with bags done and bags in all.
+        progress: called with bags done, and all.
 
     Raises:
-        DataError: The views contradict themselves or the data set, a bag differs from its view, or
-            the folder cannot be written. Nothing is left behind.
+        DataError: Views contradict themselves or the data set, a bag differs from its view, or the
+            folder cannot be written. Nothing is left behind.
     """
     described = pd.DataFrame([asdict(view) for view in views]).assign(
-        encoder=encoder, tile_um=tile_um, mpp_read=mpp_read, encoder_revision=encoder_revision
+        encoder=encoder, tile_um=tile_um, mpp_read=mpp_read, precision=precision, licence=licence
     )
-    described = described.assign(precision=precision, licence=licence)
-    joined = joining.join(joining.existing(root), described, cases, folds)
+    described["encoder_revision"] = encoder_revision
+    version, before = joining.version(root), joining.existing(root)
+    joined = joining.join(before, described, cases, folds)
     places = joining.places(joined, shard_bytes)
     made = [path for path in (root / "shards", root, *root.parents) if not path.exists()]
     try:
         (root / "shards").mkdir(parents=True, exist_ok=True)
         sums = _write_shards(root, places, {view.view: view for view in views}, load, progress)
+        while version != (version := joining.version(root)):  # another encoder came meanwhile
+            joined = joining.join(joining.existing(root), described, cases, folds)
         joining.commit(root, joined, places.assign(checksum=places["view"].map(sums)))
+    except BlockingIOError as error:
+        encoder = ""  # what lies there is the other writer's
+        raise DataError(f"{root}: another import writes this encoder now: {error}") from error
     except OSError as error:
         raise DataError(f"{root}: cannot be written: {error}") from error
     finally:
+        _tidy(root, encoder, made)
+
+
+def _tidy(root: Path, encoder: str, made: Sequence[Path]) -> None:
+    """Remove what a write left unfinished, if it was this one, and new folders if empty."""
+    if encoder:
         joining.tidy(root, encoder)
-        for folder in made:
-            with suppress(OSError):  # not empty: it has what was written
-                folder.rmdir()
-
-
-def _map(path: Path) -> dict[str, np.ndarray | h5py.Dataset]:
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    found: dict[str, np.ndarray | h5py.Dataset] = {}
-    for name in ("embeddings", "tile", "coords"):
-        if name not in file:
-            raise DataError(f"{path}: has no dataset {name!r}")
-        dataset = file[name]
-        offset = dataset.id.get_offset()
-        mappable = offset is not None and dataset.chunks is None and dataset.size > 0
-        found[name] = (
-            np.asarray(np.memmap(path, dataset.dtype, "r", offset, dataset.shape))
-            if mappable
-            else dataset
-        )
-    if not any(isinstance(value, h5py.Dataset) for value in found.values()):
-        file.close()
-    return found
+    for folder in made:
+        with suppress(OSError):  # not empty: it has what was written
+            folder.rmdir()
 
 
 def _write_shards(
@@ -224,7 +146,12 @@ def _write_shards(
 
 def _create(path: Path, rows: int, row: "pd.Series[Any]") -> h5py.File:
     """Open a new shard with all its storage allocated: contiguous, at fixed offsets."""
-    file = h5py.File(path, "w", alignment_threshold=1, alignment_interval=ALIGNMENT)
+    try:
+        file = h5py.File(path, "w", alignment_threshold=1, alignment_interval=ALIGNMENT)
+    except OSError as error:
+        if path.exists():  # and is locked: what a killed writer left could be written over
+            raise BlockingIOError(str(error)) from error
+        raise
     for name, shape, dtype in (
         ("embeddings", (rows, int(row["dim"])), row["dtype"]),
         ("tile", (rows,), "int32"),

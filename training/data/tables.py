@@ -49,12 +49,16 @@ def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
     Raises:
         DataError: A table is missing, unreadable or has wrong columns; all problems at once.
     """
+    if not root.is_dir():
+        raise DataError(f"{root}: is no folder, expected that of a data set")
     problems: list[str] = []
     index = _read(root / "index.parquet", INDEX_TYPES, problems)
     cases = _read(root / "cases.parquet", {"patient": "str"}, problems)
     folds = None
     if (root / "folds.parquet").exists():
         folds = _read(root / "folds.parquet", FOLD_TYPES, problems)
+    if not problems and index.empty:
+        problems.append(f"{root / 'index.parquet'}: has no rows")
     if problems:
         raise DataError(
             "\n".join(problems), hint="make the data set with `sweep index`; see design, On disk"

@@ -103,6 +103,8 @@ def read_folds(
             problems.append(f"{path}:{line}: {keys[0]} {key!r} is not in the data")
         elif not all(text.isascii() and text.isdigit() for text in numbers):
             problems.append(f"{path}:{line}: repetition and fold must be numbers from 0")
+        elif max(map(len, numbers)) > 6:
+            problems.append(f"{path}:{line}: repetition or fold is too large: {max(numbers)!r}")
         else:
             repetition, fold = map(int, numbers)
             if held.setdefault((repetition, patient), fold) != fold:
@@ -182,7 +184,9 @@ def _read_csv(
         raise DataError(f"{path}: a column name occurs twice in {tables.joined(header)}")
     rows = []
     for line, cells in lines[1:]:
-        if len(cells) == len(header):
+        if "\0" in "".join(cells):
+            problems.append(f"{path}:{line}: a cell holds a NUL character")
+        elif len(cells) == len(header):
             rows.append((line, dict(zip(header, cells, strict=True))))
         else:
             problems.append(f"{path}:{line}: {len(cells)} cells, the header has {len(header)}")

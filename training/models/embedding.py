@@ -51,7 +51,7 @@ def quantised(dropout: float) -> int:
 
 
 class TileEmbedding(nn.Module):
-    """A stack of embedding layers: h = f(x).
+    """A stack of embedding layers: h = f(x); without layers the identity.
 
     Args:
         in_dim: width of the encoder's embeddings.
@@ -63,7 +63,7 @@ class TileEmbedding(nn.Module):
     def __init__(self, in_dim: int, widths: Sequence[int], *, norm: str, dropout: float) -> None:
         super().__init__()
         dims = [in_dim, *widths]
-        self.width = widths[-1]
+        self.width = dims[-1]
         self.layers = nn.ModuleList(
             EmbeddingLayer(before, after, norm=norm, dropout=dropout)
             for before, after in itertools.pairwise(dims)

@@ -1,4 +1,4 @@
-"""A multiple-instance model: tile embedding, pooling, linear classifier."""
+"""A multiple-instance model: tile embedding, then a head that pools and scores."""
 
 from typing import NamedTuple
 
@@ -18,25 +18,41 @@ class Output(NamedTuple):
 
 
 class MILModel(nn.Module):
-    """Score bags: s = W z + b, z = pool(h), h = f(x).
+    """Score bags: s = W z + b, z = pool(h), h = f(x); or (s, z) = head(h) where it scores itself.
 
-    The order of a bag's instances does not matter; padded and unpadded bags agree. Each bag must
-    have a real instance (the index check refuses empty bags).
+    The order of a bag's instances does not matter (but for TransMIL's position encoding); padded
+    and unpadded bags agree. Each bag must have a real instance (the index check refuses empty
+    bags). In all heads the scores follow from the bag embedding alone, except in DSMIL, which adds
+    the score of the critical instance.
 
     Args:
-        embedding: f.
-        pooling: a module from (instances, mask) to (bag embedding, attention).
-        num_outputs: columns of the scores.
+        embedding: f; without layers it is the identity.
+        pooling: a module from (instances, mask) to (bag embedding, attention); without a classifier
+            one to (scores, bag embedding, attention).
+        classifier: from bag embeddings to scores.
+        bag_width: width of the bag embeddings.
     """
 
-    def __init__(self, embedding: TileEmbedding, pooling: nn.Module, *, num_outputs: int) -> None:
+    def __init__(
+        self,
+        embedding: TileEmbedding,
+        pooling: nn.Module,
+        classifier: nn.Linear | None = None,
+        *,
+        bag_width: int,
+    ) -> None:
         super().__init__()
         self.embedding = embedding
         self.pooling = pooling
-        self.classifier = nn.Linear(embedding.width, num_outputs)
+        self.classifier = classifier
+        self.bag_width = bag_width
 
     def forward(self, bags: Bags, mask: Mask, dropped: tuple[Dropped, ...] = ()) -> Output:
         """Score a batch; `dropped` holds one dropout mask per embedding layer, or none."""
         instances = self.embedding(bags, mask, dropped)
-        pooled, attention = self.pooling(instances, mask)
-        return Output(self.classifier(pooled), pooled, instances, attention)
+        if self.classifier is None:
+            scores, pooled, attention = self.pooling(instances, mask)
+        else:
+            pooled, attention = self.pooling(instances, mask)
+            scores = self.classifier(pooled)
+        return Output(scores, pooled, instances, attention)

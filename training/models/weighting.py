@@ -1,12 +1,19 @@
 """What the pooling heads share: weights over real instances, and the weighted sum."""
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
-from training.types import Attention, Instances, Mask, Pooled
+from training.types import Attention, Instances, Pooled
 
 
-def softmax_over_real(scores: Attention, mask: Mask) -> Attention:
-    """Turn scores into weights that sum to one over the real instances of a bag."""
+def softmax_over_real(
+    scores: Float[Tensor, "*axes instance"], mask: Bool[Tensor, "*#axes instance"]
+) -> Float[Tensor, "*axes instance"]:
+    """Turn scores into weights that sum to one over the real instances of a bag.
+
+    Axes between bag and instance (classes, attention heads, queries) have their own weights.
+    """
     return torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1)
 
 

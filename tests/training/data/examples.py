@@ -18,7 +18,8 @@ from training.config import (
     TrialConfig,
 )
 from training.data import index, shards, tables
-from training.data.shards import Bag, View
+from training.data.bags import Bag
+from training.data.shards import View
 
 AWKWARD = (
     "plain",

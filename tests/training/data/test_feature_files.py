@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -166,3 +167,16 @@ def test_the_rank_of_a_tile_does_not_depend_on_the_order_of_the_file(order: list
 def test_repeated_or_absent_coordinates_name_no_place() -> None:
     assert feature_files.place(None) == ""
     assert feature_files.place(np.zeros((2, 2), np.int32)) == ""
+
+
+def test_coordinates_in_micrometres_tell_places_apart_and_are_no_pixels(tmp_path: Path) -> None:
+    coords = np.array([[0.0, 112.5], [112.5, 0.0]])
+    by_value = examples.h5(tmp_path / "a.h5", features=examples.features(2), coords=coords)
+    whole = examples.h5(tmp_path / "b.h5", features=examples.features(2), coords=coords * 2)
+    by_unit = examples.h5(tmp_path / "c.h5", features=examples.features(2), coords=coords * 2)
+    with h5py.File(by_unit, "r+") as file:
+        file.attrs["unit"] = "um"
+    assert [feature_files.read(path).in_pixels for path in (by_value, whole, by_unit)] == [
+        False, True, False,
+    ]  # fmt: skip
+    assert feature_files.place(feature_files.read(by_unit).coords)

@@ -211,11 +211,6 @@ def test_the_cohort_may_be_a_column_of_the_cases() -> None:
             "no patient belongs to cohort 'X'; there are 'T'",
         ),
         (
-            examples.made("ab" * 6, cohorts="TTTTTTTTTTXX"),
-            CohortFolds(kind="cohort", train=("T", "X"), test=("X",)),
-            "patient 'p011': in the train and the test part",
-        ),
-        (
             replace(examples.made("ab" * 6), cases=examples.made("ab" * 5).cases),
             StratifiedFolds(kind="stratified", num_folds=2),
             "patients without a row in cases.parquet: 'p010', 'p011'",

@@ -11,7 +11,7 @@ import pytest
 from tests.training.data import examples
 from training.config import GivenFolds, Task
 from training.data import folds, importing, index
-from training.data.shards import BagReader
+from training.data.bags import BagReader
 from training.errors import DataError
 
 ROOT = Path(__file__).parents[3]

@@ -4,10 +4,10 @@ import torch
 
 from tests.training import small
 from training.data import sampling, scans
+from training.data.bags import BagReader
 from training.data.index import Dataset
 from training.data.loading import Loader
 from training.data.sampling import Draw
-from training.data.shards import BagReader
 
 CPU = torch.device("cpu")
 

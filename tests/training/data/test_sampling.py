@@ -99,10 +99,13 @@ def test_an_unknown_scanner_forms_no_pair(tmp_path):
 
 
 def test_scans_of_unknown_scanners_alone_form_no_pair(tmp_path):
-    found = scans.read(made(tmp_path, [replace(v, scanner="") for v in small.views()]), TRIAL)
+    dataset = made(tmp_path, [replace(view, scanner="") for view in small.views()])
+    found = scans.read(dataset, small.routine())
     assert len(sampling.pool(found, paired=False).routine)
     with pytest.raises(DataError, match="no training slide"):
         sampling.pool(found, paired=True)
+    with pytest.raises(DataError, match="no training slide"):
+        scans.read(dataset, small.trial())
 
 
 def test_unseen_scanners_are_in_no_pool(tmp_path):

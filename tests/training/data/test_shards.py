@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.data import examples
+from training.config import Task
 from training.data import index, shards
-from training.data.shards import Bag, BagReader, View
+from training.data.bags import Bag, BagReader, checksum
+from training.data.shards import View
 from training.errors import DataError
 
 
@@ -29,7 +31,7 @@ def test_every_bag_is_read_as_it_was_written(tmp_path: Path) -> None:
         np.testing.assert_array_equal(reader.embeddings(row), bag.embeddings)
         np.testing.assert_array_equal(reader.tiles(row), bag.tile)
         np.testing.assert_array_equal(reader.coords(row), bag.coords)
-        assert row.checksum == shards.checksum(bag)
+        assert row.checksum == checksum(bag)
 
 
 def test_a_series_of_the_index_is_a_row_too(tmp_path: Path) -> None:
@@ -226,7 +228,7 @@ def test_a_missing_or_short_shard_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected rows 10000 to"):
         BagReader(tmp_path).embeddings(row)
     shutil.rmtree(tmp_path / "shards")
-    with pytest.raises(DataError, match=r"one-000\.h5: cannot be read"):
+    with pytest.raises(DataError, match=r"one-000\.h5: .*cannot be read"):
         BagReader(tmp_path).embeddings(dataset.index.iloc[0])
 
 
@@ -236,3 +238,33 @@ def test_progress_counts_all_bags(tmp_path: Path) -> None:
         tmp_path, shard_bytes=60, progress=lambda done, total: seen.append((done, total))
     )
     assert seen == [(number, 12) for number in range(1, 13)]
+
+
+def test_two_encoders_that_are_added_at_once_are_both_kept(tmp_path: Path) -> None:
+    views, begun = examples.scans(), []
+
+    def load(view: View) -> Bag:
+        if not begun:
+            begun.append(view)
+            examples.write(tmp_path, encoder="two")
+        return examples.bag(view)
+
+    dataset = examples.write(tmp_path, views, load=load)
+    assert set(dataset.index["encoder"]) == {"one", "two"}
+    assert index.check(dataset, encoders=["one", "two"], task=Task()) == []
+
+
+def test_an_encoder_that_is_added_twice_at_once_is_refused_and_one_is_whole(
+    tmp_path: Path,
+) -> None:
+    views, begun = examples.scans(), []
+
+    def load(view: View) -> Bag:
+        if not begun:
+            begun.append(view)
+            with pytest.raises(DataError, match="another import"):
+                examples.write(tmp_path)
+        return examples.bag(view)
+
+    dataset = examples.write(tmp_path, views, load=load)
+    assert index.check(dataset, encoders=["one"], task=Task()) == []

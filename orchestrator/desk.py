@@ -1,0 +1,75 @@
+"""The broker as the driver's other parts see it: calls to a process of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from orchestrator.broker import Lost
+from orchestrator.worker import Job
+
+
+class Desk(Protocol):
+    """What the driver asks of the broker."""
+
+    def state(self) -> dict[str, Any]:
+        """Count packs and trials."""
+
+    def lost(self) -> list[Lost]:
+        """List packs whose workers vanished."""
+
+    def judge(self, worker: str, kind: str, message: str) -> None:
+        """Say why a worker vanished."""
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Queue packs."""
+
+    def drop(self, trials: Sequence[str]) -> None:
+        """Train these no more."""
+
+    def hold(self, held: bool) -> None:
+        """Hand out nothing, or go on."""
+
+    def stop(self, reason: str, message: str) -> None:
+        """Hand out nothing more."""
+
+
+class Remote:
+    """The broker as a Ray actor.
+
+    Args:
+        actor: its handle.
+        get: waits for an answer; `ray.get`.
+    """
+
+    def __init__(self, actor: Any, get: Callable[[Any], Any]) -> None:
+        self.actor = actor
+        self._get = get
+
+    def state(self) -> dict[str, Any]:
+        """Count packs and trials."""
+        told: dict[str, Any] = self._get(self.actor.state.remote())
+        return told
+
+    def lost(self) -> list[Lost]:
+        """List packs whose workers vanished."""
+        found: list[Lost] = self._get(self.actor.lost.remote())
+        return found
+
+    def judge(self, worker: str, kind: str, message: str) -> None:
+        """Say why a worker vanished."""
+        self._get(self.actor.judge.remote(worker, kind, message))
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Queue packs."""
+        self._get(self.actor.add.remote(jobs))
+
+    def drop(self, trials: Sequence[str]) -> None:
+        """Train these no more."""
+        self._get(self.actor.drop.remote(trials))
+
+    def hold(self, held: bool) -> None:
+        """Hand out nothing, or go on."""
+        self._get(self.actor.hold.remote(held))
+
+    def stop(self, reason: str, message: str) -> None:
+        """Hand out nothing more."""
+        self._get(self.actor.stop.remote(reason, message))

@@ -1,0 +1,48 @@
+"""What a driver that starts, or starts again, has to train."""
+
+from orchestrator import price, store
+from orchestrator.events import Progress, progress
+from orchestrator.folder import Folder
+from orchestrator.worker import Job
+from training.config import TrialConfig
+
+
+def read_jobs(folder: Folder) -> list[Job]:
+    """Read the packs of the last launch that still miss a result, with their configurations."""
+    plan = store.read_plan(folder, whole=True).drop_duplicates("trial").set_index("trial")
+    state = progress(folder)
+    missing = set(state.to_train) - set(state.given_up)
+    kinds: dict[str, str] = {}
+    jobs = []
+    for pack in state.planned:
+        trials = state.packs[pack]
+        if not missing.intersection(trials):
+            continue
+        rows = plan.loc[list(trials)]
+        family, config = str(rows["pack_family"].iloc[0]), str(rows["config"].iloc[0])
+        if family not in kinds:
+            kinds[family] = price.kind(TrialConfig.model_validate_json(config))
+        moved = state.moved.get(pack, {})
+        jobs.append(
+            Job(
+                pack=pack,
+                encoder=rows["encoder"].iloc[0],
+                trials=tuple(zip(trials, rows["config"], strict=True)),
+                kind=kinds[family],
+                priority=int(rows["priority"].max()) if "priority" in rows else 0,
+                size=moved.get("size", "normal"),
+                alone=moved.get("alone", False),
+                share=state.shares.get(pack, 0.0),
+            )
+        )
+    return jobs
+
+
+def first_outcomes(state: Progress) -> list[str]:
+    """List how first attempts ended since the launch, as `failures.breaker` wants it."""
+    from orchestrator import failures
+
+    done = sum(attempt == 1 for _, attempt in set(state.accepted.values()))
+    failed = [known[0] for known in state.failures.values() if known]
+    marks = [mark if kind in failures.COMMON else "" for kind, mark in failed]
+    return [""] * done + marks

@@ -1,0 +1,209 @@
+"""What a driver knows of its pilots: the events that they and others append, and SLURM's answers.
+
+The truth is the events and SLURM's answers together; what SLURM does not know stays unknown.
+"""
+
+import json
+import logging
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from cluster import slurm, slurm_text
+from cluster.errors import ClusterError
+from cluster.profile import SlurmProfile
+from orchestrator import events, fleet
+from orchestrator.events import Event, Journal
+from orchestrator.fleet import Record
+from orchestrator.folder import Folder
+from orchestrator.tail import Tail
+
+log = logging.getLogger(__name__)
+
+KEPT = frozenset(
+    {
+        "planned", "submitting", "submitted", "refused", "started", "joined", "draining", "left",
+        "gone", "held", "unheld", "cancelled", "excluded", "unsubmittable",
+    }
+)  # fmt: skip
+"""The events that tell about pilots and what the user asked for; few, also in a large sweep."""
+
+
+def new_tag(role: str) -> str:
+    """Make a comment that finds the jobs of one submission again; "driver" or "pilot"."""
+    return f"sweep-{role}-{secrets.token_hex(8)}"
+
+
+def role(tag: str) -> str:
+    """Tell the role of the jobs with this tag."""
+    return tag.split("-")[1]
+
+
+class Roster:
+    """The sweep's pilots.
+
+    Args:
+        folder: the sweep's.
+        journal: where it writes; no other thread does.
+        profile: how the cluster is used; None on one machine, where there are no pilots.
+        own: SLURM job id of the driver's allocation if it serves packs itself.
+    """
+
+    def __init__(
+        self, folder: Folder, journal: Journal, *, profile: SlurmProfile | None, own: str
+    ) -> None:
+        self._journal = journal
+        self._profile = profile
+        self._own = own
+        self._folder = folder
+        self._tail = Tail()
+        self._kept: list[Event] = []
+        self._states: dict[str, slurm.Job] = {}
+        self._missing: dict[str, float] = {}
+        self._cancelled: set[str] = set()
+        self._searched = False
+        self.records: dict[str, Record] = {}
+        self.read()
+
+    def read(self) -> list[Event]:
+        """Take in, and return, what was appended since the last look."""
+        fresh: list[Event] = []
+        for path in self._folder.events.glob("*.jsonl"):
+            while lines := self._tail.read(path):
+                fresh += [event for line in lines for event in _event(line, path.stem)]
+        fresh.sort(key=lambda event: str(event["time"]))
+        for event in fresh:
+            self._take(event)
+        return fresh
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append an event and take it in at once."""
+        self._journal.write(event, **fields)
+        self._take({"event": event, "time": events.now(), "writer": "", **fields})
+
+    def progress(self) -> events.Progress:
+        """Fold what is known of pilots and of what the user asked for."""
+        return events.fold(self._kept, [])
+
+    def alive(self) -> list[Record]:
+        """List the pilots that have not ended."""
+        return [one for one in self.records.values() if one.phase != "over"]
+
+    def queued(self) -> list[str]:
+        """List the SLURM job ids of pilots that have no allocation yet."""
+        return [one.job for one in self.alive() if self.phase(one) == "queued"]
+
+    def phase(self, record: Record) -> fleet.Phase:
+        """Tell a pilot's phase, by its events and the last answer of SLURM."""
+        waits = ("", "PENDING", "CONFIGURING")
+        if record.phase == "queued" and self.state(record.job) not in waits:
+            return "starting"
+        return record.phase
+
+    def state(self, job: str) -> str:
+        """Tell SLURM's state of a pilot; empty where it is not known."""
+        if job == self._own:
+            return "RUNNING"
+        record, queue = self.records.get(job), self._states.get(job)
+        return (record.state if record else "") or (queue.state if queue else "")
+
+    def unclear(self) -> bool:
+        """Tell whether a pilot was ended by a signal and SLURM did not say yet whose it was."""
+        return any(one.phase == "over" and _is_open(one) for one in self.records.values())
+
+    def num_cancelled(self) -> int:
+        """Count the pilots that the user cancelled since the launch."""
+        return sum(one.state == "CANCELLED" and not one.ours for one in self.records.values())
+
+    def ask(self, now: float) -> None:
+        """Learn how pilots ended: one squeue, and sacct for what squeue does not know any more."""
+        self._search()
+        asked = [one.job for one in self.records.values() if _is_open(one) and one.job != self._own]
+        try:
+            found = slurm.queue(asked, ended=True)
+        except ClusterError as error:
+            log.warning("slurm does not answer: %s", error.message)
+            return
+        self._states = found
+        absent = [job for job in asked if job not in found]
+        accounts = slurm.account(absent, since=self._before()) if absent else {}
+        for job in asked:
+            known: slurm.Job | slurm.Account | None = found.get(job) or accounts.get(job)
+            if known and known.state in slurm_text.ENDED:
+                self._close(job, known.state, known.elapsed_s)
+            elif job in found:
+                self._missing.pop(job, None)
+            elif now - self._missing.setdefault(job, now) >= fleet.UNKNOWN_S:
+                self._close(job, slurm_text.UNKNOWN, 0)
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """Cancel queued pilots, and write down that it was not the user."""
+        if not jobs:
+            return
+        slurm.cancel(jobs)
+        self._cancelled.update(jobs)
+        for job in jobs:
+            self.write("gone", job=job, state="CANCELLED", seconds=0, node="", by="driver")
+
+    def exclude(self, node: str, reason: str) -> None:
+        """Keep this sweep's pilots off a node, those that wait in the queue too."""
+        if self._profile is None or node in self.progress().excluded:
+            return
+        self.write("excluded", node=node, reason=reason)
+        log.warning("node=%s excluded: %s", node, reason)
+        fixed = [self._profile.exclude] if self._profile.exclude else []
+        try:
+            slurm.update_excluded(self.queued(), [*fixed, *self.progress().excluded])
+        except ClusterError as error:
+            log.warning("pilots that wait may still get node %s: %s", node, error.message)
+
+    def _take(self, event: Event) -> None:
+        if event["event"] in KEPT:
+            self._kept.append(event)
+        if event["event"] == "planned" and event.get("mode", "all") == "all":
+            # A new launch: what pilots of earlier ones died of counts no more.
+            self.records = {one.job: one for one in self.alive()}
+        fleet.note(self.records, event)
+
+    def _search(self) -> None:
+        """Find, once, the pilots whose submission an earlier driver did not survive."""
+        lost = [] if self._searched else self.progress().untracked
+        try:
+            found = slurm.queue_by_tag([tag for tag in lost if role(tag) == "pilot"])
+        except ClusterError as error:
+            log.warning("slurm does not answer: %s", error.message)
+            return
+        self._searched = True
+        for job in found.values():
+            self.write("submitted", role="pilot", job=job.id, by="driver", tag=job.tag)
+
+    def _close(self, job: str, state: str, seconds: float) -> None:
+        record = self.records[job]
+        if record.phase == "over":
+            record.state = state  # it said that it left; only SLURM's word was missing
+        else:
+            by = {"by": "driver"} if job in self._cancelled else {}
+            self.write("gone", job=job, state=state, seconds=seconds, node=record.node, **by)
+            log.warning("pilot=%s node=%s gone: %s", job, record.node, state)
+        if state in ("NODE_FAIL", "BOOT_FAIL") and record.node:
+            self.exclude(record.node, f"{state} of pilot {job}")
+
+    def _before(self) -> datetime:
+        """Tell a time before any of the sweep's jobs was submitted."""
+        first = self._kept[0]["time"] if self._kept else events.now()
+        return datetime.fromisoformat(first) - timedelta(hours=1)
+
+
+def _is_open(record: Record) -> bool:
+    """Tell whether SLURM's word about a pilot is still missing."""
+    return record.phase != "over" or (record.reason.startswith("signal") and not record.state)
+
+
+def _event(line: str, writer: str) -> list[Event]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return []
+    whole = isinstance(event, dict) and "event" in event and "time" in event
+    return [{"writer": writer, **event}] if whole else []

@@ -1,0 +1,72 @@
+import json
+
+import pandas as pd
+import pytest
+
+from orchestrator import events, jobs_left, price, spec, store
+from orchestrator.events import Journal
+from orchestrator.folder import Folder
+from tests.orchestrator import specs
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = Folder(tmp_path / "sweep")
+    made.create()
+    rows = spec.expand(specs.read(tmp_path, specs.SMALL))[:3]
+    plan = pd.DataFrame({
+        "cell": 0, "trial": ["a", "b", "c"], "encoder": "uni", "priority": [0, 2, 0],
+        "pack_family": ["f", "f", "g"], "config": [row.config.model_dump_json() for row in rows],
+    })  # fmt: skip
+    store.write_plan(made, plan)
+    return made
+
+
+def launched(folder):
+    journal = Journal(folder, "launch")
+    packs = {"p": ["a", "b"], "q": ["c"]}
+    journal.write("planned", trials=["a", "b", "c"], cells=1, packs=packs, retried=[])
+    return journal
+
+
+def test_packs_that_miss_a_result_are_left_with_what_the_broker_needs(folder):
+    journal = launched(folder)
+    journal.write("assigned", pack="q", attempt=1, worker="w")
+    journal.write("accepted", pack="q", attempt=1, failed={}, seconds=1.0)
+    (folder.segments / "q-1").mkdir()
+    (job,) = jobs_left.read_jobs(folder)
+    assert (job.pack, job.encoder, job.priority, job.size, job.alone) == (
+        "p", "uni", 2, "normal", False
+    )  # fmt: skip
+    assert [trial for trial, _ in job.trials] == ["a", "b"]
+    assert json.loads(job.trials[0][1])["encoder"] == "uni"
+    rows = store.read_plan(folder)
+    config = spec.TrialConfig.model_validate_json(rows["config"].iloc[0])
+    assert job.kind == price.kind(config)
+
+
+def test_given_up_packs_are_not_left(folder):
+    journal = launched(folder)
+    journal.write("failed", pack="p", attempt=1, failure="data", message="m", final=True)
+    journal.write("cancelled", trials=["c"])
+    assert jobs_left.read_jobs(folder) == []
+
+
+def test_a_new_driver_goes_on_with_parts_sizes_and_shares(folder):
+    journal = launched(folder)
+    journal.write("split", pack="p", into={"x": ["a"], "y": ["b"]}, reason="gpu_memory")
+    journal.write("moved", pack="y", size="large", alone=False)
+    journal.write("released", pack="q", attempt=1, reason="drain", share=0.4)
+    found = {job.pack: job for job in jobs_left.read_jobs(folder)}
+    assert list(found) == ["x", "y", "q"]
+    assert found["y"].size == "large" and found["q"].share == 0.4 and found["x"].share == 0
+
+
+def test_outcomes_of_first_attempts_are_told_to_the_breaker(folder):
+    journal = launched(folder)
+    journal.write("accepted", pack="q", attempt=1, failed={}, seconds=1.0)
+    (folder.segments / "q-1").mkdir()
+    journal.write(
+        "failed", pack="p", attempt=1, failure="bug", message="m", signature="s", final=False
+    )
+    assert sorted(jobs_left.first_outcomes(events.progress(folder))) == ["", "s"]

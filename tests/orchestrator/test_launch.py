@@ -1,0 +1,133 @@
+import os
+
+import psutil
+import pytest
+
+from orchestrator import control, events, jobs, jobs_left, launch, preparation, store
+from orchestrator.errors import PlanError, StoreError
+from tests.orchestrator.finished import CODE, SPEC, planned, prepare, write_spec
+
+MORE, FEWER = SPEC.replace("seeds: 2", "seeds: 3"), SPEC.replace("seeds: 2", "seeds: [1]")
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """SLURM's programs are not here, so a submitted driver counts as running."""
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+
+
+@pytest.fixture
+def running(tmp_path):
+    """A sweep whose driver was submitted."""
+    first = planned(write_spec(tmp_path), tmp_path / "results")
+    events.Journal(first.folder, "launch").write(
+        "submitted", role="driver", job="7", size="normal", gpus=0, by="launch", tag="t"
+    )
+    return first
+
+
+def start(prepared):
+    return launch.start(prepared, code=CODE, quoted=None, on_progress=print)
+
+
+def last_planned(folder):
+    return [event for event in events.read_events(folder) if event["event"] == "planned"][-1]
+
+
+def test_added_trials_are_handed_to_the_driver_that_runs(running, tmp_path):
+    more = prepare(write_spec(tmp_path, text=MORE), tmp_path / "results")
+    assert start(more) == []
+    told = last_planned(running.folder)
+    assert told["mode"] == "added" and set(told["trials"]) == set(more.plan.trial_ids)
+    added = {trial for ids in told["packs"].values() for trial in ids}
+    assert added == set(more.plan.trial_ids) - set(running.plan.trial_ids)
+    queued = {trial for job in jobs_left.read_jobs(running.folder) for trial, _ in job.trials}
+    assert queued == set(more.plan.trial_ids)
+
+
+def test_what_the_spec_dropped_leaves_the_table_and_the_driver_can_still_train_it(
+    running, tmp_path
+):
+    fewer = prepare(write_spec(tmp_path, text=FEWER), tmp_path / "results")
+    start(fewer)
+    assert set(store.read_plan(running.folder)["trial"]) == set(fewer.plan.trial_ids)
+    kept = {trial for job in jobs_left.read_jobs(running.folder) for trial, _ in job.trials}
+    assert kept == set(running.plan.trial_ids)
+    control.cancel_trials(running.folder, fewer.removed)
+    assert events.progress(running.folder).failed.keys() == set(fewer.removed)
+
+
+def test_the_checkpoints_and_the_code_of_a_running_driver_stay(running, tmp_path):
+    checkpoint = running.folder.checkpoints / running.plan.packs[0].id
+    checkpoint.mkdir()
+    before = running.folder.code.read_bytes()
+    start(prepare(write_spec(tmp_path, text=MORE), tmp_path / "results"))
+    assert checkpoint.is_dir() and running.folder.code.read_bytes() == before
+
+
+def test_nothing_new_is_refused_while_a_driver_runs(running, tmp_path):
+    with pytest.raises(StoreError, match="training already"):
+        start(prepare(write_spec(tmp_path), tmp_path / "results"))
+
+
+def test_of_two_launches_of_an_edited_spec_the_second_is_refused(running, tmp_path):
+    spec = write_spec(tmp_path, text=MORE)
+    one, two = (prepare(spec, tmp_path / "results") for _ in range(2))
+    start(one)
+    with pytest.raises(StoreError, match="training already"):
+        start(two)
+    told = [event for event in events.read_events(running.folder) if event["event"] == "planned"]
+    assert [event.get("mode") for event in told] == ["all", "added"]
+
+
+def test_a_driver_that_came_after_the_plan_was_made_is_seen(tmp_path):
+    spec = write_spec(tmp_path)
+    late = prepare(spec, tmp_path / "results")
+    first = planned(spec, tmp_path / "results")
+    events.Journal(first.folder, "launch").write(
+        "submitted", role="driver", job="7", size="normal", gpus=0, by="launch", tag="t"
+    )
+    with pytest.raises(StoreError, match="training already"):
+        start(late)
+
+
+def test_a_sweep_that_another_launch_planned_meanwhile_is_not_planned_again(tmp_path):
+    spec = write_spec(tmp_path)
+    late = prepare(spec, tmp_path / "results")
+    planned(spec, tmp_path / "results")
+    with pytest.raises(StoreError, match="training already"):
+        start(late)
+
+
+def test_a_sweep_in_the_foreground_takes_no_trials_and_the_process_is_named(tmp_path):
+    first = planned(write_spec(tmp_path), tmp_path / "results")
+    parent = {**jobs.identity(), "pid": os.getppid()}
+    parent["created"] = psutil.Process(os.getppid()).create_time()
+    events.Journal(first.folder, "launch").write("launching", **parent)
+    more = prepare(write_spec(tmp_path, text=MORE), tmp_path / "results")
+    with pytest.raises(StoreError, match=f"foreground of process {os.getppid()}") as caught:
+        start(more)
+    assert "sweep cancel small" in caught.value.hint
+
+
+def test_missing_embeddings_are_refused_before_anything_is_written(tmp_path):
+    text = "data: nowhere\n" + SPEC[SPEC.index("task:") :]
+    found = preparation.prepare(
+        write_spec(tmp_path, text=text), results=tmp_path / "r", cluster="local", write=True
+    )
+    with pytest.raises(PlanError, match="tiny: no embeddings"):
+        start(found)
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_plan_says_what_was_quoted_and_the_budget(tmp_path):
+    options = preparation.Options(max_gpu_hours=2.5)
+    first = prepare(write_spec(tmp_path), tmp_path / "results", options=options)
+    first.folder.create()
+    launch._write_planned(
+        first, events.Journal(first.folder, "launch"), {"gpu_hours": 1.0, "source": "x"}
+    )
+    told = last_planned(first.folder)
+    assert (told["mode"], told["max_gpu_hours"]) == ("all", 2.5)
+    assert told["price"] == {"gpu_hours": 1.0, "source": "x"}
+    assert events.progress(first.folder).max_gpu_hours == 2.5

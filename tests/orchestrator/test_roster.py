@@ -1,0 +1,55 @@
+from orchestrator import roster
+from orchestrator.events import Journal
+from orchestrator.folder import Folder
+from orchestrator.roster import Roster
+
+
+def made(tmp_path):
+    folder = Folder(tmp_path / "s")
+    folder.create()
+    return folder, Journal(folder, "pilot")
+
+
+def start(journal, job):
+    journal.write(
+        "started", job=job, node="n1", host="h", gpus=1, size="normal", walltime_s=600.0
+    )  # fmt: skip
+
+
+def test_a_tag_tells_the_role_of_its_jobs():
+    tags = {roster.new_tag(role) for role in ("driver", "pilot", "pilot")}
+    assert len(tags) == 3
+    assert sorted(map(roster.role, tags)) == ["driver", "pilot", "pilot"]
+
+
+def test_pilots_that_have_no_allocation_are_queued(tmp_path):
+    folder, journal = made(tmp_path)
+    for job in ("1_0", "1_1"):
+        journal.write("submitted", role="pilot", job=job, size="normal", gpus=1)
+    start(journal, "1_0")
+    known = Roster(folder, Journal(folder, "supervisor"), profile=None, own="")
+    assert known.queued() == ["1_1"]
+    journal.write("left", job="1_0", reason="dismissed", seconds=1.0, oom_kills=0)
+    known.read()
+    assert [one.job for one in known.alive()] == ["1_1"] and not known.unclear()
+
+
+def test_a_pilot_ended_by_a_signal_is_unclear_until_slurm_says_whose_it_was(tmp_path):
+    folder, journal = made(tmp_path)
+    start(journal, "7")
+    journal.write("left", job="7", reason="signal SIGTERM", seconds=1.0, oom_kills=0)
+    known = Roster(folder, Journal(folder, "supervisor"), profile=None, own="")
+    assert known.unclear()
+    known.records["7"].state = "CANCELLED"
+    assert not known.unclear() and known.num_cancelled() == 1
+
+
+def test_a_new_launch_forgets_what_pilots_of_earlier_ones_died_of(tmp_path):
+    folder, journal = made(tmp_path)
+    start(journal, "7")
+    journal.write("gone", job="7", state="CANCELLED", seconds=3, node="n1")
+    known = Roster(folder, Journal(folder, "supervisor"), profile=None, own="")
+    assert known.num_cancelled() == 1
+    journal.write("planned", trials=[], cells=0, packs={}, retried=[], mode="all")
+    known.read()
+    assert known.num_cancelled() == 0

@@ -1,0 +1,90 @@
+"""What a beat passes on to a real broker; beats that ask SLURM: tests/slurm/test_pool.py."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from orchestrator import events
+from orchestrator.broker import Broker
+from orchestrator.events import Journal
+from orchestrator.folder import Folder
+from orchestrator.supervisor import Supervisor, Watch
+from orchestrator.worker import Job
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = Folder(tmp_path / "s")
+    made.create()
+    return made
+
+
+def job(pack):
+    return Job(pack=pack, encoder="e", trials=((f"{pack}-a", "{}"), (f"{pack}-b", "{}")))
+
+
+def broker(folder, *packs):
+    return Broker([job(pack) for pack in packs], attempts={}, journal=Journal(folder, "driver"))
+
+
+def test_a_running_driver_obeys_what_commands_write_into_the_folder(folder):
+    desk = broker(folder, "p", "q")
+    supervisor = Supervisor(folder, desk, Journal(folder, "supervisor"), packs=["p", "q"])
+    control = Journal(folder, "control")
+    control.write("held")
+    supervisor.beat(0.0)
+    assert desk.draw("w").reason == "held"
+    control.write("unheld")
+    control.write("cancelled", trials=["p-a", "p-b"])
+    supervisor.beat(5.0)
+    assert desk.draw("w").assignment.job.pack == "q"
+    assert desk.draw("v").reason == "nothing"
+
+
+def test_a_driver_that_starts_obeys_what_was_written_before(folder):
+    control = Journal(folder, "control")
+    control.write("held")
+    control.write("cancelled", trials=["p-a", "p-b"])
+    desk = broker(folder, "p", "q")
+    Supervisor(folder, desk, Journal(folder, "supervisor"), packs=["p", "q"])
+    assert desk.state()["held"] and desk.state()["waiting"] == 1
+
+
+def test_an_event_that_is_half_written_is_taken_when_it_is_whole(folder):
+    desk = broker(folder, "p")
+    supervisor = Supervisor(folder, desk, Journal(folder, "supervisor"), packs=["p"])
+    path = folder.events / "control-x.jsonl"
+    path.write_text('{"event": "held", "ti')
+    supervisor.beat(0.0)
+    assert not desk.state()["held"]
+    path.write_text(f'{{"event": "held", "time": "{events.now()}"}}\n')
+    supervisor.beat(5.0)
+    assert desk.state()["held"]
+
+
+@pytest.fixture
+def handlers():
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_signal_leads_to_an_orderly_end_before_the_process_is_interrupted(folder, handlers):
+    supervisor = Supervisor(folder, broker(folder, "p"), Journal(folder, "supervisor"))
+    reasons = []
+    watch = Watch(supervisor, leave=lambda reason: reasons.append(reason) is None)
+    with pytest.raises(KeyboardInterrupt), watch:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        threading.Event().wait(20)
+    assert reasons == ["signal SIGUSR2"]
+
+
+def test_without_an_orderly_end_a_signal_interrupts_at_once(folder, handlers):
+    supervisor = Supervisor(folder, broker(folder, "p"), Journal(folder, "supervisor"))
+    with pytest.raises(KeyboardInterrupt), Watch(supervisor):
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(20)

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+
+from training.metrics.information import Information, information, selectivity
+
+
+def scans(scanner_shift: float, label_shift: float, *, seed: int = 0, num_slides: int = 60):
+    """Paired scans: (embeddings, scanner, label, slide), one slide a patient, two scanners."""
+    generator = np.random.default_rng(seed)
+    slide, scanner = np.repeat(np.arange(num_slides), 2), np.tile([0, 1], num_slides)
+    label = slide % 2
+    embeddings = generator.normal(size=(num_slides, 6))[slide]
+    embeddings = embeddings + 0.2 * generator.normal(size=(2 * num_slides, 6))
+    embeddings[:, 0] += scanner_shift * scanner
+    embeddings[:, 1] += label_shift * label
+    return embeddings, scanner, label, slide
+
+
+def of_scanner(embeddings, scanner, slide, *, num_draws: int = 200, seed: int = 0) -> Information:
+    generator = np.random.default_rng(seed)
+    return information(
+        embeddings, scanner, slide, generator=generator, block=slide, num_draws=num_draws
+    )
+
+
+def of_label(embeddings, label, slide, *, num_draws: int = 200) -> Information:
+    generator = np.random.default_rng(0)
+    return information(embeddings, label, slide, generator=generator, num_draws=num_draws)
+
+
+def test_what_is_plain_to_see_is_all_of_the_entropy():
+    embeddings, scanner, label, slide = scans(5.0, 12.0)
+    for found in (of_scanner(embeddings, scanner, slide), of_label(embeddings, label, slide)):
+        assert found.entropy == pytest.approx(np.log(2))
+        assert 0.85 * np.log(2) < found.bound <= np.log(2)
+        assert len(found.null) == 200 and found.p_value == pytest.approx(1 / 201)
+        assert found.above_null
+
+
+def test_the_bound_is_near_the_truth_for_two_gaussians():
+    generator = np.random.default_rng(0)
+    target = np.tile([0, 1], 300)
+    embeddings = generator.normal(size=(600, 3))
+    embeddings[:, 0] += 1.5 * target
+    found = information(
+        embeddings, target, np.arange(600), generator=np.random.default_rng(0), num_draws=0
+    )
+    x = generator.normal(size=400_000) + 1.5 * (side := generator.integers(0, 2, 400_000))
+    odds = 1.5 * (x - 0.75)
+    truth = np.log(2) - np.logaddexp(0, np.where(side == 1, -odds, odds)).mean()
+    assert found.bound == pytest.approx(truth, abs=0.04)
+    assert np.isnan(found.p_value) and not found.above_null
+
+
+def test_the_null_is_honest():
+    """Without a scanner effect the p-value is at most .05 in about one world of twenty."""
+    found = []
+    for seed in range(40):
+        embeddings, scanner, _, slide = scans(0.0, 0.0, seed=seed, num_slides=24)
+        found.append(of_scanner(embeddings, scanner, slide, num_draws=39, seed=seed).p_value)
+    assert np.mean(np.array(found) <= 0.05) <= 0.15
+    assert 0.3 < np.mean(found) < 0.75
+
+
+def test_permutations_stay_within_slides():
+    """The first scanner's slides have a mark: within slides nothing can be learned from it."""
+    generator = np.random.default_rng(0)
+    slide = np.concatenate([np.repeat(np.arange(20), 2), np.arange(20, 60)])
+    scanner = np.concatenate([np.tile([0, 1], 20), np.ones(40, np.int64)])
+    embeddings = generator.normal(size=(80, 3))
+    embeddings[40:, 0] += 20
+    within = information(embeddings, scanner, slide, generator=generator, block=slide)
+    assert within.bound > 0.1 and within.null.mean() > 0.1 and not within.above_null
+
+
+def test_without_two_targets_in_a_block_there_is_no_null():
+    embeddings, scanner, label, slide = scans(3.0, 3.0)
+    found = information(embeddings, label, slide, generator=np.random.default_rng(0), block=slide)
+    assert found.reason == "no block has two targets" and not len(found.null)
+    assert np.isfinite(found.bound) and np.isnan(found.p_value) and not found.above_null
+    other = information(embeddings, scanner, slide, generator=np.random.default_rng(0))
+    assert "several targets" in other.reason
+    one = of_label(embeddings, label * 0, slide)
+    assert one.reason == "there is one class only" and not one.above_null
+
+
+def test_the_same_generator_gives_the_same_numbers():
+    embeddings, scanner, _, slide = scans(1.0, 1.0)
+    one, other = (of_scanner(embeddings, scanner, slide, num_draws=20) for _ in range(2))
+    assert one.bound == other.bound and np.array_equal(one.null, other.null)
+
+
+def worlds(*shifts: tuple[float, float]):
+    """(scanner information, label information) of each world."""
+    found = [scans(*each) for each in shifts]
+    return (
+        tuple(of_scanner(each[0], each[1], each[3], num_draws=40) for each in found),
+        tuple(of_label(each[0], each[2], each[3], num_draws=40) for each in found),
+    )
+
+
+def test_selectivity_tells_the_scanner_from_the_label():
+    generator = np.random.default_rng(0)
+    scanner, label = worlds((5.0, 12.0), (0.0, 12.0))
+    kept = selectivity(scanner=scanner, label=label, generator=generator)
+    assert kept.value > 0.9 and kept.low > 0.7 and not kept.reason
+    assert kept.low <= kept.value <= kept.high
+    scanner, label = worlds((5.0, 12.0), (0.0, 0.0))
+    both = selectivity(scanner=scanner, label=label, generator=generator)
+    assert abs(both.value) < 0.2 and both.low < 0.1
+    scanner, label = worlds((5.0, 12.0), (5.0, 0.0))
+    wrong = selectivity(scanner=scanner, label=label, generator=generator)
+    assert wrong.value < -0.8 and wrong.high < 0
+
+
+def test_selectivity_of_nothing_changed_is_zero():
+    scanner, label = worlds((5.0, 12.0), (5.0, 12.0))
+    found = selectivity(scanner=scanner, label=label, generator=np.random.default_rng(0))
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
+def test_selectivity_by_hand():
+    def told(log_chance: float) -> Information:
+        target = np.tile([0, 1], 10)
+        return Information(
+            target=target,
+            patient=np.repeat(np.arange(10), 2),
+            log_chance=np.full(20, log_chance),
+            null=np.full(99, -0.1),
+        )
+
+    scanner = told(-0.1), told(-0.5)
+    label = told(-0.2), told(-0.3)
+    h = np.log(2)
+    expected = (1 - (h - 0.5) / (h - 0.1)) - (1 - (h - 0.3) / (h - 0.2))
+    found = selectivity(scanner=scanner, label=label, generator=np.random.default_rng(0))
+    assert found.value == pytest.approx(expected)
+    assert found.low == pytest.approx(expected) == found.high
+
+
+@pytest.mark.parametrize(("name", "shifts"), [("label", (5.0, 0.0)), ("scanner", (0.0, 12.0))])
+def test_selectivity_is_refused_where_there_was_nothing_to_lose(name, shifts):
+    scanner, label = worlds(shifts, (0.0, 12.0))
+    found = selectivity(scanner=scanner, label=label, generator=np.random.default_rng(0))
+    assert np.isnan([found.value, found.low, found.high]).all()
+    assert found.reason.startswith(f"the {name}'s information before is not above its null")
