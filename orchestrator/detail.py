@@ -1,6 +1,5 @@
 """A closer look at a sweep: its failed trials, one trial, and whether its files are whole."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -205,16 +204,11 @@ def _show_failed(rows: Sequence[lookup.Failed], state: Progress) -> None:
 
 def _unreadable(folder: Folder) -> dict[str, int]:
     """Count the lines that are no events, by file; a crash may leave one torn line in a file."""
-    found: Counter[str] = Counter()
+    found: dict[str, int] = {}
     for path in sorted(folder.events.glob("*.jsonl")):
-        for line in path.read_bytes().splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                event = None
-            if not isinstance(event, dict) or not {"event", "time"} <= event.keys():
-                found[path.name] += 1
-    return dict(found)
+        lines = path.read_bytes().split(b"\n")
+        found[path.name] = sum(not events.parse(line, path.stem) for line in lines if line)
+    return {name: count for name, count in found.items() if count}
 
 
 def _show_check(

@@ -3,7 +3,6 @@
 The truth is the events and SLURM's answers together; what SLURM does not know stays unknown.
 """
 
-import json
 import logging
 import secrets
 from collections.abc import Sequence
@@ -71,8 +70,9 @@ class Roster:
         fresh: list[Event] = []
         for path in self._folder.events.glob("*.jsonl"):
             while lines := self._tail.read(path):
-                fresh += [event for line in lines for event in _event(line, path.stem)]
-        fresh.sort(key=lambda event: str(event["time"]))
+                parsed = (events.parse(line, path.stem) for line in lines)
+                fresh += [event for event in parsed if event]
+        fresh.sort(key=lambda event: event["time"])
         for event in fresh:
             self._take(event)
         return fresh
@@ -198,12 +198,3 @@ class Roster:
 def _is_open(record: Record) -> bool:
     """Tell whether SLURM's word about a pilot is still missing."""
     return record.phase != "over" or (record.reason.startswith("signal") and not record.state)
-
-
-def _event(line: str, writer: str) -> list[Event]:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return []
-    whole = isinstance(event, dict) and "event" in event and "time" in event
-    return [{"writer": writer, **event}] if whole else []

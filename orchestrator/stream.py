@@ -1,6 +1,5 @@
 """New events of a sweep, and new lines of its driver's log, as they come."""
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -57,13 +56,9 @@ def _fresh(folder: Folder, reader: tail.Tail) -> list[Event]:
     found: list[Event] = []
     for path in sorted(folder.events.glob("*.jsonl")):
         for line in reader.read(path):
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and {"event", "time"} <= event.keys():
-                found.append({"writer": path.stem, **event})
-    return sorted(found, key=lambda event: str(event["time"]))
+            if event := events.parse(line, path.stem):
+                found.append(event)
+    return sorted(found, key=lambda event: event["time"])
 
 
 def _stream(fresh: Iterable[Event], mode: Mode) -> None:

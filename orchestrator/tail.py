@@ -47,4 +47,4 @@ class Tail:
         if not end and len(text) == LIMIT_BYTES:
             end = len(text)
         self._offsets[path] = at + end
-        return text[:end].decode(errors="replace").splitlines()
+        return text[:end].decode(errors="replace").removesuffix("\n").split("\n") if end else []
