@@ -70,7 +70,6 @@ class Larger(_Model):
     gpus: int | None = Field(None, ge=1, description="GPUs of such a pilot; default: as others")
     memory_gb: float | None = Field(None, gt=0, description="memory of such a pilot")
     walltime_min: int | None = Field(None, ge=1, description="time limit of such a pilot")
-    lanes_max: int | None = Field(None, ge=1, le=1024, description="most trials in one pack")
 
 
 class SlurmProfile(_Common):

@@ -120,8 +120,12 @@ def _read(folder: Folder, key: tuple[str, int], name: str, *, rows: bool = True)
 
     path = folder.segments / f"{key[0]}-{key[1]}" / f"{name}.parquet"
     try:
-        return pq.read_table(path) if rows else pq.read_schema(path).empty_table()
-    except (OSError, pa.ArrowInvalid) as error:
+        return (
+            pq.read_table(path, page_checksum_verification=True)
+            if rows
+            else pq.read_schema(path).empty_table()
+        )
+    except (OSError, pa.ArrowException) as error:
         raise StoreError(
             f"{path}: cannot be read: {error}",
             hint=f"train it again: sweep resume {folder.name} --retry damaged",

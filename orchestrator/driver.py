@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -39,21 +38,18 @@ log = logging.getLogger(__name__)
 OnProgress = Callable[[dict[str, Any]], None]
 
 LOGGED = ("packs", "waiting", "training", "total", "done", "failed", "lost")
-LOOPBACK = "127.0.0.2"
-"""Ray replaces 127.0.0.1 by the host's outer address, but keeps the addresses above it."""
+NOTHING: dict[str, Any] = {"done": 0, "failed": 0, "stopped": None}
+"""The broker's state where there was nothing to train."""
+LOOPBACK = "127.0.0.2"  # Ray replaces 127.0.0.1 by the host's outer address
 HEAD_MEMORY_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Head:
-    """A running Ray head: its node, its address, and where it may leave scratch files."""
+    """A running Ray head: its node and its address."""
 
     node: Node
     address: str
-
-    @property
-    def scratch(self) -> Path:
-        return self.node.temporary
 
 
 def drive_here(setting: Setting, *, workers: int, on_progress: OnProgress) -> None:
@@ -69,6 +65,7 @@ def drive_here(setting: Setting, *, workers: int, on_progress: OnProgress) -> No
     planned = progress(folder).planned
     jobs = _begin(folder, journal, job="")
     if not jobs:
+        _end(journal, NOTHING, "")
         return
     gpus = round(setting.gpus * workers)
     with _head(folder, LOOPBACK, workers=workers, gpus=gpus) as head:
@@ -76,7 +73,9 @@ def drive_here(setting: Setting, *, workers: int, on_progress: OnProgress) -> No
         supervisor = Supervisor(folder, desk, Journal(folder, "supervisor"), packs=planned)
         with Watch(supervisor):
             _train(setting, desk, head, workers, start_s=tickets.START_S, on_progress=on_progress)
-        _end(journal, desk.state(), "", on_progress)
+        told = desk.state()
+    on_progress(told)
+    _end(journal, told, "")
 
 
 def drive_in_allocation(
@@ -117,31 +116,59 @@ def _drive(
     jobs = _begin(folder, journal, job=job)
     visit = Visit(offer, on_event=pool.telling(Journal(folder, "pilot"))) if offer and job else None
     leaving = Leaving(folder, profile, notes, job="" if foreground else job)
+    told = NOTHING
     with allocation.hidden(), leaving.farewell():
-        if not jobs:
-            return
-        ip = LOOPBACK if foreground else pilot.own_ip(profile.node_ip)
-        with _stay(visit), _head(folder, ip, offer=offer, visit=visit) as head:
-            desk = _desk(folder, jobs, journal, larger=profile.larger is not None)
-            announce = partial(pilot.announce, folder.pool, head.address)
-            if not foreground:
-                announce()
-            supervisor = Supervisor(
-                folder, desk, notes, profile=profile, own=job if visit else "", packs=planned,
-                submitter=None if foreground else _submitter(folder, profile, notes),
-                announce=lambda dismissed: announce(dismissed=dismissed),
+        if jobs:
+            told = _serve(
+                setting, profile, jobs, journal=journal, notes=notes, planned=planned, job=job,
+                offer=offer, visit=visit, leaving=leaving, foreground=foreground,
+                on_progress=on_progress,
             )  # fmt: skip
-            watch = Watch(
-                supervisor,
-                leave=partial(leaving.leave, desk, head.node),
-                asked=partial(_own_end, visit, head.node) if visit else None,
+            on_progress(told)
+    # The last word: from here on another launch may begin, whose pilots are not ours to dismiss.
+    _end(journal, told, job)
+
+
+def _serve(
+    setting: Setting,
+    profile: SlurmProfile,
+    jobs: Sequence[Job],
+    *,
+    journal: Journal,
+    notes: Journal,
+    planned: Sequence[str],
+    job: str,
+    offer: Offer | None,
+    visit: Visit | None,
+    leaving: Leaving,
+    foreground: bool,
+    on_progress: OnProgress,
+) -> dict[str, Any]:
+    """Run head, broker, supervisor and tickets to the end; the broker's last state."""
+    folder = Folder(setting.folder)
+    grows = not foreground and profile.replace and profile.pilots > (visit is not None)
+    ip = LOOPBACK if foreground else pilot.own_ip(profile.node_ip)
+    with _stay(visit), _head(folder, ip, offer=offer, visit=visit) as head:
+        desk = _desk(folder, jobs, journal, larger=profile.larger is not None and grows)
+        announce = partial(pilot.announce, folder.pool, head.address)
+        if not foreground:
+            announce()
+        supervisor = Supervisor(
+            folder, desk, notes, profile=profile, own=job if visit else "", packs=planned,
+            submitter=None if foreground else _submitter(folder, profile, notes),
+            announce=lambda dismissed: announce(dismissed=dismissed),
+        )  # fmt: skip
+        watch = Watch(
+            supervisor,
+            leave=partial(leaving.leave, desk, head.node),
+            asked=partial(_own_end, visit, head.node) if visit else None,
+        )  # fmt: skip
+        with watch:
+            _train(
+                setting, desk, head, profile.workers * (1 if foreground else profile.pilots),
+                start_s=tickets.START_S if foreground else math.inf, on_progress=on_progress,
             )  # fmt: skip
-            with watch:
-                _train(
-                    setting, desk, head, profile.workers * (1 if foreground else profile.pilots),
-                    start_s=tickets.START_S if foreground else math.inf, on_progress=on_progress,
-                )  # fmt: skip
-            _end(journal, desk.state(), job, on_progress)
+        return desk.state()
 
 
 def _begin(folder: Folder, journal: Journal, *, job: str) -> list[Job]:
@@ -151,8 +178,6 @@ def _begin(folder: Folder, journal: Journal, *, job: str) -> list[Job]:
     journal.write(
         "driving", host=socket.gethostname(), pid=os.getpid(), job=job, packs=len(jobs)
     )  # fmt: skip
-    if not jobs:
-        journal.write("ended", job=job, done=0, failed=0, reason="", message="")
     return jobs
 
 
@@ -231,11 +256,12 @@ def _train(
 ) -> None:
     on_progress(desk.state())
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
-    tickets.run(desk.actor, setting, scratch=head.scratch, start_s=start_s, on_progress=on_progress)
+    tickets.run(
+        desk.actor, setting, scratch=head.node.temporary, start_s=start_s, on_progress=on_progress
+    )
 
 
-def _end(journal: Journal, state: dict[str, Any], job: str, on_progress: OnProgress) -> None:
-    on_progress(state)
+def _end(journal: Journal, state: dict[str, Any], job: str) -> None:
     reason, message = state["stopped"] or ("", "")
     journal.write(
         "ended", job=job, done=state["done"], failed=state["failed"], reason=reason, message=message

@@ -206,7 +206,10 @@ def _follow(state: Progress, event: Event) -> None:
     pilot = state.pilots.setdefault(event["job"], Pilot(job=event["job"]))
     match event["event"]:
         case "started":
+            if pilot.started:
+                pilot.earlier.append((seconds_of(pilot.started), pilot.ran(event["time"])))
             pilot.started, pilot.left, pilot.reason, pilot.state = event["time"], "", "", ""
+            pilot.seconds = 0.0
             pilot.node, pilot.gpus = event["node"], event["gpus"]
             pilot.walltime_s, pilot.size = event["walltime_s"], event["size"]
         case "joined":

@@ -57,7 +57,7 @@ def of_packages(results: Path) -> Finding:
     here = {"python": platform.python_version(), **versions()}
     shown = ", ".join(f"{name} {here[name]}" for name in ("torch", "ray", "submitit"))
     recorded = sorted(results.glob("*/code.json"), key=lambda path: path.stat().st_mtime)
-    does = "compute nodes are checked when the first pilot joins; each launch records the versions"
+    does = "each launch records these; Ray refuses a node with another Python or another Ray"
     if not recorded:
         return Finding(topic="packages", found=f"{shown}; nothing launched yet", does=does)
     latest = recorded[-1]

@@ -1,7 +1,4 @@
-"""The pilots of a sweep as its driver sees them, and what to do about them; pure.
-
-The supervisor asks SLURM and the broker, and acts; here is only what follows from their answers.
-"""
+"""What follows from the answers of SLURM and the broker for a sweep's pilots; pure."""
 
 import math
 from collections.abc import Mapping
@@ -197,6 +194,8 @@ def decide(view: View) -> Actions:
     if not view.pilots and view.deaths >= DEATHS_MAX:
         text = f"{view.deaths} pilots in a row ended before they joined: sweep logs shows why"
         return Actions(stop=("no pilots", text))
+    if not view.can_submit and _idle_for_good(view):
+        return Actions(stop=_given_up(view))
     if not view.pilots and view.wanted <= 0:
         return Actions(stop=("no pilots", "every pilot was cancelled"))
     return Actions(submit=submit, cancel=_surplus(view), dismiss=_misfits(view))
@@ -226,6 +225,12 @@ def verdict(*, state: str, reason: str, out_of_memory: bool, seconds: float) -> 
 def useful(packs: int, workers: int) -> int:
     """Count the pilots that so many packs keep busy."""
     return math.ceil(packs / workers)
+
+
+def _idle_for_good(view: View) -> bool:
+    """Tell whether only the driver's own pilot is left and all that waits is too large for it."""
+    idle = view.pilots and all(pilot.fixed and not pilot.busy for pilot in view.pilots)
+    return bool(idle) and view.large == view.waiting and not view.lost
 
 
 def _submissions(view: View) -> dict[str, int]:

@@ -45,6 +45,7 @@ class Pilot:
         reason: why it left, in its own words; empty if it had no time for words.
         state: SLURM's state where it did not say why it left.
         seconds: that it ran, once it ended.
+        earlier: start and seconds of its earlier runs, where it was requeued (a driver inside).
     """
 
     job: str
@@ -58,15 +59,22 @@ class Pilot:
     reason: str = ""
     state: str = ""
     seconds: float = 0.0
+    earlier: list[tuple[float, float]] = field(default_factory=list)
 
     def gpu_hours(self, since: str, until: str) -> float:
         """Count the GPU hours between two times; one whose end is not known ends by its limit."""
         if not self.started:
             return 0.0
-        began = seconds_of(self.started)
-        ran = self.seconds if self.left else min(seconds_of(until) - began, self.walltime_s)
-        start = max(began, seconds_of(since)) if since else began
-        return max(0.0, began + ran - start) * self.gpus / 3600
+        runs = [*self.earlier, (seconds_of(self.started), self.ran(until))]
+        first = seconds_of(since) if since else -math.inf
+        seconds = sum(max(0.0, began + ran - max(began, first)) for began, ran in runs)
+        return seconds * self.gpus / 3600
+
+    def ran(self, until: str) -> float:
+        """Count the seconds of its last run up to a time."""
+        if self.left:
+            return self.seconds
+        return min(seconds_of(until) - seconds_of(self.started), self.walltime_s)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -3,10 +3,12 @@
 The truth is the events and SLURM's answers together; what SLURM does not know stays unknown.
 """
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from cluster import slurm, slurm_text
@@ -69,13 +71,19 @@ class Roster:
         """Take in, and return, what was appended since the last look."""
         fresh: list[Event] = []
         for path in self._folder.events.glob("*.jsonl"):
-            while lines := self._tail.read(path):
+            while lines := self._read(path):
                 parsed = (events.parse(line, path.stem) for line in lines)
                 fresh += [event for event in parsed if event]
         fresh.sort(key=lambda event: event["time"])
         for event in fresh:
             self._take(event)
         return fresh
+
+    def _read(self, path: Path) -> list[str]:
+        """Read on in a file; one that cannot be read now is read later."""
+        with contextlib.suppress(OSError):
+            return self._tail.read(path)
+        return []
 
     def write(self, event: str, **fields: Any) -> None:
         """Append an event and take it in at once."""

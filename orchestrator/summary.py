@@ -66,7 +66,7 @@ class Summary:
         driver: the driver's job as SLURM sees it; None where it has none.
         pilots: that have not ended, in the order of submission.
         left: pilots that ended, by why.
-        used: GPU-hours since the first launch.
+        used: GPU-hours since the last launch.
         most: cap on GPU-hours; None without.
         price: predicted at the last launch; None where it was not.
         causes: failures, the most frequent first.

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -18,6 +19,7 @@ from cluster.profile import SlurmProfile
 from orchestrator import events, fleet, pool
 from orchestrator.broker import Lost
 from orchestrator.desk import Desk
+from orchestrator.errors import SweepError
 from orchestrator.events import Event, Journal
 from orchestrator.fleet import Record
 from orchestrator.folder import Folder
@@ -73,6 +75,7 @@ class Supervisor:
         self._own = own
         self._roster = Roster(folder, journal, profile=profile, own=own)
         self._dismissed: set[str] = set()
+        self._unread: deque[Event] = deque()
         self._asked = -ASK_S
         self._submit_from = 0.0
         self._refused = 0
@@ -87,8 +90,10 @@ class Supervisor:
 
     def beat(self, now: float) -> None:
         """Look once at everything and act; `now` is monotonic, seconds."""
-        for event in self._roster.read():
-            self._obey(event)
+        self._unread += self._roster.read()
+        while self._unread:
+            self._obey(self._unread[0])  # kept, where a full disk or SLURM is in the way
+            self._unread.popleft()
         if self._profile is None:
             return
         lost = self._desk.lost()
@@ -180,13 +185,14 @@ class Supervisor:
         )
         log.info("submitted=%s size=%s refused=%s", taken.jobs, size, taken.refused or "no")
         self._roster.read()
-        if not taken.refused or taken.limited:
+        hopeless = taken.limited and not taken.jobs and not self._roster.alive()
+        if not taken.refused or (taken.limited and not hopeless):
             self._refused = 0
             self._submit_from = now + LATER_S if taken.refused else now
             return
         self._refused += 1
         self._submit_from = now + ASK_S
-        if self._refused >= REFUSED_MAX or not taken.silent:
+        if self._refused >= REFUSED_MAX or not (taken.silent or hopeless):
             self._obstacle = taken.refused
             self._roster.write("unsubmittable", message=taken.refused)
 
@@ -249,10 +255,16 @@ class Watch:
                 return
             if time.monotonic() < due:
                 continue
+            whole = False
             try:
                 self._supervisor.beat(time.monotonic())
-            except (ClusterError, OSError) as error:
+                whole = True
+            except (ClusterError, SweepError, OSError) as error:
                 log.warning("supervisor: %s", error)
+                whole = True
+            finally:
+                if not whole:  # nobody would look after the pilots: rather no driver at all
+                    os.kill(os.getpid(), signal.SIGINT)
             due = time.monotonic() + BEAT_S
 
 

@@ -32,7 +32,7 @@ class Tail:
     def read(self, path: Path) -> list[str]:
         """Return the new lines; one that is not whole yet comes later, a new file from its start.
 
-        At most 4 MiB a look: the rest comes with the next ones. A line longer than that is cut.
+        About 4 MiB a look, the rest comes with the next ones; a longer line is read whole.
         """
         try:
             with path.open("rb") as file:
@@ -41,10 +41,10 @@ class Tail:
                     at = 0  # replaced by a shorter one
                 file.seek(at)
                 text = file.read(LIMIT_BYTES)
+                while b"\n" not in text and (more := file.read(LIMIT_BYTES)):
+                    text += more
         except FileNotFoundError:
             return []
         end = text.rfind(b"\n") + 1
-        if not end and len(text) == LIMIT_BYTES:
-            end = len(text)
         self._offsets[path] = at + end
         return text[:end].decode(errors="replace").removesuffix("\n").split("\n") if end else []

@@ -4,6 +4,7 @@ A function takes the world and returns `applied`, `refused: why` or `nothing`. W
 later is noted in the world.
 """
 
+import contextlib
 import os
 import random
 import subprocess
@@ -135,14 +136,11 @@ def fill_disk(world: World) -> str:
     if not world.setting.small_disk:
         return NOTHING
     path = world.root.parent / "fill"
-    with path.open("ab") as file:
+    with path.open("ab", buffering=0) as file:
         for size in (2**20, 2**12, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-                    file.flush()
-            except OSError:
-                continue
+            with contextlib.suppress(OSError):
+                while file.write(b"x" * size) == size:
+                    pass
     world.later(world.rng.uniform(3, 10), lambda: path.unlink(missing_ok=True))
     return APPLIED
 

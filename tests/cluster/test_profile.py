@@ -70,7 +70,7 @@ def test_a_larger_class_changes_what_it_names_only():
         ({"device": "cuda", "gpus": 0}, "profile: device cuda needs gpus"),
         ({"node_gpus": 4}, "profile: node_gpus counts with billing: node only"),
         ({"walltime_min": 1}, "profile: signal_s is as long as walltime_min"),
-        ({"larger": {"cpus": 4, "lanes_max": 0}}, "larger.cpus: unknown key"),
+        ({"larger": {"cpus": 4, "lanes_max": 8}}, "larger.cpus: unknown key"),
     ],
 )
 def test_what_would_break_a_batch_script_is_refused_with_its_key(wrong, said):

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -138,6 +139,21 @@ def test_a_sweep_without_results_is_not_archived(tmp_path):
     with pytest.raises(SweepError, match="nothing to archive"):
         archive.write(prepared.folder, tmp_path / "kept.parquet", mode="quiet")
     assert list(tmp_path.glob("*kept*")) == []
+
+
+def test_a_flipped_bit_in_a_segment_is_not_archived(home, tmp_path):
+    source = sources(home)
+    folder = Folder(tmp_path / "results" / "small")
+    shutil.copytree(source.root, folder.root)
+    path = sorted(folder.segments.glob("*/predictions.parquet"))[0]
+    whole = path.read_bytes()
+    for at in range(100, len(whole), 97):  # some bits are of no consequence
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        if store.damaged(folder):
+            break
+    with pytest.raises(StoreError, match="cannot be read"):
+        archive.write(folder, tmp_path / "kept.parquet", mode="quiet")
+    assert not (tmp_path / "kept.parquet").exists()
 
 
 def test_a_sweep_that_trains_is_not_archived(home, tmp_path):

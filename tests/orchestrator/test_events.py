@@ -287,6 +287,14 @@ def test_a_pilot_whose_end_nobody_saw_is_counted_to_its_limit():
     assert fold([{"event": "submitted", "role": "pilot", "job": "9"}], []).gpu_hours(T3) == 0
 
 
+def test_gpu_hours_of_a_driver_inside_a_pilot_survive_its_requeue():
+    killed = [started("1", T0, walltime_s=3600.0), started("1", T2)]
+    assert fold(killed, []).gpu_hours(T3) == pytest.approx(2 * 2)
+    left = {"event": "left", "job": "1", "time": T1, "reason": "signal", "seconds": 1800.0}
+    orderly = [started("1", T0), left, started("1", T2)]
+    assert fold(orderly, []).gpu_hours(T3) == pytest.approx(2 * 1.5)
+
+
 def test_journals_of_the_first_version_still_fold():
     history = [
         {"event": "launching", "writer": "launch-1", "host": "h", "pid": 1, "created": 1.0},

@@ -71,6 +71,13 @@ def test_a_sweep_that_cannot_go_on_is_stopped_with_a_message(seen, reason):
     assert decide(seen).stop[0] == reason and decide(seen).stop[1]
 
 
+def test_packs_that_are_too_large_for_the_only_pilot_there_can_be_end_the_sweep():
+    own = (Pilot(job="1", size=NORMAL, phase="serving", fixed=True),)
+    stuck = View(waiting=2, large=2, wanted=1, pilots=own, can_submit=False, obstacle="no sbatch")
+    assert decide(stuck).stop == ("cannot submit", "no sbatch")
+    assert decide(View(waiting=3, large=2, wanted=1, pilots=own, can_submit=False)).stop is None
+
+
 def test_over_the_budget_every_pilot_goes_and_leaves_checkpoints():
     assert decide(view("qsib", waiting=4, spent=1.0, budget=0.5)).dismiss == ("1", "2", "3")
     assert decide(view("qsib", waiting=4, stopped=True)).cancel == ("0",)

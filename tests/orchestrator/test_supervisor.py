@@ -52,6 +52,35 @@ def test_a_driver_that_starts_obeys_what_was_written_before(folder):
     assert desk.state()["held"] and desk.state()["waiting"] == 1
 
 
+def test_an_event_that_could_not_be_obeyed_is_obeyed_at_the_next_beat(folder, monkeypatch):
+    desk = broker(folder, "p")
+    supervisor = Supervisor(folder, desk, Journal(folder, "supervisor"), packs=["p"])
+    Journal(folder, "control").write("held")
+    hold = desk.hold
+
+    def refuse(_held):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(desk, "hold", refuse)
+    with pytest.raises(OSError, match="full"):
+        supervisor.beat(0.0)
+    monkeypatch.setattr(desk, "hold", hold)
+    supervisor.beat(5.0)
+    assert desk.state()["held"]
+
+
+def test_a_supervisor_that_breaks_takes_the_driver_along(folder, handlers, monkeypatch):
+    supervisor = Supervisor(folder, broker(folder, "p"), Journal(folder, "supervisor"))
+
+    def breaks(_now):
+        raise KeyError("a bug of ours")
+
+    monkeypatch.setattr(supervisor, "beat", breaks)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    with pytest.raises(KeyboardInterrupt), Watch(supervisor):
+        threading.Event().wait(20)
+
+
 def test_an_event_that_is_half_written_is_taken_when_it_is_whole(folder):
     desk = broker(folder, "p")
     supervisor = Supervisor(folder, desk, Journal(folder, "supervisor"), packs=["p"])

@@ -77,11 +77,13 @@ def test_much_news_comes_in_parts_and_without_loss(path):
     assert found == lines
 
 
-def test_a_line_longer_than_a_look_does_not_block(path):
-    path.write_bytes(b"x" * (tail.LIMIT_BYTES + 10) + b"\nend\n")
+def test_a_line_longer_than_a_look_comes_whole_when_it_is_whole(path, monkeypatch):
+    monkeypatch.setattr(tail, "LIMIT_BYTES", 10)
     reader = Tail()
-    assert len(reader.read(path)[0]) == tail.LIMIT_BYTES
-    assert reader.read(path)[-1] == "end"
+    path.write_text("x" * 35)
+    assert reader.read(path) == []
+    path.write_text("x" * 35 + "\ny\n")
+    assert [*reader.read(path), *reader.read(path)] == ["x" * 35, "y"]
 
 
 def test_text_that_is_no_utf8_is_shown_all_the_same(path):

@@ -99,6 +99,7 @@ def worlds(*shifts: tuple[float, float]):
     )
 
 
+@pytest.mark.slow
 def test_selectivity_tells_the_scanner_from_the_label():
     generator = np.random.default_rng(0)
     scanner, label = worlds((5.0, 12.0), (0.0, 12.0))
@@ -138,6 +139,7 @@ def test_selectivity_by_hand():
     assert found.low == pytest.approx(expected) == found.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "shifts"), [("label", (5.0, 0.0)), ("scanner", (0.0, 12.0))])
 def test_selectivity_is_refused_where_there_was_nothing_to_lose(name, shifts):
     scanner, label = worlds(shifts, (0.0, 12.0))
