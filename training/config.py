@@ -20,6 +20,11 @@ from training.config_heads import GatedAttentionHead as GatedAttentionHead
 from training.config_heads import Head as Head
 from training.config_heads import MaxHead as MaxHead
 from training.config_heads import MeanHead as MeanHead
+from training.config_losses import GroupLoss, Mixup, PairLoss, blind, compares_pairs
+from training.config_losses import InfoNCE as InfoNCE
+from training.config_losses import Loss as Loss
+from training.config_losses import MixStyle as MixStyle
+from training.config_losses import ScoreLoss as ScoreLoss
 
 
 class Task(Config):
@@ -44,40 +49,6 @@ class Task(Config):
             wanted = "2" if self.kind == "binary" else "at least 2"
             raise ValueError(f"classes holds {len(names)}; expected {wanted} for kind {self.kind}")
         return self
-
-
-class InfoNCE(Config):
-    """Symmetric InfoNCE between the scans of a slide (reconstruction of arXiv 2602.22347)."""
-
-    kind: Literal["infonce"] = Field(description="InfoNCE between scans")
-    weight: float = Field(1.0, ge=0, description="weight of the loss, lambda_e")
-    level: Literal["bag", "tile"] = Field(
-        "bag", description="bag: bag embeddings; tile: tile embeddings of the same tissue place"
-    )
-    temperature: float = Field(0.1, gt=0, description="softmax temperature tau")
-    negatives: Literal["other_scanner", "anchor_scanner", "mixed"] = Field(
-        "other_scanner",
-        description="which scans the negatives come from: the positive's scanner (scanner identity "
-        "cannot help), the anchor's own scanner (strongest pressure), or any",
-    )
-    projection_dim: int = Field(
-        0, ge=0, le=8192, description="width of a linear projection before the loss; 0: none"
-    )
-
-
-class ScoreLoss(Config):
-    """Distance between the scores of the scans of a slide (reconstruction, forms S1 to S5)."""
-
-    kind: Literal["score"] = Field(description="score consistency between scans")
-    weight: float = Field(1.0, ge=0, description="weight of the loss, lambda_s")
-    form: Literal["logit_mse", "probability_mse", "variance", "jensen_shannon", "huber"] = Field(
-        "logit_mse",
-        description="S1 logit_mse, S2 probability_mse, S3 variance over scans, S4 jensen_shannon, "
-        "S5 huber on the logit",
-    )
-
-
-Loss = Annotated[InfoNCE | ScoreLoss, Field(discriminator="kind")]
 
 
 class Sampling(Config):
@@ -205,6 +176,11 @@ class TrialConfig(Config):
         (), description="scanners kept out of training and selection, and evaluated apart"
     )
     sampling: Sampling = Field(Sampling(), description="what a batch is made of")
+    mixstyle: MixStyle = Field(
+        MixStyle(),
+        description="mixes the statistics of bags before the model",
+        json_schema_extra={"added": True},
+    )
     optim: Optim = Field(Optim(), description="optimiser and schedule")
     stopping: Stopping = Field(Stopping(), description="which epoch counts")
     folds: Folds = Field(description="which patients are held out")
@@ -220,8 +196,15 @@ class TrialConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrialConfig":
-        if self.losses and self.views == "routine":
+        if self.views == "routine" and any(isinstance(each, PairLoss) for each in self.losses):
             raise ValueError("losses between scans need views: all")
+        for loss in self.losses:
+            if blind(loss, self.head.kind):
+                raise ValueError(f"{loss.kind} changes nothing in a head of kind {self.head.kind}")
+            if isinstance(loss, Mixup) and self.head.kind in ("clam_mb", "dsmil"):
+                raise ValueError(
+                    f"mixup needs a head that scores bag embeddings alone, not {self.head.kind}"
+                )
         scanners = self.unseen_scanners
         if len(set(scanners)) < len(scanners):
             raise ValueError(f"unseen_scanners holds {_twice(scanners)!r} twice; expected it once")
@@ -232,11 +215,20 @@ class TrialConfig(Config):
 
     @model_validator(mode="after")
     def _enough_to_compare(self) -> "TrialConfig":
-        levels = [loss.level for loss in self.losses if isinstance(loss, InfoNCE)]
-        if "tile" in levels and self.sampling.tiles_per_bag is None:
-            raise ValueError("infonce of level tile needs a number for sampling.tiles_per_bag")
-        if "bag" in levels and self.sampling.pairs_per_batch < 2:
-            raise ValueError("infonce of level bag needs sampling.pairs_per_batch of at least 2")
+        sizes = self.sampling
+        for loss in self.losses:
+            if isinstance(loss, GroupLoss | Mixup):
+                if self.views == "routine" and sizes.slides_per_batch < 2:
+                    raise ValueError(f"{loss.kind} needs sampling.slides_per_batch of at least 2")
+            elif isinstance(loss, InfoNCE) and loss.level == "tile":
+                if sizes.tiles_per_bag is None:
+                    raise ValueError(
+                        "infonce of level tile needs a number for sampling.tiles_per_bag"
+                    )
+            elif compares_pairs(loss) and sizes.pairs_per_batch < 2:
+                raise ValueError(
+                    f"{loss.kind} of level bag needs sampling.pairs_per_batch of at least 2"
+                )
         folds, share = self.folds, self.stopping.validation_share
         if isinstance(folds, CohortFolds) and folds.num_folds > 1 and not share:
             raise ValueError(

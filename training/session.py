@@ -17,6 +17,7 @@ from training.data import folds, sampling, scans
 from training.data.bags import BagReader
 from training.data.index import Dataset
 from training.data.loading import Batch, Loader
+from training.data.mixing import mix_style
 from training.errors import DataError
 from training.identity import canonical
 from training.lanes import Lanes, draw_dropped
@@ -71,9 +72,14 @@ class Session:
         """Initialise every lane from its own seed."""
         self.epoch = 0
         self.progress = [Progress() for _ in self.configs]
-        sizes = {"in_dim": self.scans.in_dim, "num_outputs": self.scans.num_outputs}
         models = [
-            objective.initialise(config, seeds.derive(config.seed, "initialisation"), **sizes)
+            objective.initialise(
+                config,
+                seeds.derive(config.seed, "initialisation"),
+                in_dim=self.scans.in_dim,
+                num_outputs=self.scans.num_outputs,
+                num_groups=self.scans.num_groups,
+            )
             for config in self.configs
         ]
         self.lanes = Lanes(models, device=self.device, together=self._together())
@@ -146,7 +152,7 @@ class Session:
             if stop is not None and stop():
                 return None
             batch = self.loader.batch(draw, shared.sampling.tiles_per_bag)
-            sums += self._step(batch)
+            sums += self._step(mix_style(batch, shared.mixstyle))
         return sums / self.steps_per_epoch
 
     def _step(self, batch: Batch) -> Tensor:

@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import jsonschema
 import pytest
@@ -11,7 +12,8 @@ import yaml
 from orchestrator import spec, spec_axes, spec_lines
 from orchestrator.spec_model import Arm, Language
 from tests.orchestrator.specs import SMALL, read, small, write
-from training.config import InfoNCE, ScoreLoss
+from tests.training.losses.kinds import GIVEN, kinds
+from training.config import Loss
 from training.simulation_config import Simulation
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -156,9 +158,11 @@ def test_the_readme_names_every_key():
     for key in spec_axes.settings():
         if key != "views":
             assert f"\n| `{key}` | " in text, key
-    for loss in (InfoNCE, ScoreLoss):
+    for loss in get_args(get_args(Loss)[0]):
+        kind = get_args(loss.model_fields["kind"].annotation)[0]
         for key in loss.model_fields:
-            assert key == "kind" or f" | `{key}` | " in text, key
+            row = f"\n| `{kind}` | `{key}` | "
+            assert key == "kind" or row in text, (kind, key)
     own = {*Language.model_fields, *Arm.model_fields}
     sections = {key.partition(".")[0] for key in spec_axes.settings()}
     for key in own - sections | {"views"}:
@@ -176,3 +180,16 @@ def test_10000_trials_are_read_and_expanded(tmp_path):
     path = write(tmp_path, small(seeds=500, grid={"optim.lr": [0.1, 0.2]}))
     rows = spec.expand(spec.read(path))
     assert len(rows) >= 10_000
+
+
+def test_every_kind_of_loss_and_mixstyle_can_be_an_arm(tmp_path):
+    arms = {
+        f"arm{number}": {"views": "all", "losses": {"mine": given}}
+        for number, given in enumerate(json.loads(json.dumps(GIVEN)))
+    }
+    arms["style"] = {"views": "routine", "mixstyle": {"probability": 0.5}}
+    rows = spec.expand(spec.read(write(tmp_path, small(arms=arms, sampling={"tiles_per_bag": 8}))))
+    found = {row.arm: row.config for row in rows}
+    assert len(found) == len(GIVEN) + 1
+    assert {config.losses[0].kind for config in found.values() if config.losses} == kinds()
+    assert found["style"].mixstyle.probability == 0.5

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from orchestrator import trial
 from training import config as configuration
-from training.config import Config, Optim, TrialConfig
+from training.config import Config, MixStyle, Optim, TrialConfig
 from training.identity import canonical
 
 SMALL = TrialConfig.model_validate(
@@ -49,7 +49,7 @@ FROZEN = {
 }
 # Fields that carry the mark `added`, with their introduction default. A default that changes takes
 # its mark away: otherwise old results would pass for results of the new default.
-ADDED: dict[str, object] = {}
+ADDED: dict[str, object] = {"TrialConfig.mixstyle": MixStyle()}
 
 
 @pytest.mark.parametrize("name", FROZEN)
@@ -70,6 +70,7 @@ def test_ids_of_fixed_configurations_are_frozen(name):
         {"shuffle_labels": True},
         {"views": "all"},
         {"precision": "float64"},
+        {"mixstyle": MixStyle(probability=0.5)},
     ],
 )
 def test_what_changes_a_result_changes_the_id(change):

@@ -1,17 +1,29 @@
+from typing import get_args
+
 import pytest
 from pydantic import ValidationError
 
 from tests.training import small
+from tests.training.losses.kinds import LOSSES, named
 from training.config import (
     CohortFolds,
     InfoNCE,
+    Loss,
+    MeanHead,
     Optim,
     Sampling,
     ScoreLoss,
     Stopping,
     TrialConfig,
+    lane_key,
 )
+from training.config_heads import DSMILHead, LinearProbeHead
+from training.config_losses import BarlowTwins, Mixup, ScanGen, SupCon, VRex
 
+PROBE = LinearProbeHead(kind="linear_probe")
+SUPCON, SCANGEN = SupCon(kind="supcon"), ScanGen(kind="scangen")
+TWINS, MIXUP = BarlowTwins(kind="barlow_twins"), Mixup(kind="mixup")
+ATTENTION = ScoreLoss(kind="score", form="attention")
 TILE = InfoNCE(kind="infonce", level="tile")
 BAG = InfoNCE(kind="infonce")
 NO_VALIDATION = Stopping(validation_share=0, epoch="last", threshold="half")
@@ -34,6 +46,17 @@ def cohort_folds(num_folds: int) -> CohortFolds:
             "stopping.validation_share must not be 0",
         ),
         ({"losses": (BAG,), "views": "routine"}, "need views: all"),
+        ({"losses": (SUPCON, SCANGEN), "views": "routine"}, "need views: all"),
+        ({"losses": (TWINS,), "sampling": Sampling(pairs_per_batch=1)}, "pairs_per_batch of at le"),
+        ({"losses": (SCANGEN,), "sampling": Sampling(pairs_per_batch=1)}, "pairs_per_batch of at"),
+        (
+            {"losses": (SUPCON,), "views": "routine", "sampling": Sampling(slides_per_batch=1)},
+            "supcon needs sampling.slides_per_batch of at least 2",
+        ),
+        ({"losses": (BAG,), "head": PROBE}, "infonce changes nothing in a head of kind linear_pro"),
+        ({"losses": (SUPCON,), "head": PROBE}, "supcon changes nothing in a head of kind linear_p"),
+        ({"losses": (ATTENTION,), "head": MeanHead(kind="mean")}, "score changes nothing"),
+        ({"losses": (MIXUP,), "head": DSMILHead(kind="dsmil")}, "mixup needs a head that scores"),
         ({"fold": 3}, "fold 3 does not exist: there are 3"),
     ],
 )
@@ -48,6 +71,10 @@ def test_what_cannot_be_trained_is_refused(changed: dict[str, object], expected:
         {"losses": (TILE,), "sampling": Sampling(pairs_per_batch=1, tiles_per_bag=8)},
         {"losses": (BAG,), "sampling": Sampling(pairs_per_batch=2)},
         {"losses": (ScoreLoss(kind="score"),), "sampling": Sampling(pairs_per_batch=1)},
+        {"losses": (SUPCON, MIXUP), "views": "routine", "sampling": Sampling(slides_per_batch=2)},
+        {"losses": (TWINS.model_copy(update={"level": "tile"}),), "sampling": Sampling()},
+        {"losses": (ScoreLoss(kind="score"), MIXUP, VRex(kind="vrex")), "head": PROBE},
+        {"losses": (ATTENTION,)},
         {"folds": cohort_folds(1), "stopping": NO_VALIDATION},
         {"folds": cohort_folds(2)},
     ],
@@ -60,3 +87,16 @@ def test_a_warm_up_ends_before_training_does():
     assert Optim(epochs=2, warmup_epochs=1).warmup_epochs == 1
     with pytest.raises(ValidationError, match="warmup_epochs must be less than epochs, 2"):
         Optim(epochs=2, warmup_epochs=2)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=named)
+def test_lanes_share_all_of_a_loss_but_weight_and_temperature(loss: Loss):
+    key = lane_key(small.trial(losses=(loss,)))
+    for name, info in type(loss).model_fields.items():
+        old = getattr(loss, name)
+        values = {bool: [not old], str: get_args(info.annotation), tuple: [(3,)]}
+        for value in values.get(type(old), [old + 1] if type(old) in (int, float) else []):
+            if value != old:
+                changed = loss.model_copy(update={name: value})
+                config = small.trial().model_copy(update={"losses": (changed,)})
+                assert (lane_key(config) == key) == (name in ("weight", "temperature")), name

@@ -40,6 +40,7 @@ def plain_loop(config: TrialConfig, trained: Session) -> dict[str, torch.Tensor]
         seeds.derive(config.seed, "initialisation"),
         in_dim=small.DIM,
         num_outputs=trained.scans.num_outputs,
+        num_groups=trained.scans.num_groups,
     )
     generator = torch.Generator().manual_seed(seeds.derive(config.seed, "dropout"))
     optim = config.optim

@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 from training.config import CohortFolds, GivenFolds, StratifiedFolds, TrialConfig
-from training.data import tables
+from training.data import groups, tables
 from training.data.index import Dataset, class_numbers, classes
 from training.errors import DataError
 
@@ -268,13 +268,15 @@ def _refuse(
 
 
 def _unseen(parts: Split, config: TrialConfig, views: pd.DataFrame) -> Iterable[str]:
-    """Find parts that have nothing left to train or select on without the unseen scanners."""
+    """Find what the seen scanners lack: scans to train or select on, groups, pairs."""
     seen = views[~views["scanner"].isin(config.unseen_scanners)]
     if config.unseen_scanners and parts.train:
         if not seen.loc[seen["patient"].isin(parts.train), "routine"].any():
             yield "unseen_scanners: no routine scan of a training patient is on a seen scanner"
         if parts.validation and not seen["patient"].isin(parts.validation).any():
             yield "unseen_scanners: no scan of a validation patient is on a seen scanner"
+    if parts.train:
+        yield from groups.problems(seen[seen["patient"].isin(parts.train)], config)
     if config.views == "all":
         trained = seen[seen["patient"].isin(parts.train) & (seen["scanner"] != "")]
         if parts.train and not tables.ambiguous(trained, "slide", "scanner"):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from training.data import sampling
 from training.data.bags import BagReader, is_finite
-from training.data.sampling import Draw, Rows, TilePair
+from training.data.sampling import Draw, Key, Rows, TilePair
 from training.data.scans import Scans
 from training.types import Bags, Mask
 
@@ -36,6 +36,8 @@ class Batch:
         first_scanner: scanner number of each pair's first scan.
         second_scanner: that of the second.
         patient: patient number of each pair.
+        groups: group number of each bag, -1 for none, by the columns that the losses compare.
+        key: names the step, for draws of its own.
     """
 
     bags: Bags
@@ -47,6 +49,8 @@ class Batch:
     first_scanner: Int[Tensor, " pair"]
     second_scanner: Int[Tensor, " pair"]
     patient: Int[Tensor, " pair"]
+    groups: dict[str, Int[Tensor, " bag"]]
+    key: Key
 
     @property
     def first(self) -> slice:
@@ -129,6 +133,8 @@ class Loader:
             first_scanner=self._put(scans.scanner[first]),
             second_scanner=self._put(scans.scanner[second]),
             patient=self._put(scans.patient[first]),
+            groups={name: self._put(group[rows]) for name, group in scans.groups.items()},
+            key=draw.key,
         )
 
     def _tiles(self, row: int, draw: Draw, limit: int | None) -> Rows:

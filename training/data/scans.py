@@ -12,7 +12,7 @@ import pandas as pd
 
 from training import seeds
 from training.config import TrialConfig
-from training.data import folds, index
+from training.data import folds, groups, index
 from training.data.index import Dataset
 from training.errors import DataError
 
@@ -29,6 +29,9 @@ class Scans:
         scanner: number of the scanner.
         num_outputs: columns of the scores: 1 for a binary task, else the number of classes.
         in_dim: width of the embeddings.
+        groups: for each column that a loss of the trial compares, the number of the scan's group
+            among those of the training scans on seen scanners; -1 for a scan of none of them.
+        num_groups: how many groups each of these columns has.
     """
 
     table: pd.DataFrame
@@ -38,6 +41,8 @@ class Scans:
     scanner: npt.NDArray[np.int64]
     num_outputs: int
     in_dim: int
+    groups: dict[str, npt.NDArray[np.int64]]
+    num_groups: dict[str, int]
 
     def of(self, part: str, *, seen_only: bool) -> npt.NDArray[np.int64]:
         """Give the row numbers of a part."""
@@ -70,14 +75,18 @@ def read(dataset: Dataset, config: TrialConfig) -> Scans:
     if config.shuffle_labels:
         labels |= _shuffled(labels, [*split.train, *split.validation], config)
     num_classes = len(index.classes(dataset, config.task))
+    seen = ~table["scanner"].isin(config.unseen_scanners).to_numpy()
+    names = {column: groups.names(table[seen], column) for column in groups.columns(config)}
     return Scans(
         table=table,
         label=np.array([labels[patient] for patient in table["patient"]], np.int64),
-        seen=~table["scanner"].isin(config.unseen_scanners).to_numpy(),
+        seen=seen,
         patient=np.unique(table["patient"], return_inverse=True)[1].astype(np.int64),
         scanner=np.unique(table["scanner"], return_inverse=True)[1].astype(np.int64),
         num_outputs=1 if config.task.kind == "binary" else num_classes,
         in_dim=int(widths[0]),
+        groups={each: groups.numbers(table[each], known) for each, known in names.items()},
+        num_groups={each: len(known) for each, known in names.items()},
     )
 
 

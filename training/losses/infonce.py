@@ -54,7 +54,7 @@ def bag_infonce(
         ValueError: The rule does not exist.
     """
     allowed = patient[:, None] != patient[None, :]
-    q, k = _unit(first), _unit(second)
+    q, k = unit(first), unit(second)
     there = _direction(q, k, first_scanner, second_scanner, allowed, temperature, negatives)
     back = _direction(k, q, second_scanner, first_scanner, allowed, temperature, negatives)
     return (there.sum() + back.sum()) / max(2 * first.shape[0], 1)
@@ -98,14 +98,14 @@ def tile_infonce(
     other_patient = patient[pair][:, None] != patient[pair][None, :]
     allowed = flat[None, :] & ((same_slide & other_place) | other_patient)
     # Ignored tiles become zero before they are scaled: they may hold anything, NaN included.
-    q, k = (_unit(h.masked_fill(~matched[..., None], 0.0)).flatten(0, 1) for h in (first, second))
+    q, k = (unit(h.masked_fill(~matched[..., None], 0.0)).flatten(0, 1) for h in (first, second))
     a, b = first_scanner[pair], second_scanner[pair]
     there = _direction(q, k, a, b, allowed, temperature, negatives)
     back = _direction(k, q, b, a, allowed, temperature, negatives)
     return torch.where(flat, there + back, 0.0).sum() / (2 * flat.sum()).clamp_min(1)
 
 
-def _unit(embeddings: Float[Tensor, "*batch embedding"]) -> Float[Tensor, "*batch embedding"]:
+def unit(embeddings: Float[Tensor, "*batch embedding"]) -> Float[Tensor, "*batch embedding"]:
     """Scale to unit length; a zero vector stays zero, with zero gradient."""
     # The largest entry is divided out first, so that squares neither overflow nor underflow.
     largest = embeddings.detach().abs().amax(-1, keepdim=True)

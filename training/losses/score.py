@@ -1,7 +1,7 @@
 """Distance between the scores of the two scans of a slide.
 
-A reconstruction: arXiv 2602.22347 has a loss on scores, but its equations were not available. Five
-readings of "score" are offered, S1 to S5. None has negatives, so none resists collapse: the logit
+A reconstruction: arXiv 2602.22347 has a loss on scores, but its equations were not available. Six
+readings of "score" are offered, S1 to S6. None has negatives, so none resists collapse: the logit
 forms also shrink when all logits shrink. Runs under `torch.func.vmap` over lanes.
 """
 
@@ -9,7 +9,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -53,6 +53,33 @@ def score_loss(
         case _:
             raise ValueError(f"form is {form!r}, not one of S1 to S5 by name")
     return distance.sum() / max(first.shape[0], 1)
+
+
+def attention_loss(
+    first: Float[Tensor, "pair tile"],
+    second: Float[Tensor, "pair tile"],
+    *,
+    matched: Bool[Tensor, "pair tile"],
+) -> Float[Tensor, ""]:
+    """Average over pairs the Jensen-Shannon divergence of their attention, nats; form S6.
+
+    The attention of each scan is scaled to sum to one over the places that both scans have; a pair
+    without shared places gives zero.
+
+    Args:
+        first: attention of one scan of each pair, not negative.
+        second: attention of the other scan; tile t is the place of tile t of `first`.
+        matched: True where both scans have the place; the rest is ignored.
+    """
+    tiny = torch.finfo(first.dtype).tiny
+    shares = []
+    for attention in (first, second):
+        kept = attention.masked_fill(~matched, 0.0)
+        shares.append((kept / kept.sum(-1, keepdim=True).clamp_min(tiny)).clamp_min(tiny))
+    p, q = shares
+    log_m = ((p + q) / 2).log()
+    divergence = (p * (p.log() - log_m) + q * (q.log() - log_m)) * matched
+    return divergence.sum() / 2 / max(first.shape[0], 1)
 
 
 def _centred(scores: Float[Tensor, "pair class"]) -> Float[Tensor, "pair class"]:

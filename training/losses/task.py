@@ -25,11 +25,14 @@ def task_loss(
         weights: w, not negative, at least one positive; the bags of a slide share weight 1, so that
             a slide that was scanned twice does not count twice.
     """
+    return (weights * bag_losses(scores, labels)).sum() / weights.sum()
+
+
+def bag_losses(scores: Scores, labels: Int[Tensor, " bag"]) -> Float[Tensor, " bag"]:
+    """Compute the negative log-likelihood l of each bag's label, as in `task_loss`."""
     if scores.shape[-1] == 1:
-        loss = F.binary_cross_entropy_with_logits(
+        return F.binary_cross_entropy_with_logits(
             scores[:, 0], labels.to(scores.dtype), reduction="none"
         )
-    else:
-        log_p = torch.log_softmax(scores, dim=-1)
-        loss = -log_p.gather(-1, labels.long()[:, None])[:, 0]
-    return (weights * loss).sum() / weights.sum()
+    log_p = torch.log_softmax(scores, dim=-1)
+    return -log_p.gather(-1, labels.long()[:, None])[:, 0]

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.losses.score import score_loss
+from training.losses.score import attention_loss, score_loss
 
 FORMS = ["logit_mse", "probability_mse", "variance", "jensen_shannon", "huber"]
 forms = pytest.mark.parametrize("form", FORMS)
@@ -192,3 +192,44 @@ def test_opposite_certainties_have_the_largest_divergence():
 def test_an_unknown_form_is_refused():
     with pytest.raises(ValueError, match="'kl'"):
         score_loss(torch.zeros(1, 1), torch.zeros(1, 1), form="kl")
+
+
+def attention(seed, num_pairs=3, num_tiles=5):
+    draw = np.random.default_rng(seed)
+    sides = draw.dirichlet(np.ones(num_tiles), size=(2, num_pairs))
+    return *map(torch.from_numpy, sides), torch.from_numpy(draw.random(sides.shape[1:]) < 0.7)
+
+
+def test_attention_of_shared_places_equals_the_value_by_hand():
+    # Scaled over the two shared places: (3/4, 1/4) and (1/2, 1/2); as jensen_shannon above.
+    first = torch.tensor([[0.3, 0.1, 0.6]], dtype=torch.float64)
+    second = torch.tensor([[0.2, 0.2, 0.6]], dtype=torch.float64)
+    matched = torch.tensor([[True, True, False]])
+    expected = (3 / 4 * math.log(6 / 5) + 1 / 4 * math.log(2 / 3)) / 2
+    expected += (math.log(4 / 5) + math.log(4 / 3)) / 4
+    found = attention_loss(first, second, matched=matched)
+    assert found.item() == pytest.approx(expected, abs=1e-15)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_attention_equals_a_loop_and_scans_may_swap(seed):
+    first, second, matched = attention(seed)
+    total = 0.0
+    for a, b, keep in zip(first.numpy(), second.numpy(), matched.numpy(), strict=True):
+        if keep.any():
+            p, q = a[keep] / a[keep].sum(), b[keep] / b[keep].sum()
+            total += sum(p * np.log(2 * p / (p + q)) + q * np.log(2 * q / (p + q))) / 2
+    found = attention_loss(first, second, matched=matched)
+    assert found.item() == pytest.approx(total / 3, abs=1e-13)
+    torch.testing.assert_close(attention_loss(second, first, matched=matched), found)
+
+
+def test_attention_that_is_zero_stays_finite():
+    first = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], requires_grad=True)
+    second = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    matched = torch.tensor([[True, True, True], [True, True, False]])
+    found = attention_loss(first, second, matched=matched)
+    found.backward()
+    assert found.item() == pytest.approx(math.log(2) / 2)
+    assert first.grad.isfinite().all()

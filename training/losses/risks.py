@@ -1,0 +1,130 @@
+"""Losses on the groups' risks: invariance, extrapolation, robust weights.
+
+The risk of a group is the task loss over its bags in the batch, R_e = sum_i w_i l_i / sum_i w_i;
+groups that a batch lacks take no part. `IRM` and `V-REx` are penalties beside the task loss;
+`GroupDRO` replaces it. What a lane remembers between steps is a buffer, so that it is stacked with
+the lane, leaves with it and lies in its checkpoints. All run under `torch.func.vmap` over lanes.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from training.losses.task import bag_losses
+from training.types import Scores
+
+
+class Risks(NamedTuple):
+    """The bags of each group, as shares of the group's weight, and which groups are present."""
+
+    share: Float[Tensor, "group bag"]
+    present: Bool[Tensor, " group"]
+
+    def mean(self, values: Float[Tensor, " bag"]) -> Float[Tensor, " group"]:
+        """Average over the bags of each group; zero where a group is not present."""
+        return (self.share * values).sum(1)
+
+    def over_groups(self, values: Float[Tensor, " group"]) -> Float[Tensor, ""]:
+        """Average over the groups that are present."""
+        return (values * self.present).sum() / self.present.sum().clamp_min(1)
+
+
+def risks(group: Int[Tensor, " bag"], weights: Float[Tensor, " bag"], *, num_groups: int) -> Risks:
+    """Prepare to average over groups.
+
+    Args:
+        group: group number of each bag; -1: none.
+        weights: of the bags in the task loss.
+        num_groups: how many groups there are.
+    """
+    inside = group[None, :] == torch.arange(num_groups, device=group.device)[:, None]
+    total = (inside * weights).sum(1, keepdim=True)
+    share = inside * weights / total.clamp_min(torch.finfo(weights.dtype).tiny)
+    return Risks(share, inside.any(1))
+
+
+def irm_penalty(scores: Scores, labels: Int[Tensor, " bag"], *, of: Risks) -> Float[Tensor, ""]:
+    r"""Average over groups the squared gradient of the risk in a common factor of the scores.
+
+    $\frac1E \sum_e (\partial R_e(w s) / \partial w |_{w=1})^2$, whose inner derivative is the mean
+    over bags of $\sum_c s_c (p_c - 1[y = c])$.
+
+    Arjovsky, Bottou, Gulrajani and Lopez-Paz, 2019 (arXiv 1907.02893), IRMv1. Departures: the
+    squared gradient of one batch, which is biased upwards, not the product of two half batches as
+    in the authors' code; the task term is the mean over bags, not over groups; Adam is not reset
+    where the penalty begins.
+    """
+    if scores.shape[-1] == 1:
+        p = F.logsigmoid(scores).exp()  # not torch.sigmoid, see `training.lanes`
+        wanted = labels.to(scores.dtype)[:, None]
+    else:
+        p = torch.softmax(scores, dim=-1)
+        wanted = F.one_hot(labels.long(), scores.shape[-1]).to(scores.dtype)
+    slope = (scores * (p - wanted)).sum(-1)
+    return of.over_groups(of.mean(slope).square())
+
+
+def vrex_penalty(scores: Scores, labels: Int[Tensor, " bag"], *, of: Risks) -> Float[Tensor, ""]:
+    """Compute the variance of the groups' risks, over the groups that are present.
+
+    Krueger, Caballero, Jacobsen et al., ICML 2021 (V-REx), equation 8, with the variance of
+    DomainBed (divided by the number of groups). Departures: as in `irm_penalty`, the last two.
+    """
+    each = of.mean(bag_losses(scores, labels))
+    return of.over_groups((each - of.over_groups(each)).square())
+
+
+class Annealing(nn.Module):
+    """Give 0 for the first steps, then 1; counts the steps of training in a buffer."""
+
+    done: Tensor
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.register_buffer("done", torch.zeros(1))
+
+    def forward(self) -> Float[Tensor, ""]:
+        """Count a step and give its factor."""
+        factor = (self.done >= self.steps).to(self.done.dtype)[0]
+        if self.training:
+            self.done.add_(1)
+        return factor
+
+
+class GroupWeights(nn.Module):
+    r"""Weigh groups by the exponential of their past risks.
+
+    $q_e \leftarrow q_e \exp(\eta R_e)$, normalised; the loss is $\sum_e q_e R_e$.
+
+    Sagawa, Koh, Hashimoto and Liang, ICLR 2020, algorithm 1. Departures: q is kept as a logarithm;
+    the sum is over the groups that the batch has, their q scaled to sum to one; groups are those of
+    one column, not column × class.
+
+    Args:
+        num_groups: how many groups there are.
+        eta: step size.
+    """
+
+    log_q: Tensor
+
+    def __init__(self, num_groups: int, eta: float) -> None:
+        super().__init__()
+        self.eta = eta
+        self.register_buffer("log_q", torch.zeros(num_groups))
+
+    def forward(
+        self, scores: Scores, labels: Int[Tensor, " bag"], *, of: Risks
+    ) -> Float[Tensor, ""]:
+        """Compute the loss; in training the weights follow first."""
+        each = of.mean(bag_losses(scores, labels))
+        log_q = self.log_q + self.eta * each.detach()
+        log_q = log_q - torch.logsumexp(log_q, dim=0)
+        if self.training:
+            self.log_q.copy_(log_q)
+        # A group that is absent gets no share; without any group the sum is zero.
+        share = torch.softmax(log_q.masked_fill(~of.present, torch.finfo(log_q.dtype).min), dim=0)
+        return (share * of.present * each).sum()
