@@ -3,7 +3,7 @@
 import os
 import platform
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -11,8 +11,13 @@ import psutil
 from cluster import allocation, slurm
 from cluster.errors import ClusterError
 from orchestrator import events, roster
+from orchestrator.errors import StoreError
 from orchestrator.events import Event
 from orchestrator.folder import Folder
+from orchestrator.progress import seconds_of
+
+LAUNCH_S = 300.0
+"""A launch on another host, in no allocation, that says nothing for so long is over."""
 
 
 def identity() -> dict[str, Any]:
@@ -75,7 +80,9 @@ def pilots(state: events.Progress, queue: Mapping[str, Any] | None) -> list[str]
 
 def first(state: events.Progress, writer: str) -> bool:
     """Tell whether of all launches that are alive this writer's came first."""
-    alive = [name for name, launch in state.launches.items() if _alive(launch, {})]
+    unseen = any(_is_far(launch) and launch.get("job") for launch in state.launches.values())
+    queue = ask(state) if unseen else {}
+    alive = [name for name, launch in state.launches.items() if _alive(launch, queue)]
     return not alive or alive[0] == writer
 
 
@@ -84,6 +91,10 @@ def cancel(folder: Folder) -> list[str]:
 
     Returns:
         SLURM job ids, and pids of launches on this machine, that were asked to end.
+
+    Raises:
+        StoreError: It runs on in a process on another host, which cannot be ended from here.
+        ClusterError: SLURM refused, or does not answer.
     """
     folder.require()
     state = events.progress(folder)
@@ -92,10 +103,26 @@ def cancel(folder: Folder) -> list[str]:
     ids += _untracked(state, queue, "driver") + _untracked(state, queue, "pilot")
     if ids:
         slurm.cancel(ids)
-    local = [launch["pid"] for launch in state.launches.values() if _alive(launch, {})]
+    alive = [launch for launch in state.launches.values() if _alive(launch, queue)]
+    local = [launch["pid"] for launch in alive if not _is_far(launch)]
     for pid in local:
         os.kill(pid, signal.SIGTERM)
-    return [*ids, *map(str, local)]
+    ended = [*ids, *map(str, local)]
+    if far := [launch for launch in alive if _is_far(launch)]:
+        raise _out_of_reach(folder, far[0], ended)
+    return ended
+
+
+def _out_of_reach(folder: Folder, launch: Event, ended: Sequence[str]) -> StoreError:
+    """Name a process on another host: SLURM signals the steps of a job, and it need be in none."""
+    job = launch.get("job")
+    what = "it trains in the foreground" if job else "it is being launched"
+    text = f"{what} on {launch['host']}, process {launch['pid']}; end it there with Ctrl-C"
+    rest = [f"{one} is cancelled" for one in ended]
+    return StoreError(
+        "\n".join([f"{folder.root}: {text}", *rest]),
+        hint=f"or give its allocation back: scancel {job}" if job else "",
+    )
 
 
 def _untracked(state: events.Progress, queue: Mapping[str, Any] | None, role: str) -> list[str]:
@@ -107,14 +134,21 @@ def _untracked(state: events.Progress, queue: Mapping[str, Any] | None, role: st
 def _alive(launch: Event, queue: Mapping[str, Any] | None) -> bool:
     """Tell whether a launch still runs.
 
-    One on another host cannot be seen: it is over unless SLURM has the allocation that it is in.
+    One on another host cannot be seen: it is over once SLURM has its allocation no more or, where
+    it is in none, `LAUNCH_S` after it began; clocks of login nodes differ by seconds at most.
     """
-    if launch["host"] != platform.node():
-        job = launch.get("job")
-        return bool(job) and (queue is None or job in queue)
+    if _is_far(launch):
+        if job := launch.get("job"):
+            return queue is None or job in queue
+        return seconds_of(events.now()) - seconds_of(launch["time"]) < LAUNCH_S
     try:
         created: float = psutil.Process(launch["pid"]).create_time()
     except psutil.NoSuchProcess:
         return False
     same: bool = abs(created - launch["created"]) < 1
     return same
+
+
+def _is_far(launch: Event) -> bool:
+    """Tell whether a launch was made on another host."""
+    return bool(launch["host"] != platform.node())

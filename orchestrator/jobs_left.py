@@ -1,10 +1,15 @@
 """What a driver that starts, or starts again, has to train."""
 
-from orchestrator import price, store
+import logging
+
+from orchestrator import failures, price, store
 from orchestrator.events import Progress, progress
 from orchestrator.folder import Folder
+from orchestrator.health import FREE
 from orchestrator.worker import Job
 from training.config import TrialConfig
+
+log = logging.getLogger(__name__)
 
 
 def read_jobs(folder: Folder) -> list[Job]:
@@ -17,6 +22,9 @@ def read_jobs(folder: Folder) -> list[Job]:
     for pack in state.planned:
         trials = state.packs[pack]
         if not missing.intersection(trials):
+            continue
+        if unknown := set(trials) - set(plan.index):
+            log.warning("pack=%s passed over: no configuration of trial %s", pack, min(unknown))
             continue
         rows = plan.loc[list(trials)]
         family, config = str(rows["pack_family"].iloc[0]), str(rows["config"].iloc[0])
@@ -40,9 +48,9 @@ def read_jobs(folder: Folder) -> list[Job]:
 
 def first_outcomes(state: Progress) -> list[str]:
     """List how first attempts ended since the launch, as `failures.breaker` wants it."""
-    from orchestrator import failures
-
-    done = sum(attempt == 1 for _, attempt in set(state.accepted.values()))
-    failed = [known[0] for known in state.failures.values() if known]
-    marks = [mark if kind in failures.COMMON else "" for kind, mark in failed]
+    planned = set(state.planned)
+    results = set(state.accepted.values())
+    done = sum(attempt == 1 and pack in planned for pack, attempt in results)
+    failed = [known[0] for pack, known in state.failures.items() if known and pack in planned]
+    marks = [mark if kind in failures.COMMON else "" for kind, mark in failed if kind not in FREE]
     return [""] * done + marks

@@ -6,6 +6,7 @@ on. While a driver works on the sweep, it is handed the trials that are new.
 
 import json
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -115,7 +116,8 @@ def _moved(prepared: Prepared, now: events.Progress) -> bool:
 
 
 def _training_already(folder: Folder, state: events.Progress) -> StoreError:
-    others = [launch for launch in state.launches.values() if launch["pid"] != os.getpid()]
+    own = (platform.node(), os.getpid())
+    others = [one for one in state.launches.values() if (one["host"], one["pid"]) != own]
     if state.drivers or not others:
         return StoreError(
             f"{folder.root}: this sweep is training already",
@@ -198,10 +200,15 @@ def _document(prepared: Prepared) -> str:
 
 
 def _with_removed(frame: "pd.DataFrame", prepared: Prepared) -> "pd.DataFrame":
-    """Keep the configurations of trials that the running driver has and the spec dropped."""
+    """Keep the configurations of trials that packs of the running driver have and the spec dropped.
+
+    Also of trials that are done or given up: the driver reads packs whole.
+    """
     import pandas as pd
 
     before = store.read_plan(prepared.folder, whole=True).drop_duplicates("trial")
-    rows = before[before["trial"].isin(prepared.removed)].assign(cell=REMOVED)
+    ids = {trial for pack in prepared.state.planned for trial in prepared.state.packs[pack]}
+    dropped = ids - set(prepared.plan.trial_ids)
+    rows = before[before["trial"].isin(dropped)].assign(cell=REMOVED)
     joined = pd.concat([frame, rows.reindex(columns=frame.columns)], ignore_index=True)
     return joined.fillna("")

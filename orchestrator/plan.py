@@ -5,7 +5,7 @@ share one pass over the bags. No table library is imported here before a frame i
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -98,6 +98,7 @@ def make(
     done: Collection[str] = (),
     failed: Collection[str] = (),
     elsewhere: Collection[str] = (),
+    begun: Mapping[str, Sequence[str]] | None = None,
     lanes_max: int,
     packs_min: int = 1,
 ) -> Plan:
@@ -112,6 +113,8 @@ def make(
         done: ids of trials with an accepted result; others may be among them.
         failed: ids of trials not to be trained again.
         elsewhere: ids of trials in packs of a driver that runs.
+        begun: pack id to trial ids of packs of an earlier plan: those that can still train as they
+            are stay, first among the packs of their priority.
         lanes_max: most trials of a pack.
         packs_min: make smaller packs, down to two lanes, until there are this many.
 
@@ -124,6 +127,12 @@ def make(
     out = {*done, *failed, *elsewhere}
     to_train = [item for item in unique.values() if item.id not in out]
     to_train.sort(key=lambda item: -urgency[item.id])
+    kept = _kept(begun or {}, to_train, lanes_max=lanes_max)
+    taken = {item.id for one in kept for item in one.trials}
+    rest = [item for item in to_train if item.id not in taken]
+    packs = [*kept, *pack(rest, lanes_max=lanes_max, packs_min=packs_min - len(kept))]
+    if kept:
+        packs.sort(key=lambda one: -max(urgency[item.id] for item in one.trials))
     return Plan(
         rows=tuple(rows),
         row_trials=tuple(row_trials),
@@ -131,7 +140,7 @@ def make(
         done=frozenset(done) & unique.keys(),
         failed=frozenset(failed) & unique.keys() - frozenset(done),
         elsewhere=frozenset(elsewhere) & unique.keys() - frozenset(done),
-        packs=tuple(pack(to_train, lanes_max=lanes_max, packs_min=packs_min)),
+        packs=tuple(packs),
         missing=missing,
     )
 
@@ -170,6 +179,24 @@ def pack(trials: Sequence[Trial], *, lanes_max: int, packs_min: int = 1) -> list
     return [
         _pack(part) for members in families.values() for part in _balanced(members, limit=lanes)
     ]
+
+
+def _kept(
+    begun: Mapping[str, Sequence[str]], to_train: Sequence[Trial], *, lanes_max: int
+) -> list[Pack]:
+    """Choose the begun packs whose trials are all to be trained, and still lanes of one pass."""
+    free = {item.id: item for item in to_train}
+    packs = []
+    for name, ids in begun.items():
+        trials = tuple(free[one] for one in dict.fromkeys(ids) if one in free)
+        if not trials or len(trials) < len(ids) or len(ids) > lanes_max:
+            continue
+        if len({*zip(_families(trials), (item.fingerprint for item in trials), strict=True)}) > 1:
+            continue
+        packs.append(Pack(id=name, trials=trials, encoder=trials[0].config.encoder))
+        for one in ids:
+            del free[one]
+    return packs
 
 
 def _urgency(rows: Sequence[Row], trials: Sequence[Trial]) -> dict[str, int]:

@@ -127,6 +127,7 @@ def prepare(
     made = plan.make(
         rows, dataset=dataset, done=state.accepted.keys() - damaged, elsewhere=busy,
         failed=_left_alone(state, retry=options.retry, running=running),
+        begun={} if running else _begun(folder, state),
         lanes_max=profile.lanes_max, packs_min=places(profile),
     )  # fmt: skip
     if options.probe:
@@ -237,9 +238,20 @@ def _settled(folder: Folder, state: events.Progress) -> events.Progress:
 def _damaged(folder: Folder, state: events.Progress, *, write: bool) -> set[str]:
     """Find the trials whose results cannot be read; set these aside if that may be written."""
     names = store.damaged(folder) if state.accepted else {}
-    if write:
+    if write and names:
         store.set_aside(folder, names)
     return {t for t, (pack, number) in state.accepted.items() if f"{pack}-{number}" in names}
+
+
+def _begun(folder: Folder, state: events.Progress) -> dict[str, Sequence[str]]:
+    """Find the packs of the last launch that have a checkpoint or are parts of a larger one."""
+    told = events.read_events(folder) if state.planned else []
+    parts = {part for event in told if event["event"] == "split" for part in event["into"]}
+    return {
+        pack: state.packs[pack]
+        for pack in state.planned
+        if pack in parts or (folder.checkpoints / pack).exists()
+    }
 
 
 def live(state: events.Progress) -> frozenset[str]:

@@ -63,6 +63,7 @@ class Roster:
         self._states: dict[str, slurm.Job] = {}
         self._missing: dict[str, float] = {}
         self._cancelled: set[str] = set()
+        self._earlier: set[str] = set()
         self._searched = False
         self.records: dict[str, Record] = {}
         self.read()
@@ -121,8 +122,9 @@ class Roster:
         return any(one.phase == "over" and _is_open(one) for one in self.records.values())
 
     def num_cancelled(self) -> int:
-        """Count the pilots that the user cancelled since the launch."""
-        return sum(one.state == "CANCELLED" and not one.ours for one in self.records.values())
+        """Count the pilots of this launch that the user cancelled."""
+        new = [one for job, one in self.records.items() if job not in self._earlier]
+        return sum(one.state == "CANCELLED" and not one.ours for one in new)
 
     def ask(self, now: float) -> None:
         """Learn how pilots ended: one squeue, and sacct for what squeue does not know any more."""
@@ -170,8 +172,9 @@ class Roster:
         if event["event"] in KEPT:
             self._kept.append(event)
         if event["event"] == "planned" and event.get("mode", "all") == "all":
-            # A new launch: what pilots of earlier ones died of counts no more.
+            # A new launch: how pilots of earlier ones ended, or will end, counts no more.
             self.records = {one.job: one for one in self.alive()}
+            self._earlier = set(self.records)
         fleet.note(self.records, event)
 
     def _search(self) -> None:

@@ -5,6 +5,7 @@ and deletes nothing but its own temporary folders. pyarrow and pandas are import
 read or written, so that commands which need no table stay quick.
 """
 
+import logging
 import os
 import secrets
 import shutil
@@ -19,6 +20,8 @@ from orchestrator.folder import Folder, file_mode, folder_mode, write_file
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 TABLES = ("trials", "curves", "predictions")
 
@@ -65,9 +68,18 @@ def write_segment(
 
 
 def adopt(folder: Folder, journal: events.Journal) -> None:
-    """Judge the segments whose driver died before it could: their dead lanes become failures."""
+    """Judge the segments whose driver died before it could: their dead lanes become failures.
+
+    One that cannot be read is set aside: its trials are missing.
+    """
     for pack, attempt in events.progress(folder).unjudged:
-        trials = _read_parquet(folder.segments / f"{pack}-{attempt}" / "trials.parquet")
+        name = f"{pack}-{attempt}"
+        try:
+            trials = _read_parquet(folder.segments / name / "trials.parquet")
+        except StoreError as error:
+            set_aside(folder, [name])
+            log.warning("segment=%s set aside, its trials are missing: %s", name, error.message)
+            continue
         dead = trials[trials["state"] == "failed"]
         pairs = zip(dead["trial"], dead["failure"], strict=True)
         failed = {str(trial): str(failure).partition(":")[0] for trial, failure in pairs}

@@ -118,7 +118,7 @@ def test_a_driver_killed_in_the_middle_resumes_to_the_same_table(tmp_path):
 
 
 def test_a_worker_killed_in_the_middle_costs_one_attempt(tmp_path):
-    spec = write_spec(tmp_path, seeds=2, epochs=40)
+    spec = write_spec(tmp_path, seeds=2, epochs=200)
     results = tmp_path / "results"
     driver = subprocess.Popen(
         command("launch", spec, "--results", results),

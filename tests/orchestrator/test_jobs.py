@@ -2,18 +2,21 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
 
 from cluster import slurm
 from orchestrator import events, jobs
+from orchestrator.errors import StoreError
 from orchestrator.events import Journal, Progress, fold
 from orchestrator.folder import Folder
 
 
-def launching(writer="launch-1", **changes):
-    return {"event": "launching", "writer": writer, **jobs.identity(), **changes}
+def launching(writer="launch-1", *, ago_s=0.0, **changes):
+    time = (datetime.now(UTC) - timedelta(seconds=ago_s)).isoformat()
+    return {"event": "launching", "writer": writer, "time": time, **jobs.identity(), **changes}
 
 
 def test_a_launch_runs_while_its_process_lives_and_until_it_says_that_it_ended():
@@ -27,11 +30,18 @@ def test_a_pid_that_now_belongs_to_another_process_is_not_a_launch():
     assert not jobs.running(state, {})
 
 
-def test_a_launch_of_another_host_or_of_a_dead_process_is_over():
-    assert not jobs.running(fold([launching(host="elsewhere")], []), {})
+def test_a_launch_of_a_dead_process_is_over():
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert not jobs.running(fold([launching(pid=int(done.stdout))], []), {})
+
+
+def test_a_launch_of_another_host_counts_as_dead_after_five_minutes_without_a_word():
+    assert jobs.running(fold([launching(host="elsewhere", ago_s=-3)], []), {})
+    assert jobs.running(fold([launching(host="elsewhere", ago_s=290)], []), {})
+    assert not jobs.running(fold([launching(host="elsewhere", ago_s=310)], []), {})
+    ended = {"event": "launched", "writer": "launch-1"}
+    assert not jobs.running(fold([launching(host="elsewhere"), ended], []), {})
 
 
 def test_a_launch_in_an_allocation_of_another_host_runs_while_slurm_has_the_allocation():
@@ -61,6 +71,18 @@ def test_of_two_launches_the_first_goes_on():
     assert jobs.first(state, "launch-a") and not jobs.first(state, "launch-b")
 
 
+def test_of_launches_on_two_hosts_the_first_goes_on(monkeypatch):
+    here, there = launching("launch-b"), launching("launch-a", host="elsewhere")
+    assert not jobs.first(fold([there, here], []), "launch-b")
+    assert jobs.first(fold([launching("launch-a", host="elsewhere", ago_s=310), here], []),
+                      "launch-b")  # fmt: skip
+    inside = launching("launch-a", host="elsewhere", job="7", ago_s=3600)
+    monkeypatch.setattr(slurm, "queue", lambda _: {"7": job("7", "RUNNING")})
+    assert not jobs.first(fold([inside, here], []), "launch-b")
+    monkeypatch.setattr(slurm, "queue", lambda _: {})
+    assert jobs.first(fold([inside, here], []), "launch-b")
+
+
 def test_slurm_that_does_not_answer_counts_as_running_unless_the_driver_ended():
     submitted = {"event": "submitted", "role": "driver", "job": "12"}
     assert jobs.running(fold([submitted], []), None)
@@ -86,6 +108,46 @@ def test_cancel_signals_only_a_launch_that_is_really_ours(tmp_path):
     finally:
         victim.kill()
         victim.wait()
+
+
+@pytest.fixture
+def far(tmp_path, monkeypatch):
+    """A sweep that trains in the foreground, in allocation 7 of another host."""
+    folder = Folder(tmp_path / "s")
+    folder.create()
+    folder.plan.touch()
+    there = {**jobs.identity(), "host": "elsewhere", "pid": 42, "job": "7"}
+    Journal(folder, "launch").write("launching", **there)
+    monkeypatch.setattr(slurm, "queue", lambda ids: {i: job(i, "RUNNING") for i in ids})
+    return folder
+
+
+def test_cancel_names_a_sweep_in_the_foreground_of_another_host(far):
+    with pytest.raises(StoreError, match="on elsewhere, process 42; end it there") as caught:
+        jobs.cancel(far)
+    assert "scancel 7" in caught.value.hint
+
+
+def test_cancel_ends_what_it_can_before_it_names_what_it_cannot(far, monkeypatch):
+    Journal(far, "launch").write("submitted", role="pilot", job="8", size="normal", gpus=1)
+    ended = []
+    monkeypatch.setattr(slurm, "cancel", ended.extend)
+    with pytest.raises(StoreError, match="8 is cancelled"):
+        jobs.cancel(far)
+    assert ended == ["8"]
+
+
+def test_cancel_says_nothing_of_an_allocation_that_is_over(far, monkeypatch):
+    monkeypatch.setattr(slurm, "queue", lambda _: {})
+    assert jobs.cancel(far) == []
+
+
+def test_cancel_names_a_launch_of_another_host_that_is_in_no_allocation(far, monkeypatch):
+    monkeypatch.setattr(slurm, "queue", lambda _: {})
+    there = {**jobs.identity(), "host": "login2", "pid": 43, "job": ""}
+    Journal(far, "launch").write("launching", **there)
+    with pytest.raises(StoreError, match="on login2, process 43; end it there"):
+        jobs.cancel(far)
 
 
 def test_an_identity_names_this_process():

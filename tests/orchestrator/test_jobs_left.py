@@ -70,3 +70,31 @@ def test_outcomes_of_first_attempts_are_told_to_the_breaker(folder):
         "failed", pack="p", attempt=1, failure="bug", message="m", signature="s", final=False
     )
     assert sorted(jobs_left.first_outcomes(events.progress(folder))) == ["", "s"]
+
+
+def test_successes_of_earlier_launches_are_not_told_to_the_breaker(folder):
+    journal = launched(folder)
+    journal.write("accepted", pack="q", attempt=1, failed={}, seconds=1.0)
+    (folder.segments / "q-1").mkdir()
+    journal.write("planned", trials=["a", "b", "c"], cells=1, packs={"p": ["a", "b"]}, retried=[])
+    journal.write(
+        "failed", pack="p", attempt=1, failure="bug", message="m", signature="s", final=False
+    )
+    assert jobs_left.first_outcomes(events.progress(folder)) == ["s"]
+
+
+def test_failures_that_tell_nothing_about_a_pack_are_not_told_to_the_breaker(folder):
+    journal = launched(folder)
+    journal.write("failed", pack="p", attempt=1, failure="preempted", message="m", final=False)
+    journal.write("failed", pack="q", attempt=1, failure="timeout", message="m", final=False)
+    assert jobs_left.first_outcomes(events.progress(folder)) == [""]
+
+
+def test_a_pack_without_configurations_is_passed_over_with_a_warning(folder, caplog):
+    journal = launched(folder)
+    journal.write(
+        "planned", trials=["a", "b", "c"], cells=1, packs={"x": ["a", "gone"]}, retried=[],
+        mode="added",
+    )  # fmt: skip
+    assert [job.pack for job in jobs_left.read_jobs(folder)] == ["p", "q"]
+    assert "pack=x" in caplog.text

@@ -131,3 +131,43 @@ def test_the_plan_says_what_was_quoted_and_the_budget(tmp_path):
     assert (told["mode"], told["max_gpu_hours"]) == ("all", 2.5)
     assert told["price"] == {"gpu_hours": 1.0, "source": "x"}
     assert events.progress(first.folder).max_gpu_hours == 2.5
+
+
+def test_a_cancelled_trial_that_the_spec_drops_leaves_its_neighbours_to_the_driver(
+    running, tmp_path
+):
+    kept = set(prepare(write_spec(tmp_path, text=FEWER), tmp_path / "results").plan.trial_ids)
+    gone = next(
+        trial.id
+        for pack in running.plan.packs
+        if len({one.id in kept for one in pack.trials}) == 2
+        for trial in pack.trials
+        if trial.id not in kept
+    )
+    control.cancel_trials(running.folder, [gone])
+    fewer = prepare(write_spec(tmp_path, text=FEWER), tmp_path / "results")
+    assert gone not in fewer.removed
+    start(fewer)
+    queued = {trial for job in jobs_left.read_jobs(running.folder) for trial, _ in job.trials}
+    assert queued == set(running.plan.trial_ids)
+    assert gone not in set(store.read_plan(running.folder)["trial"])
+
+
+def test_a_launch_on_another_host_is_told_from_this_one_by_more_than_its_process(tmp_path):
+    first = planned(write_spec(tmp_path), tmp_path / "results")
+    there = {**jobs.identity(), "host": "elsewhere"}
+    events.Journal(first.folder, "launch").write("launching", **there)
+    more = prepare(write_spec(tmp_path, text=MORE), tmp_path / "results")
+    with pytest.raises(StoreError, match=f"process {os.getpid()} on elsewhere"):
+        start(more)
+
+
+def test_packs_that_have_a_checkpoint_are_resumed_with_it(tmp_path):
+    spec, results = write_spec(tmp_path), tmp_path / "results"
+    first = planned(spec, results)
+    begun = first.plan.packs[-1]
+    (first.folder.checkpoints / begun.id).mkdir()
+    (first.folder.checkpoints / "foreign").mkdir()
+    again = planned(write_spec(tmp_path, text=MORE), results)
+    assert begun in again.plan.packs and again.plan.num_to_train == 18
+    assert [path.name for path in first.folder.checkpoints.iterdir()] == [begun.id]

@@ -333,3 +333,57 @@ def test_a_probe_is_the_first_pack_of_each_unknown_kind(tmp_path):
     assert [p.encoder for p in plan.probe(made, ("uni",), kind=lambda c: c.encoder).packs] == [
         "virchow2"
     ]
+
+
+@settings(deadline=None)
+@given(data=st.data(), drawn_settings=settings_of_trials, sizes=st.tuples(*[st.integers(1, 9)] * 3))
+def test_begun_packs_stay_and_every_trial_is_in_one_pack(data, drawn_settings, sizes):
+    priority = data.draw(st.lists(st.integers(0, 2), min_size=60, max_size=60))
+    rows = [
+        Row(
+            cell=0, encoder="uni", arm="a", axes={}, fold=item.config.fold, seed=item.config.seed,
+            priority=level, config=item.config,
+        )
+        for item, level in zip(drawn(drawn_settings), priority, strict=False)
+    ]  # fmt: skip
+    before = make(rows, lanes_max=sizes[0])
+    some = st.sets(st.sampled_from(before.packs)) if before.packs else st.just(set())
+    chosen = sorted(data.draw(some), key=lambda pack: pack.id)
+    begun = {pack.id: [item.id for item in pack.trials] for pack in chosen}
+    done = set(data.draw(st.sets(st.sampled_from(before.trial_ids)))) if rows else set()
+    wanted = {
+        name for name, trials in begun.items()
+        if done.isdisjoint(trials) and len(trials) <= sizes[1]
+    }  # fmt: skip
+    stale = {"gone": ["x"], "empty": [], "twice": before.trial_ids[:1] * 2}
+    arguments = {"done": done, "lanes_max": sizes[1], "packs_min": sizes[2]}
+    made = make(rows, begun={**stale, **begun}, **arguments)
+    packed = Counter(i for pack in ids(made.packs) for i in pack)
+    assert packed == Counter(set(before.trial_ids) - done)
+    found = {pack.id: [item.id for item in pack.trials] for pack in made.packs}
+    assert {name: begun[name] for name in wanted}.items() <= found.items()
+    assert all(1 <= len(pack.trials) <= sizes[1] for pack in made.packs)
+    urgency = {item.id: 0 for item in made.trials}
+    for row, item in zip(made.rows, made.row_trials, strict=True):
+        urgency[item.id] = max(urgency[item.id], row.priority)
+    places = [
+        (-max(urgency[i.id] for i in pack.trials), pack.id not in wanted) for pack in made.packs
+    ]
+    assert not wanted or places == sorted(places)
+    assert made == make(rows, begun={**stale, **begun}, **arguments)
+
+
+def test_trials_that_are_not_lanes_of_one_pass_are_no_begun_pack(tmp_path):
+    rows = rows_of(tmp_path)
+    plain = make(rows)
+    first, last = plain.trial_ids[0], plain.trial_ids[-1]
+    assert make(rows, begun={"mixed": [first, last]}) == plain
+
+
+def test_a_trial_of_two_begun_packs_stays_in_the_first(tmp_path):
+    rows = rows_of(tmp_path)
+    one, two, *_ = (item.id for item in make(rows).packs[0].trials)
+    made = make(rows, begun={"p": [one, two], "q": [two]})
+    assert [pack.id for pack in made.packs].count("p") == 1
+    assert "q" not in {pack.id for pack in made.packs}
+    assert sorted(i for pack in ids(made.packs) for i in pack) == sorted(made.trial_ids)

@@ -1,7 +1,8 @@
+import pandas as pd
 import pytest
 
 from cluster.errors import ClusterError, ProfileError
-from orchestrator import control, events
+from orchestrator import control, events, store, trial
 from orchestrator.errors import PlanError
 from orchestrator.preparation import Options
 from tests.orchestrator import finished
@@ -180,3 +181,54 @@ def test_a_dry_run_changes_nothing(spec, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in folder.root.rglob("*")}
     assert prepare(spec, tmp_path / "results", write=False).plan.num_to_train == 0
     assert {path: path.stat().st_mtime_ns for path in folder.root.rglob("*")} == before
+
+
+def unjudged(prepared, pack, *, tables=None):
+    """Leave the segment of a pack, torn unless tables are given, that no driver judged."""
+    if tables:
+        store.write_segment(prepared.folder, pack.id, 1, tables=tables, artefacts={})
+        return
+    folder = prepared.folder.segments / f"{pack.id}-1"
+    folder.mkdir()
+    (folder / "trials.parquet").write_bytes(b"torn")
+
+
+@pytest.mark.parametrize("retry", [(), ("damaged",)])
+def test_a_damaged_result_that_no_driver_judged_is_trained_again(spec, tmp_path, retry):
+    first = planned(spec, tmp_path / "results")
+    unjudged(first, first.plan.packs[0])
+    again = prepare(spec, tmp_path / "results", options=Options(retry=retry))
+    assert again.plan.num_to_train == 12 and not again.state.unjudged
+
+
+def test_a_lane_that_died_is_no_damage(spec, tmp_path):
+    first = planned(spec, tmp_path / "results")
+    pack = first.plan.packs[0]
+    ids = [trial.id for trial in pack.trials]
+    frame = pd.DataFrame(
+        {"trial": ids, "state": "done", "failure": "", "seconds": 1.0, "score": 0.5}
+    )
+    frame.loc[0, ["state", "failure"]] = ["failed", "numeric: nan"]
+    unjudged(first, pack, tables={"trials": frame, "curves": frame, "predictions": frame[1:]})
+    again = prepare(spec, tmp_path / "results", options=Options(retry=("damaged",)))
+    assert again.plan.failed == {ids[0]} and again.plan.done == set(ids[1:])
+
+
+def test_nothing_is_damaged_in_a_sweep_that_was_never_launched(spec, tmp_path):
+    made = prepare(spec, tmp_path / "results", options=Options(retry=("damaged",)))
+    assert made.plan.num_to_train == 12
+
+
+def test_packs_that_were_split_stay_split(spec, tmp_path):
+    first = planned(spec, tmp_path / "results")
+    pack = next(pack for pack in first.plan.packs if len(pack.trials) > 1)
+    ids = [trial.id for trial in pack.trials]
+    parts = {trial.hash_of(" ".join(half)): half for half in (ids[:1], ids[1:])}
+    events.Journal(first.folder, "driver").write(
+        "split", pack=pack.id, into=parts, reason="gpu_memory"
+    )
+    again = planned(spec, tmp_path / "results")
+    found = {one.id: [item.id for item in one.trials] for one in again.plan.packs}
+    assert parts.items() <= found.items() and pack.id not in found
+    once_more = prepare(spec, tmp_path / "results", write=False)
+    assert {one.id for one in once_more.plan.packs} == found.keys()

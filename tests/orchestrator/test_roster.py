@@ -53,3 +53,26 @@ def test_a_new_launch_forgets_what_pilots_of_earlier_ones_died_of(tmp_path):
     journal.write("planned", trials=[], cells=0, packs={}, retried=[], mode="all")
     known.read()
     assert known.num_cancelled() == 0
+
+
+def test_pilots_of_an_earlier_launch_that_were_cancelled_are_not_missed_by_this_one(tmp_path):
+    folder, journal = made(tmp_path)
+    journal.write("submitted", role="pilot", job="7", size="normal", gpus=1)
+    journal.write("planned", trials=[], cells=0, packs={}, retried=[], mode="all")
+    journal.write("submitted", role="pilot", job="8", size="normal", gpus=1)
+    known = Roster(folder, Journal(folder, "supervisor"), profile=None, own="")
+    journal.write("gone", job="7", state="CANCELLED", seconds=0, node="")
+    known.read()
+    assert known.num_cancelled() == 0
+    journal.write("gone", job="8", state="CANCELLED", seconds=0, node="")
+    known.read()
+    assert known.num_cancelled() == 1
+
+
+def test_pilots_of_a_driver_that_was_handed_more_trials_stay_its_own(tmp_path):
+    folder, journal = made(tmp_path)
+    journal.write("submitted", role="pilot", job="7", size="normal", gpus=1)
+    journal.write("planned", trials=[], cells=0, packs={}, retried=[], mode="added")
+    journal.write("gone", job="7", state="CANCELLED", seconds=0, node="")
+    known = Roster(folder, Journal(folder, "supervisor"), profile=None, own="")
+    assert known.num_cancelled() == 1

@@ -185,3 +185,17 @@ def test_a_full_disk_while_writing_a_segment_is_told_by_its_class(folder, monkey
         store.write_segment(folder, "p", 1, tables=tables("a"), artefacts={})
     assert failures.classify(caught.value).kind == "disk"
     assert list(folder.segments.iterdir()) == []
+
+
+def test_a_segment_that_cannot_be_adopted_is_set_aside_and_the_others_are_adopted(folder, caplog):
+    launched(folder, ["a", "b"], {"p": ["a"], "q": ["b"]})
+    for pack, trial in (("p", "a"), ("q", "b")):
+        made = tables(trial)
+        made["trials"] = made["trials"].assign(seconds=1.0, failure="")
+        store.write_segment(folder, pack, 1, tables=made, artefacts={})
+    (folder.segments / "p-1" / "trials.parquet").write_bytes(b"torn")
+    store.adopt(folder, Journal(folder, "launch"))
+    state = events.progress(folder)
+    assert (state.done, state.to_train, state.unjudged) == (["b"], ["a"], [])
+    assert [path.name[:13] for path in folder.segments.glob(".*")] == [".damaged-p-1-"]
+    assert "p-1" in caplog.text and "set aside" in caplog.text
