@@ -82,7 +82,7 @@ def test_a_node_with_another_token_does_not_join(training, tmp_path):
     wrong = tmp_path / "token"
     ray_node.make_token(wrong)
     node = ray_node.join(
-        address, token=wrong, ip="127.0.0.9", workers=1, gpus=0, memory_bytes=2**30
+        address, token=wrong, ip="127.0.0.9", workers=1, gpus=0, memory_bytes=2**30, place={}
     )
     try:
         wait(lambda: not node.alive(), timeout=120)
