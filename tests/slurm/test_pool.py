@@ -120,8 +120,8 @@ def test_a_pilot_out_of_time_leaves_a_checkpoint_for_the_next_one(tmp_path):
     spec = write_spec(tmp_path, seeds=1, epochs=700)
     site = profile(tmp_path, pilots=1, walltime_min=2, signal_s=90, lanes_max=16)
     folder = launch(spec, site, tmp_path / "results")
-    wait(lambda: told(folder, "released", "accepted"), timeout=150)
-    finish(folder)
+    wait(lambda: told(folder, "released", "accepted"), timeout=240)
+    finish(folder, timeout=480)
     assert all_done(folder)
     released = told(folder, "released")
     assert released and 0 < released[0]["share"] < 1
