@@ -20,6 +20,8 @@ from training.config import Task
 from training.data import index
 from training.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 PROFILE = "kind: slurm\npartition: gpu\ngpus: 1\nsetup: [module load a]\ndriver: {cpus: 2}\n"
 
 ODD: list[Any] = [
