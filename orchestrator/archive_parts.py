@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import archive_rows, store
-from orchestrator.errors import StoreError, SweepError
+from orchestrator.errors import SweepError
 from orchestrator.events import Progress
 from orchestrator.folder import Folder
 
@@ -115,18 +115,8 @@ def _conform(table: "pa.Table", schema: "pa.Schema") -> "pa.Table":
 
 
 def _read(folder: Folder, key: tuple[str, int], name: str, *, rows: bool = True) -> "pa.Table":
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = folder.segments / f"{key[0]}-{key[1]}" / f"{name}.parquet"
-    try:
-        return (
-            pq.read_table(path, page_checksum_verification=True)
-            if rows
-            else pq.read_schema(path).empty_table()
-        )
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(
-            f"{path}: cannot be read: {error}",
-            hint=f"train it again: sweep resume {folder.name} --retry damaged",
-        ) from error
+    with store.readable(path):
+        return store.read_table(path) if rows else pq.read_schema(path).empty_table()

@@ -5,12 +5,13 @@ and deletes nothing but its own temporary folders. pyarrow and pandas are import
 read or written, so that commands which need no table stay quick.
 """
 
+import contextlib
 import logging
 import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from orchestrator.folder import Folder, file_mode, folder_mode, write_file
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -191,19 +193,35 @@ def _write_parquet(frame: "pd.DataFrame", path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _read_parquet(path: Path, *, hint: str = "") -> "pd.DataFrame":
+@contextlib.contextmanager
+def readable(path: Path, *, hint: str = "") -> Iterator[None]:
+    """Turn what goes wrong while a Parquet file is read into an error that names it.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        # Files without page checksums, of earlier versions, are read too.
-        frame: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
+        yield
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise StoreError(
             f"{path}: cannot be read: {reason}",
             hint=hint or f"sweep resume {path.parents[2].name} --retry damaged trains it again",
         ) from error
+
+
+def read_table(path: Path) -> "pa.Table":
+    """Read a Parquet file and check its pages; earlier versions wrote none to check."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, page_checksum_verification=True)
+
+
+def _read_parquet(path: Path, *, hint: str = "") -> "pd.DataFrame":
+    with readable(path, hint=hint):
+        frame: pd.DataFrame = read_table(path).to_pandas()
     return frame
 
 
