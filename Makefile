@@ -37,8 +37,8 @@ testbed: .venv/.installed
 
 test: .venv/.installed-dev testbed
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
-	@$(BIN)/python -m pytest $(UNIT)
-	@$(BIN)/python -m pytest -m "slurm or slow or gpu"
+	@$(BIN)/python -m pytest $(UNIT); unit=$$?; \
+	$(BIN)/python -m pytest -m "slurm or slow or gpu" && exit $$unit
 
 chaos: .venv/.installed-dev testbed
 	@$(BIN)/python -m tests.chaos
