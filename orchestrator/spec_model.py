@@ -61,7 +61,8 @@ def part_of(
         elif (inner := section(info)) is not None:
             fields[name] = (part_of(inner), _absent(info.description))
         elif info.is_required():
-            fields[name] = (Annotated[(info.annotation, *info.metadata)], _absent(info.description))
+            bound = Annotated[(info.annotation, *info.metadata)] if info.metadata else None
+            fields[name] = (bound or info.annotation, _absent(info.description))
         else:
             fields[name] = (info.annotation, info)
     return create_model(f"{model.__name__}Part", __base__=Config, __doc__=model.__doc__, **fields)
@@ -265,12 +266,18 @@ def _filled(name: str, value: Any) -> Any:
     info = TrialConfig.model_fields[name]
     model = section(info)
     if options := kinds(TrialConfig, name):
-        model = options.get(str((value or {}).get("kind")))
+        settled = None if info.is_required() else info.get_default()
+        model = options.get(str((value or {}).get("kind") or getattr(settled, "kind", "")))
+        if model and settled and not value:
+            return dict(settled.model_dump(mode="json"))
     if model is None:
         default = None if info.is_required() else info.get_default()
         return value if value is not None else default
     fields = model.model_fields
     defaults = {
-        key: field.get_default() for key, field in fields.items() if not field.is_required()
+        key: plain.model_dump(mode="json") if isinstance(plain, Config) else plain
+        for key, field in fields.items()
+        if not field.is_required()
+        for plain in [field.get_default()]
     }
     return defaults | (value or {})
