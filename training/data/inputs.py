@@ -12,8 +12,6 @@ away what the class explains too. `combat` with the class as covariate keeps it,
 compares scans of one slide.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -24,7 +22,7 @@ from training.data.bags import BagReader, Row
 from training.data.input_combat import combat
 from training.data.input_erasure import leace, paired_erasure
 from training.data.input_map import InputMap, group_map
-from training.data.moments import Features, Moments
+from training.data.moments import Features, Moments, PerGroup
 from training.data.sampling import Pool
 from training.data.scans import Scans
 from training.errors import DataError
@@ -80,7 +78,7 @@ def fit(config: TrialConfig, reader: BagReader, scans: Scans, pool: Pool) -> Inp
 
 def _aligned(
     found: Moments, which: npt.NDArray[np.int64], method: Centre | Standardise
-) -> tuple[Features, Features]:
+) -> tuple[PerGroup, PerGroup]:
     r"""Give groups the mean of all and, to standardise, the pooled SD.
 
     With shrinkage $\lambda$, mean $\mu_g$ of group g and mean $\mu$ over all scans:
@@ -105,7 +103,6 @@ def _aligned(
     return scale, overall + method.shrinkage * (centre - overall) - scale * centre
 
 
-def _per_group(values: Features, which: npt.NDArray[np.int64]) -> Features:
+def _per_group(values: Features, which: npt.NDArray[np.int64]) -> PerGroup:
     """Average the scans of each group."""
-    each: Sequence[Features] = [values[which == group] for group in range(which.max() + 1)]
-    return np.stack([scans.mean(0) for scans in each])
+    return np.stack([values[which == group].mean(0) for group in range(which.max() + 1)])
