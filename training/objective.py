@@ -46,6 +46,7 @@ class Objective(nn.Module):
             differ in them.
         num_classes: classes of the task.
         num_groups: groups of each column that the losses compare.
+        smoothing: of the labels in training, see `bag_losses`.
     """
 
     def __init__(
@@ -55,10 +56,11 @@ class Objective(nn.Module):
         *,
         num_classes: int,
         num_groups: Mapping[str, int],
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
-        self.losses = tuple(losses)
+        self.losses, self.smoothing = tuple(losses), smoothing
         self.num_classes, self.num_groups = num_classes, dict(num_groups)
         self.projections = nn.ModuleDict(
             {
@@ -85,7 +87,8 @@ class Objective(nn.Module):
         output = self.model(bags, mask, dropped)
         if batch is None:
             return (output.scores,)
-        parts = [task_loss(output.scores, batch.label, batch.weight)]
+        smoothing = self.smoothing
+        parts = [task_loss(output.scores, batch.label, batch.weight, smoothing=smoothing)]
         for number, loss in enumerate(self.losses):
             parts.append(self._robustness(number, loss, output, batch, temperatures[number]))
         parted = torch.stack(parts)
@@ -120,6 +123,7 @@ class Objective(nn.Module):
             classify=self.model.classifier,
             num_classes=self.num_classes,
             num_groups=self.num_groups,
+            smoothing=self.smoothing,
         )
         match loss:
             case Mixup():
@@ -164,7 +168,11 @@ def initialise(
         torch.manual_seed(seed)
         model = build(config.head, in_dim=in_dim, num_outputs=num_outputs)
         made = Objective(
-            model, config.losses, num_classes=max(num_outputs, 2), num_groups=num_groups
+            model,
+            config.losses,
+            num_classes=max(num_outputs, 2),
+            num_groups=num_groups,
+            smoothing=config.regularisation.label_smoothing,
         )
         return made.to(getattr(torch, config.precision))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from training.config import InfoNCE, ScoreLoss
@@ -55,6 +55,7 @@ class Call:
         classify: from bag embeddings to scores; None if the head scores bags itself.
         num_classes: classes of the task.
         num_groups: groups of each column that losses compare.
+        smoothing: of the labels, in every loss that is one of their likelihood.
     """
 
     output: Output
@@ -65,6 +66,12 @@ class Call:
     classify: Callable[[Tensor], Tensor] | None
     num_classes: int
     num_groups: Mapping[str, int]
+    smoothing: float = 0.0
+
+    def task_loss(self) -> Float[Tensor, ""]:
+        """Compute the task loss of training."""
+        batch = self.batch
+        return task_loss(self.output.scores, batch.label, batch.weight, smoothing=self.smoothing)
 
 
 def between_scans(loss: PairLoss, call: Call) -> Float[Tensor, ""]:
@@ -72,43 +79,59 @@ def between_scans(loss: PairLoss, call: Call) -> Float[Tensor, ""]:
     output, batch = call.output, call.batch
     match loss:
         case ScoreLoss(form="attention"):
-            first, second = output.attention[batch.first], output.attention[batch.second]
-            return attention_loss(first, second, matched=batch.matched)
+            first, second = batch.sides(output.attention)
+            return attention_loss(first, second, matched=_matched(batch))
         case ScoreLoss():
-            first, second = output.scores[batch.first], output.scores[batch.second]
+            first, second = batch.sides(output.scores)
             return score_loss(first, second, form=loss.form)
         case InfoNCE(level="tile"):
+            first, second = batch.sides(output.instances)
             return tile_infonce(
-                call.project(output.instances[batch.first]),
-                call.project(output.instances[batch.second]),
-                matched=batch.matched,
+                call.project(first),
+                call.project(second),
+                matched=_matched(batch),
                 temperature=call.temperature,
-                first_scanner=batch.first_scanner,
-                second_scanner=batch.second_scanner,
-                patient=batch.patient,
+                first_scanner=batch.anchors(batch.first_scanner),
+                second_scanner=batch.partners(batch.second_scanner),
+                patient=batch.anchors(batch.patient),
+                second_patient=batch.partners(batch.patient),
                 negatives=loss.negatives,
             )
         case InfoNCE() | ScanGen():
+            first, second = batch.sides(output.bag)
             # ScanGen's contrast, as far as it is known, is this rule of InfoNCE.
             return bag_infonce(
-                call.project(output.bag[batch.first]),
-                call.project(output.bag[batch.second]),
+                call.project(first),
+                call.project(second),
                 temperature=call.temperature,
-                first_scanner=batch.first_scanner,
-                second_scanner=batch.second_scanner,
-                patient=batch.patient,
+                first_scanner=batch.anchors(batch.first_scanner),
+                second_scanner=batch.partners(batch.second_scanner),
+                patient=batch.anchors(batch.patient),
+                second_patient=batch.partners(batch.patient),
                 negatives=getattr(loss, "negatives", "anchor_scanner"),
             )
         case _:
             return _between_rows(loss, call)
 
 
+def _matched(batch: Batch) -> Bool[Tensor, "compared instance"]:
+    """Say which tiles are compared: with partners, tiles at places that each has in its own pair.
+
+    Then instance t is another tissue place on each side: that is the control.
+    """
+    if batch.partner is None:
+        return batch.matched
+    return batch.anchors(batch.matched) & batch.partners(batch.matched)
+
+
 def _between_rows(loss: EmbeddingLoss | BarlowTwins | VICReg, call: Call) -> Float[Tensor, ""]:
     output, batch = call.output, call.batch
-    rows, real = output.bag, torch.ones_like(batch.patient, dtype=torch.bool)
     if loss.level == "tile":
-        rows, real = output.instances, batch.matched.flatten()
-    a, b = (call.project(rows[side]).flatten(0, -2) for side in (batch.first, batch.second))
+        rows, real = output.instances, _matched(batch).flatten()
+    else:
+        rows = output.bag
+        real = torch.ones_like(batch.anchors(batch.patient), dtype=torch.bool)
+    a, b = (call.project(side).flatten(0, -2) for side in batch.sides(rows))
     match loss:
         case EmbeddingLoss():
             return embedding_loss(a, b, real=real, form=loss.form)
@@ -158,13 +181,12 @@ def between_risks(loss: IRM | VRex | GroupDRO, call: Call) -> Float[Tensor, ""]:
     assert beside is not None
     of = risks(batch.groups[loss.group], batch.weight, num_groups=call.num_groups[loss.group])
     if isinstance(loss, GroupDRO):
-        robust: Tensor = beside(scores, batch.label, of=of)
+        robust: Tensor = beside(scores, batch.label, of=of, smoothing=call.smoothing)
         # In place of the task loss, which is in the total; not where no bag has a group.
-        instead = robust - task_loss(scores, batch.label, batch.weight)
-        return of.present.any() * instead
+        return of.present.any() * (robust - call.task_loss())
     penalty = irm_penalty if isinstance(loss, IRM) else vrex_penalty
     factor: Tensor = beside()
-    return factor * penalty(scores, batch.label, of=of)
+    return factor * penalty(scores, batch.label, of=of, smoothing=call.smoothing)
 
 
 def of_mixtures(loss: Mixup, call: Call) -> Float[Tensor, ""]:
@@ -172,5 +194,12 @@ def of_mixtures(loss: Mixup, call: Call) -> Float[Tensor, ""]:
     bag, batch = call.output.bag, call.batch
     assert call.classify is not None, "the configuration refuses heads without a classifier"
     mixture = mixup.draw(batch.key, len(batch.label), loss.alpha, bag.device)
-    mixed = mixup.mixup(bag, batch.label, batch.weight, classify=call.classify, mixture=mixture)
-    return mixed - task_loss(call.output.scores, batch.label, batch.weight)
+    mixed = mixup.mixup(
+        bag,
+        batch.label,
+        batch.weight,
+        classify=call.classify,
+        mixture=mixture,
+        smoothing=call.smoothing,
+    )
+    return mixed - call.task_loss()
