@@ -30,7 +30,7 @@ from training.config_heads import MeanHead as MeanHead
 from training.config_inputs import InputMethod as InputMethod
 from training.config_inputs import NoInputMethod as NoInputMethod
 from training.config_inputs import PairedErasure, Regularisation
-from training.config_losses import GroupLoss, Mixup, PairLoss, blind, compares_pairs
+from training.config_losses import ClamClustering, GroupLoss, Mixup, PairLoss, blind, compares_pairs
 from training.config_losses import InfoNCE as InfoNCE
 from training.config_losses import Loss as Loss
 from training.config_losses import MixStyle as MixStyle
@@ -188,6 +188,12 @@ class TrialConfig(Config):
                 raise ValueError(
                     f"mixup needs a head that scores bag embeddings alone, not {self.head.kind}"
                 )
+            if isinstance(loss, ClamClustering) and self.head.kind not in ("clam_sb", "clam_mb"):
+                raise ValueError(
+                    f"clam_clustering needs a head of kind clam_sb or clam_mb, not {self.head.kind}"
+                )
+            if isinstance(loss, ClamClustering) and self.task.kind == "survival":
+                raise ValueError("clam_clustering needs classes, not a survival task")
         if self.pairs != "scans" and self.views == "routine":
             raise ValueError(f"pairs: {self.pairs} needs views: all")
         several = self.sampling.pairs_per_batch

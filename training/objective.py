@@ -17,6 +17,7 @@ from training.config_losses import (
     MMD,
     BarlowTwins,
     CDann,
+    ClamClustering,
     Coral,
     Dann,
     EmbeddingLoss,
@@ -30,6 +31,7 @@ from training.config_losses import (
 from training.data.loading import Batch
 from training.losses import calls
 from training.losses.adversarial import Discriminator
+from training.losses.clam import InstanceClustering
 from training.losses.risks import Annealing, GroupWeights
 from training.losses.task import task_loss
 from training.models import MILModel, Output, build
@@ -108,6 +110,14 @@ class Objective(nn.Module):
                 return Annealing(loss.anneal_steps)
             case GroupDRO():
                 return GroupWeights(self.num_groups[loss.group], loss.eta)
+            case ClamClustering():
+                return InstanceClustering(
+                    self.model.embedding.width,
+                    self.num_classes,
+                    num_tiles=loss.num_tiles,
+                    form=loss.form,
+                    out_of_class=loss.out_of_class,
+                )
             case _:
                 return None
 
@@ -134,6 +144,8 @@ class Objective(nn.Module):
                 return calls.between_embeddings(loss, call)
             case IRM() | VRex() | GroupDRO():
                 return calls.between_risks(loss, call)
+            case ClamClustering():
+                return calls.on_tiles(loss, call)
 
     def _project(self, number: int, embeddings: Tensor) -> Tensor:
         if str(number) not in self.projections:

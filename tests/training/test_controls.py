@@ -169,11 +169,11 @@ def test_a_partner_is_the_same_as_another_order_of_the_second_scans(loss):
     moved = replace(batch, matched=both, partner=None)
     if loss.kind in ("infonce", "scangen"):  # these leave out patients of both slides of a pair
         assert not torch.equal(
-            found, kinds.value(loss, type(at)(*(each[bags] for each in at)), moved, model)
+            found, kinds.value(loss, type(at)(*(each[bags] for each in at[:4])), moved, model)
         )
         return
     torch.testing.assert_close(
-        found, kinds.value(loss, type(at)(*(each[bags] for each in at)), moved, model)
+        found, kinds.value(loss, type(at)(*(each[bags] for each in at[:4])), moved, model)
     )
 
 

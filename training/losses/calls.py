@@ -18,6 +18,7 @@ from training.config_losses import (
     MMD,
     BarlowTwins,
     CDann,
+    ClamClustering,
     Coral,
     Dann,
     EmbeddingLoss,
@@ -187,6 +188,15 @@ def between_risks(loss: IRM | VRex | GroupDRO, call: Call) -> Float[Tensor, ""]:
     penalty = irm_penalty if isinstance(loss, IRM) else vrex_penalty
     factor: Tensor = beside()
     return factor * penalty(scores, batch.label, of=of, smoothing=call.smoothing)
+
+
+def on_tiles(loss: ClamClustering, call: Call) -> Float[Tensor, ""]:
+    """Compute a loss between the tiles of each bag."""
+    output, batch = call.output, call.batch
+    assert call.beside is not None, f"{loss.kind} has classifiers of its own"
+    branches = output.attention.unsqueeze(1) if output.branches is None else output.branches
+    found: Tensor = call.beside(output.instances, branches, batch.mask, batch.label, batch.weight)
+    return found
 
 
 def of_mixtures(loss: Mixup, call: Call) -> Float[Tensor, ""]:
