@@ -30,11 +30,12 @@ from training.config_heads import MeanHead as MeanHead
 from training.config_inputs import InputMethod as InputMethod
 from training.config_inputs import NoInputMethod as NoInputMethod
 from training.config_inputs import PairedErasure, Regularisation
-from training.config_losses import GroupLoss, Mixup, PairLoss, blind, compares_pairs
+from training.config_losses import ClamClustering, GroupLoss, Mixup, PairLoss, blind, compares_pairs
 from training.config_losses import InfoNCE as InfoNCE
 from training.config_losses import Loss as Loss
 from training.config_losses import MixStyle as MixStyle
 from training.config_losses import ScoreLoss as ScoreLoss
+from training.config_pairs import Pairs, problems
 from training.config_task import Task as Task
 from training.config_task import twice
 
@@ -127,7 +128,7 @@ class TrialConfig(Config):
     views: Literal["routine", "all"] = Field(
         "routine", description="routine: one scan per slide; all: paired slides with both scans too"
     )
-    pairs: Literal["scans", "shuffled", "same_scan", "augmented"] = Field(
+    pairs: Pairs = Field(
         "scans",
         description="what pair losses compare. scans: two scans of a slide; controls: shuffled, "
         "scans of different slides; same_scan, two draws of one scan's tiles; augmented, a scan "
@@ -187,8 +188,19 @@ class TrialConfig(Config):
                 raise ValueError(
                     f"mixup needs a head that scores bag embeddings alone, not {self.head.kind}"
                 )
+            if isinstance(loss, ClamClustering) and self.head.kind not in ("clam_sb", "clam_mb"):
+                raise ValueError(
+                    f"clam_clustering needs a head of kind clam_sb or clam_mb, not {self.head.kind}"
+                )
+            if isinstance(loss, ClamClustering) and self.task.kind == "survival":
+                raise ValueError("clam_clustering needs classes, not a survival task")
         if self.pairs != "scans" and self.views == "routine":
             raise ValueError(f"pairs: {self.pairs} needs views: all")
+        several = self.sampling.pairs_per_batch
+        for problem in problems(self.pairs, self.losses, pairs_per_batch=several):
+            raise ValueError(problem)
+        if self.task.kind == "survival" and self.regularisation.label_smoothing:
+            raise ValueError("regularisation.label_smoothing needs classes, not a survival task")
         if isinstance(self.input, PairedErasure) and self.views == "routine":
             raise ValueError("paired_erasure needs views: all")
         scanners = self.unseen_scanners
