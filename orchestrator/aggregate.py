@@ -9,15 +9,19 @@ in the results never changes a bit of the table.
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from orchestrator import measure
+from orchestrator import measure, measure_cases, measure_scanners
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
+from orchestrator.measure_cases import Cases
+
+METRICS = (*measure.METRICS, *measure_scanners.METRICS)
 
 SPREADS = ("accuracy", "auroc")
 """Metrics whose SD over the folds' values is given too, as <metric>_sd."""
@@ -38,6 +42,74 @@ def axes(plan: pd.DataFrame) -> list[str]:
     return [name for name in names if plan[name].nunique(dropna=False) > 1]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """A plan with the results of its trials.
+
+    Attributes:
+        rows: cell, fold, seed, trial, state and version; one per cell and trial, in that order.
+        cells: encoder, arm, axes and the counts of `table`, by cell.
+        holes: cells that have no value, since trials of theirs are missing or failed.
+        known: the rows of `trials` of trials that are done, by trial.
+        cases: what these trials are measured on; None without any.
+        on_scanner: what they come to on each scanner, `measure_scanners.by_scanner`.
+        measured: the metrics of the main table, by trial.
+    """
+
+    rows: pd.DataFrame
+    cells: pd.DataFrame
+    holes: pd.Index
+    known: pd.DataFrame
+    cases: Cases | None
+    on_scanner: Mapping[str, np.ndarray]
+    measured: pd.DataFrame
+
+    def averaged(self, measured: pd.DataFrame) -> pd.DataFrame:
+        """Average metrics of trials, by trial: over seeds, a row per cell and fold."""
+        rows = self.rows[["cell", "fold", "trial"]].join(measured, on="trial")
+        names = list(measured.columns)
+        rows.loc[rows["cell"].isin(self.holes), names] = np.nan
+        return rows.groupby(["cell", "fold"])[names].mean()
+
+
+def join(
+    plan: pd.DataFrame,
+    trials: pd.DataFrame,
+    predictions: pd.DataFrame,
+    *,
+    axes: Sequence[str],
+    allow_missing: bool = False,
+) -> Joined:
+    """Join plan and results, and measure each trial on each scanner; see `table`."""
+    _require_readable(plan, trials, predictions)
+    known = _known(trials, plan)
+    done = known[known["state"] == "done"]
+    config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
+    unseen = [json.loads(text).get("unseen_scanners", []) for text in config]
+    rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
+    rows = rows.join(known[["state", "version"]], on="trial")
+    counts = _counts(rows)
+    names = plan.drop_duplicates("cell").set_index("cell")[["encoder", "arm", *axes]].sort_index()
+    for name in axes:
+        names[name] = names[name].map(_plain)
+    cases, on_scanner, measured = None, {}, pd.DataFrame(columns=list(METRICS), dtype=np.float64)
+    if len(done):
+        cases = measure_cases.cases(done["threshold"], predictions, unseen=unseen)
+        on_scanner = measure_scanners.by_scanner(cases, measure.by_scanner(cases))
+        measured = measure.of(cases, on_scanner)
+        measured = measured.join(measure_scanners.averaged(cases, on_scanner))
+    incomplete = counts.index[counts["missing"] + counts["failed"] > 0]
+    return Joined(
+        rows=rows,
+        cells=pd.concat([names, counts], axis=1),
+        holes=incomplete[:0] if allow_missing else incomplete,
+        known=done,
+        cases=cases,
+        on_scanner=on_scanner,
+        measured=measured,
+    )
+
+
 def table(
     plan: pd.DataFrame,
     trials: pd.DataFrame,
@@ -46,7 +118,7 @@ def table(
     axes: Sequence[str],
     allow_missing: bool = False,
 ) -> pd.DataFrame:
-    """Make the table, a row per cell in the plan's order.
+    """Make the main table, a row per cell in the plan's order.
 
     Args:
         plan: a row per cell and trial, as in `plan.parquet`; a trial may stand in several cells.
@@ -64,27 +136,22 @@ def table(
     Raises:
         StoreError: A trial has two results, or its predictions are damaged (`measure.trials`).
     """
-    _require_readable(plan, trials, predictions)
-    known = _known(trials, plan)
-    done = known.loc[known["state"] == "done", "threshold"]
-    config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
-    unseen = [json.loads(text).get("unseen_scanners", []) for text in config]
-    measured = measure.trials(done, predictions, unseen=unseen)
-
-    rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
-    rows = rows.join(known[["state", "version"]], on="trial").join(measured, on="trial")
-    counts = _counts(rows)
-    if not allow_missing:
-        holes = counts.index[counts["missing"] + counts["failed"] > 0]
-        rows.loc[rows["cell"].isin(holes), list(measure.METRICS)] = np.nan
-    names = plan.drop_duplicates("cell").set_index("cell")[["encoder", "arm", *axes]].sort_index()
-    for name in axes:
-        names[name] = names[name].map(_plain)
-    return pd.concat([names, counts, _values(rows)], axis=1).reset_index(drop=True)
+    return main(join(plan, trials, predictions, axes=axes, allow_missing=allow_missing))
 
 
-def write(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write `main.csv` (RFC 4180, floats with six digits) and `main.parquet` (all digits).
+def main(joined: Joined) -> pd.DataFrame:
+    """Make the main table, see `table`."""
+    folds = joined.averaged(joined.measured).groupby("cell")
+    values = folds.mean()
+    for name in SPREADS:
+        values[f"{name}_sd"] = folds[name].std()
+    values["folds"] = folds.size()
+    values["auroc_folds"] = folds["auroc"].count()
+    return pd.concat([joined.cells, values], axis=1).reset_index(drop=True)
+
+
+def write(table: pd.DataFrame, folder: Path, name: str = "main") -> list[Path]:
+    """Write `<name>.csv` (RFC 4180, floats with six digits) and `<name>.parquet` (all digits).
 
     Equal tables give equal bytes. Both files are replaced in one step each.
     """
@@ -93,7 +160,7 @@ def write(table: pd.DataFrame, folder: Path) -> list[Path]:
     text = table.to_csv(index=False, float_format="%.6g", lineterminator="\r\n")
     binary = io.BytesIO()
     table.to_parquet(binary, index=False)
-    paths = [folder / "main.csv", folder / "main.parquet"]
+    paths = [folder / f"{name}.csv", folder / f"{name}.parquet"]
     write_file(paths[0], text.encode())
     write_file(paths[1], binary.getvalue())
     return paths
@@ -126,7 +193,8 @@ def _require_readable(plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.
 
 def _known(trials: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
     """Index the planned trials that have a result: state, threshold, version of the code."""
-    known = trials.reindex(columns=["trial", "state", "threshold", "commit", "versions"])
+    needed = ["trial", "state", "threshold", "commit", "versions"]
+    known = trials.reindex(columns=list(dict.fromkeys([*needed, *trials.columns])))
     known = known[known["trial"].isin(plan["trial"])].sort_values("trial")
     twice = known.loc[known["trial"].duplicated(), "trial"]
     if len(twice):
@@ -146,17 +214,6 @@ def _counts(rows: pd.DataFrame) -> pd.DataFrame:
             "versions": cells["version"].nunique(),
         }
     )
-
-
-def _values(rows: pd.DataFrame) -> pd.DataFrame:
-    """Average the trials of each cell: over folds, of the mean over seeds."""
-    folds = rows.groupby(["cell", "fold"])[list(measure.METRICS)].mean().groupby("cell")
-    values = folds.mean()
-    for name in SPREADS:
-        values[f"{name}_sd"] = folds[name].std()
-    values["folds"] = folds.size()
-    values["auroc_folds"] = folds["auroc"].count()
-    return values
 
 
 def _plain(value: object) -> str:

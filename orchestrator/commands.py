@@ -86,28 +86,35 @@ def require_own_spec(folder: Folder) -> None:
 def aggregate(folder: Folder, *, allow_missing: bool, mode: Mode) -> int:
     """Write the tables of a sweep and show the main one; 1 where a cell is incomplete."""
     from orchestrator import aggregate as tables
-    from orchestrator import store
+    from orchestrator import robustness, store
 
     plan = store.read_plan(folder)
     results = store.read_results(folder)
-    made = tables.table(
+    joined = tables.join(
         plan, results["trials"], results["predictions"], axes=tables.axes(plan),
         allow_missing=allow_missing,
     )  # fmt: skip
-    paths = tables.write(made, folder.tables)
-    incomplete = int((made["missing"] + made["failed"] > 0).sum())
+    made = {"main": tables.main(joined)}
+    for name, table in (
+        ("robustness", robustness.cells(joined)),
+        ("scanners", robustness.scanners(joined)),
+    ):
+        made |= {} if table is None else {name: table}
+    paths = [path for name in made for path in tables.write(made[name], folder.tables, name)]
+    main = made["main"]
+    incomplete = int((main["missing"] + main["failed"] > 0).sum())
     if mode == "json":
-        render.value(
-            {"sweep": folder.name, "cells": _records(made), "files": [str(p) for p in paths]}
-        )
+        more = {name: _records(table) for name, table in made.items() if name != "main"}
+        files = [str(path) for path in paths]
+        render.value({"sweep": folder.name, "cells": _records(main), **more, "files": files})
     elif mode == "quiet":
         render.lines([str(path) for path in paths])
     else:
-        _show_table(made)
-        render.note(f"wrote {', '.join(str(path) for path in paths)}")
+        _show_table(main)
+        render.note(f"wrote {', '.join(made)} (.csv, .parquet) to {folder.tables}")
         if incomplete:
             render.note(
-                f"{incomplete} of {len(made)} cells miss trials",
+                f"{incomplete} of {len(main)} cells miss trials",
                 hint=f"sweep resume {folder.name}; or --allow-missing",
                 kind="warning",
             )
@@ -226,7 +233,10 @@ def _records(made: "pd.DataFrame") -> list[dict[str, Any]]:
 
 def _show_table(made: "pd.DataFrame") -> None:
     """Show what most readers want; the files have every column."""
-    hidden = {"folds", *(name for name in made.columns if str(name).endswith("_sd"))}
+    from orchestrator import measure_scanners
+
+    hidden = {"folds", *measure_scanners.METRICS}
+    hidden |= {name for name in made.columns if str(name).endswith("_sd")}
     if (made["auroc_folds"] == made["folds"]).all():
         hidden.add("auroc_folds")
     if (made["versions"] <= 1).all():

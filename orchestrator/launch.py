@@ -144,7 +144,7 @@ def _train(
         data=prepared.data.resolve(),
         device=profile.device,
         gpus=_gpus_per_worker(profile),
-        weights=prepared.spec.artefacts.weights,
+        artefacts=prepared.spec.artefacts,
         code=json.dumps(code, sort_keys=True),
         resident_gb=profile.resident_gb,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args
 from pydantic import Discriminator, Field, Tag, create_model
 from pydantic.fields import FieldInfo
 
+from orchestrator.spec_artefacts import NO_ARTEFACTS, Artefacts
 from training.config import Config, Loss, Task, TrialConfig
 from training.simulation_config import Simulation
 
@@ -153,14 +154,6 @@ class SimulatedData(Config):
     simulate: Simulation = Field(description="fields of the simulated cohort; {} for its defaults")
 
 
-class Artefacts(Config):
-    """What a trial leaves beside its predictions."""
-
-    weights: Literal["none", "all"] = Field(
-        "none", description="weights of the chosen epoch to keep: none, or of every trial"
-    )
-
-
 Data = Annotated[
     Annotated[Path, Tag("not a mapping")] | Annotated[SimulatedData, Tag("a mapping")],
     Discriminator(_is_mapping),
@@ -200,7 +193,7 @@ class Language(Axes):
         "cell that fits all of a mapping is left out",
     )
     artefacts: Artefacts = Field(
-        Artefacts(), description="what a trial leaves beside its predictions"
+        NO_ARTEFACTS, description="what a trial leaves beside its predictions"
     )
 
     @property

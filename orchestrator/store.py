@@ -34,7 +34,7 @@ def write_segment(
     attempt: int,
     *,
     tables: Mapping[str, "pd.DataFrame"],
-    artefacts: Mapping[str, Mapping[str, Any]],
+    artefacts: Mapping[str, "Mapping[str, Any] | pd.DataFrame"],
 ) -> bool:
     """Write a finished pack's results so that they appear whole or not at all.
 
@@ -43,7 +43,8 @@ def write_segment(
         pack: the pack's id.
         attempt: which try this is, from 1.
         tables: `trials`, `curves` and `predictions`.
-        artefacts: file stem under `artefacts/` to arrays by name, written as safetensors.
+        artefacts: file stem under `artefacts/` to arrays by name, written as safetensors, or to a
+            table, written as Parquet.
 
     Returns:
         False where this segment exists already: an earlier copy of the same attempt counts.
@@ -122,19 +123,25 @@ def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
     """
     import pandas as pd
 
-    state = events.progress(folder)
-    wanted: dict[tuple[str, int], set[str]] = {}
-    dead = {trial: state.dead[trial] for trial in state.failed if trial in state.dead}
-    counting = {**dead, **state.accepted}
-    for trial in state.trials:
-        if trial in counting:
-            wanted.setdefault(counting[trial], set()).add(trial)
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
-    for (pack, attempt), ids in wanted.items():
-        for name in TABLES if ids else ():
-            frame = _read_parquet(folder.segments / f"{pack}-{attempt}" / f"{name}.parquet")
+    for segment, ids in counting(folder).items():
+        for name in TABLES:
+            frame = _read_parquet(segment / f"{name}.parquet")
             parts[name].append(frame[frame["trial"].isin(ids)])
     return {name: _joined(frames) for name, frames in parts.items()}
+
+
+def counting(folder: Folder) -> dict[Path, set[str]]:
+    """Return the trials whose result counts, failed ones too, by the segment that holds it."""
+    state = events.progress(folder)
+    dead = {trial: state.dead[trial] for trial in state.failed if trial in state.dead}
+    results = {**dead, **state.accepted}
+    found: dict[Path, set[str]] = {}
+    for trial in state.trials:
+        if trial in results:
+            pack, attempt = results[trial]
+            found.setdefault(folder.segments / f"{pack}-{attempt}", set()).add(trial)
+    return found
 
 
 def damaged(folder: Folder) -> dict[str, str]:
@@ -225,12 +232,19 @@ def _read_parquet(path: Path, *, hint: str = "") -> "pd.DataFrame":
     return frame
 
 
-def _write_artefacts(artefacts: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+def _write_artefacts(
+    artefacts: Mapping[str, "Mapping[str, Any] | pd.DataFrame"], folder: Path
+) -> None:
+    import pandas as pd
     from safetensors.numpy import save
 
     folder.mkdir(mode=folder_mode(folder.parent))
-    for stem, arrays in artefacts.items():
-        write_file(folder / f"{stem}.safetensors", save(dict(arrays)))
+    for stem, content in artefacts.items():
+        if isinstance(content, pd.DataFrame):
+            _write_parquet(content, folder / f"{stem}.parquet")
+        else:
+            write_file(folder / f"{stem}.safetensors", save(dict(content)))
+    _sync(folder)
 
 
 def _sync(folder: Path) -> None:

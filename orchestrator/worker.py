@@ -17,6 +17,7 @@ from orchestrator import failures, segment, store
 from orchestrator.events import now
 from orchestrator.failures import Failure
 from orchestrator.folder import Folder
+from orchestrator.spec_artefacts import NO_ARTEFACTS, Artefacts
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Setting:
     data: Path
     device: str
     gpus: float = 0.0
-    weights: str = "none"
+    artefacts: Artefacts = NO_ARTEFACTS
     code: str = ""
     """JSON of `provenance.code()`."""
     resident_gb: float = 2.0
@@ -192,6 +193,7 @@ def _train(
     import torch
 
     from training import trainer
+    from training.artefacts import Keep
     from training.config import TrialConfig
 
     if setting.device == "cpu":
@@ -210,6 +212,11 @@ def _train(
         on_epoch=on_epoch,
         stop=stop,
         resident_bytes=int(setting.resident_gb * 2**30),
+        keep=Keep(
+            embeddings=setting.artefacts.embeddings == "evaluation",
+            attention=setting.artefacts.attention == "top",
+            gradients=setting.artefacts.gradients == "energy",
+        ),
     )
     seconds = (time.monotonic() - clock) / len(results)
     ids = [trial for trial, _ in assignment.job.trials]
@@ -229,7 +236,7 @@ def _train(
                 **segment.version(setting.code),
             },
         ),
-        artefacts=segment.weights(ids, results) if setting.weights == "all" else {},
+        artefacts=segment.artefacts(ids, results, weights=setting.artefacts.weights == "all"),
     )
     return {
         trial: result.failure.partition(":")[0]

@@ -84,11 +84,16 @@ class Objective(nn.Module):
         weights: Float[Tensor, " loss"],
         temperatures: Float[Tensor, " loss"],
         batch: Batch | None,
+        observed: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Compute (total, task and robustness losses); without a batch, the scores alone."""
+        """Compute (total, task and robustness losses); without a batch, the scores.
+
+        Where they are observed, bag embeddings and attention come with the scores.
+        """
         output = self.model(bags, mask, dropped)
         if batch is None:
-            return (output.scores,)
+            rest = (output.bag, output.attention) if observed else ()
+            return output.scores, *rest
         smoothing = self.smoothing
         parts = [task_loss(output.scores, batch.label, batch.weight, smoothing=smoothing)]
         for number, loss in enumerate(self.losses):

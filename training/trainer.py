@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 
 from training import checkpoint as checkpoints
 from training import evaluation, lanes
+from training.artefacts import NOTHING, Collector, Keep, Kept
 from training.config import TrialConfig, lane_key
 from training.data import index
 from training.data.index import Dataset
@@ -55,6 +56,7 @@ class LaneResult:
             seen scanner; scores in the trial's precision.
         weights: parameters and buffers of the chosen epoch by name, and what moves embeddings
             before the model: see `training.data.input_map`.
+        kept: what else was asked for; None if failed, or where nothing was.
     """
 
     state: Literal["done", "failed"]
@@ -66,6 +68,7 @@ class LaneResult:
     curves: dict[str, np.ndarray]
     predictions: pd.DataFrame
     weights: dict[str, np.ndarray]
+    kept: Kept | None = None
 
 
 def train(
@@ -78,6 +81,7 @@ def train(
     stop: Callable[[], bool] | None = None,
     checkpoint_every_s: float = 60.0,
     resident_bytes: int = 2**31,
+    keep: Keep = NOTHING,
 ) -> list[LaneResult]:
     """Train the trials as lanes; a lone one gets a companion.
 
@@ -92,6 +96,7 @@ def train(
         stop: asked before each step; true ends training at the epoch before.
         checkpoint_every_s: seconds between checkpoints.
         resident_bytes: bags are kept in memory if they take no more than this.
+        keep: what to leave of the held-out scans beside their predictions.
 
     Raises:
         DataError: The data do not fit the configuration.
@@ -123,7 +128,7 @@ def train(
             written = time.monotonic()
         if on_epoch is not None:
             on_epoch(session.epoch, epochs)
-    return _results(session)[: len(configs)]
+    return _results(session, keep)[: len(configs)]
 
 
 def _resume(session: Session, checkpoint: Path) -> None:
@@ -137,18 +142,36 @@ def _resume(session: Session, checkpoint: Path) -> None:
         log.warning("%s: checkpoint not used, training starts anew: %s", checkpoint, error)
 
 
-def _results(session: Session) -> list[LaneResult]:
+def _results(session: Session, keep: Keep) -> list[LaneResult]:
     """Evaluate the chosen epoch of every lane on whole bags."""
     test = session.scans.of("test", seen_only=False)
     seen = session.scans.of("validation", seen_only=True)
     rows = np.concatenate([test, seen])
     stack = session.lanes
     stack.put(*session.chosen)
-    scores = evaluation.score(stack, session.loader, rows, session.num_tiles)
-    return [
+    collector = _collector(session, keep, rows) if keep != NOTHING else None
+    scores = evaluation.score(stack, session.loader, rows, session.num_tiles, observe=collector)
+    found = [
         _result(session, lane, rows, lane_scores, num_test=len(test))
         for lane, lane_scores in enumerate(scores)
     ]
+    if collector is None:
+        return found
+    kept = collector.finish(stack, [result.state == "done" for result in found])
+    return [dataclasses.replace(one, kept=its) for one, its in zip(found, kept, strict=True)]
+
+
+def _collector(session: Session, keep: Keep, rows: np.ndarray) -> Collector:
+    part = session.scans.table["part"].to_numpy()[rows]
+    return Collector(
+        keep,
+        session.scans,
+        session.loader,
+        num_lanes=len(session.lanes),
+        head=session.shared.head.kind,
+        rows=rows,
+        held_out=(part != "train") & (part != "validation"),
+    )
 
 
 def _result(
@@ -212,7 +235,7 @@ def _write(result: LaneResult, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     curves = pd.DataFrame(result.curves)
     curves.insert(0, "epoch", np.arange(1, len(curves) + 1))
-    kept = ("curves", "predictions", "weights")
+    kept = ("curves", "predictions", "weights", "kept")
     rest = {
         each.name: getattr(result, each.name)
         for each in dataclasses.fields(result)

@@ -60,7 +60,8 @@ def test_columns_are_the_promised_ones_in_order():
     assert list(table.columns) == [
         "encoder", "arm", "lr", "trials", "missing", "failed", "versions", "accuracy", "auroc",
         "balanced_accuracy", "inconsistency", "flip_rate", "worst_scanner_auroc",
-        "unseen_scanner_auroc", "accuracy_sd", "auroc_sd", "folds", "auroc_folds",
+        "unseen_scanner_auroc", "auprc", "brier", "calibration_intercept", "calibration_slope",
+        "calibration_error", "accuracy_sd", "auroc_sd", "folds", "auroc_folds",
     ]  # fmt: skip
     empty = ["inconsistency", "flip_rate", "worst_scanner_auroc", "unseen_scanner_auroc"]
     assert table.loc[0, [*empty, "accuracy_sd", "auroc_sd"]].isna().all()

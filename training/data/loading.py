@@ -167,21 +167,24 @@ class Loader:
         counts = (int(self._num_tiles[a]), int(self._num_tiles[b]))
         if a == b:
             return pairing.halves(counts[0], limit, key=draw.key, slide=self._slide[a])
-        shared = self._common(a, b)
+        shared = self.common(a, b)
         return sampling.pair_tiles(shared, counts, limit, key=draw.key, slide=self._slide[a])
 
-    def _common(self, a: int, b: int) -> TilePair:
+    def common(self, a: int, b: int) -> TilePair:
         """Find the places that two scans share, or remember them."""
         if (a, b) in self._shared:
             first, second = self._shared[a, b].astype(np.int64)
             return TilePair(first, second, len(first))
-        numbers = (self._reader.tiles(self._index[row]) for row in (a, b))
-        found = sampling.common(*numbers)
+        found = sampling.common(self.tile_numbers(a), self.tile_numbers(b))
         small = np.stack(found[:2]).astype(np.int32)
         if small.nbytes <= self._free_bytes:
             self._free_bytes -= small.nbytes
             self._shared[a, b] = small
         return found
+
+    def tile_numbers(self, row: int) -> npt.NDArray[np.int32]:
+        """Read the tile numbers of a scan, in the order of its bag."""
+        return self._reader.tiles(self._index[row])
 
     def _weights(self, rows: Rows) -> np.ndarray:
         slides = [self._slide[row] for row in rows.tolist()]
