@@ -254,7 +254,8 @@ def _data_key(config: TrialConfig) -> tuple[object, ...]:
     """What of a configuration decides which data it reads, and how they are split."""
     share, draw = config.stopping.validation_share, config.draw_seed
     unseen = config.unseen_scanners
-    return (config.encoder, config.task, config.folds, config.fold, share, draw, unseen)
+    judged = config.stopping.compares_scanners
+    return (config.encoder, config.task, config.folds, config.fold, share, draw, unseen, judged)
 
 
 def _fingerprints(rows: Sequence[Row], dataset: "Dataset | None") -> dict[tuple[object, ...], str]:

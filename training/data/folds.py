@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 from training.config import CohortFolds, GivenFolds, StratifiedFolds, TrialConfig
-from training.data import groups, tables
+from training.data import groups, paired, tables
 from training.data.index import Dataset, class_numbers, classes
 from training.errors import DataError
 
@@ -277,6 +277,7 @@ def _unseen(parts: Split, config: TrialConfig, views: pd.DataFrame) -> Iterable[
             yield "unseen_scanners: no scan of a validation patient is on a seen scanner"
     if parts.train:
         yield from groups.problems(seen[seen["patient"].isin(parts.train)], config)
+    yield from paired.problems(seen[seen["patient"].isin(parts.validation)], config)
     if config.views == "all":
         trained = seen[seen["patient"].isin(parts.train) & (seen["scanner"] != "")]
         if parts.train and not tables.ambiguous(trained, "slide", "scanner"):
