@@ -254,7 +254,8 @@ def _data_key(config: TrialConfig) -> tuple[object, ...]:
     """What of a configuration decides which data it reads, and how they are split."""
     share, draw = config.stopping.validation_share, config.draw_seed
     unseen, views = config.unseen_scanners, config.pairs == "augmented"
-    return (config.encoder, config.task, config.folds, config.fold, share, draw, unseen, views)
+    judged, folds = config.stopping.compares_scanners, (config.folds, config.fold)
+    return (config.encoder, config.task, *folds, share, draw, unseen, views, judged)
 
 
 def _fingerprints(rows: Sequence[Row], dataset: "Dataset | None") -> dict[tuple[object, ...], str]:

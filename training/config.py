@@ -105,6 +105,11 @@ class Stopping(Config):
         "patients, or probability one half",
     )
 
+    @property
+    def compares_scanners(self) -> bool:
+        """Whether an epoch is judged by its inconsistency, too."""
+        return self.metric == "inconsistency" or self.epoch == "within_margin"
+
     @model_validator(mode="after")
     def _needs_validation(self) -> "Stopping":
         if self.validation_share == 0 and (

@@ -50,7 +50,7 @@ class LaneResult:
         threshold: decision threshold on the logit; 0 for several classes.
         validation: validation value of the chosen epoch; NaN without validation.
         curves: per epoch: loss, task_loss, each robustness loss by kind, validation_loss,
-            validation_auroc, lr.
+            validation_auroc, validation_inconsistency where the rule of the epoch reads it, lr.
         predictions: columns patient, slide, view, scanner, cohort, part, held_out, label, score;
             one row per scan of the held-out patients, and per scan of the validation patients on a
             seen scanner; scores in the trial's precision.
@@ -148,7 +148,7 @@ def _results(session: Session, keep: Keep) -> list[LaneResult]:
     seen = session.scans.of("validation", seen_only=True)
     rows = np.concatenate([test, seen])
     stack = session.lanes
-    stack.put(*session.chosen)
+    stack.put(session.choice.flat, session.choice.state)
     collector = _collector(session, keep, rows) if keep != NOTHING else None
     scores = evaluation.score(stack, session.loader, rows, session.num_tiles, observe=collector)
     found = [
@@ -187,7 +187,7 @@ def _result(
     if failure:
         rows, scores = rows[:0], scores[:0]
     else:
-        chosen = session.lanes.named(session.chosen[0][lane], session.chosen[1][lane])
+        chosen = session.lanes.named(session.choice.flat[lane], session.choice.state[lane])
         weights = {
             name.removeprefix("model."): tensor.cpu().numpy() for name, tensor in chosen.items()
         }

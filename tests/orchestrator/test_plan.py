@@ -205,6 +205,22 @@ def test_an_unseen_scanner_of_one_arm_that_does_not_exist_is_a_problem(tmp_path,
         make(rows_of(tmp_path, arms=arms), dataset=dataset)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_rule_of_one_arm_on_pairs_that_do_not_exist_is_a_problem(tmp_path, dataset, first):
+    arms = {
+        "plain": {"views": "routine"},
+        "rule": {"views": "routine", "stopping": {"epoch": "within_margin"}},
+    }
+    if first:
+        arms = dict(reversed(arms.items()))
+    share = {"validation_share": 0.6}
+    make(rows_of(tmp_path, arms=arms, stopping=share), dataset=dataset)
+    away = {"unseen_scanners": list(COHORT.scanners[1:]), "stopping": share}
+    with pytest.raises(DataError, match="two validation slides with scans on two seen scanners"):
+        make(rows_of(tmp_path, arms=arms, **away), dataset=dataset)
+    make(rows_of(tmp_path, arms={"plain": arms["plain"]}, **away), dataset=dataset)
+
+
 def test_what_is_done_or_given_up_is_not_packed(tmp_path, dataset):
     rows = rows_of(tmp_path)
     everything = make(rows, dataset=dataset)

@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 from training.config import CohortFolds, GivenFolds, StratifiedFolds, TrialConfig
-from training.data import augmented, groups, tables
+from training.data import augmented, groups, paired, tables
 from training.data.index import Dataset, class_numbers, classes
 from training.errors import DataError
 
@@ -282,6 +282,7 @@ def _unseen(
     if parts.train:
         yield from groups.problems(seen[seen["patient"].isin(parts.train)], config)
         yield from groups.input_problems(seen[seen["patient"].isin(parts.train)], config, label)
+    yield from paired.problems(seen[seen["patient"].isin(parts.validation)], config)
     if config.pairs == "augmented" and parts.train and (views["source_scan"] == "").all():
         yield "pairs is 'augmented', but no training scan on a seen scanner has an augmented view"
     elif config.views == "all" and config.pairs != "augmented":
