@@ -25,7 +25,7 @@ SPREADS = ("accuracy", "auroc")
 _NOT_AXES = frozenset(
     (
         "cell", "trial", "encoder", "arm", "fold", "seed", "config", "fingerprint", "pack_family",
-        "priority",
+        "priority", "search", "bracket",
     )
 )  # fmt: skip
 
@@ -58,8 +58,10 @@ def table(
 
     Returns:
         encoder, arm, axes; `trials` planned, `missing`, `failed`, `versions` (distinct commits and
-        library versions); the metrics, NaN where one does not apply, and their SD over the folds'
-        values; `folds`, and `auroc_folds` that count in `auroc`.
+        library versions); where the plan has searches, `search` (the kind, empty for cells that no
+        search made) and `retired` trials, with which a cell has no value; the metrics, NaN where
+        one does not apply, and their SD over the folds' values; `folds`, and `auroc_folds` that
+        count in `auroc`.
 
     Raises:
         StoreError: A trial has two results, or its predictions are damaged (`measure.trials`).
@@ -74,13 +76,30 @@ def table(
     rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
     rows = rows.join(known[["state", "version"]], on="trial").join(measured, on="trial")
     counts = _counts(rows)
-    if not allow_missing:
-        holes = counts.index[counts["missing"] + counts["failed"] > 0]
-        rows.loc[rows["cell"].isin(holes), list(measure.METRICS)] = np.nan
-    names = plan.drop_duplicates("cell").set_index("cell")[["encoder", "arm", *axes]].sort_index()
+    holes = (
+        counts["retired"] if allow_missing else counts[["missing", "failed", "retired"]].sum(axis=1)
+    )
+    rows.loc[rows["cell"].isin(counts.index[holes > 0]), list(measure.METRICS)] = np.nan
+    own = ["encoder", "arm", *axes, *(["search"] if "search" in plan.columns else [])]
+    names = plan.drop_duplicates("cell").set_index("cell")[own].sort_index()
     for name in axes:
         names[name] = names[name].map(_plain)
+    if "search" not in own:
+        counts = counts.drop(columns="retired")
     return pd.concat([names, counts, _values(rows)], axis=1).reset_index(drop=True)
+
+
+def remarks(table: pd.DataFrame) -> list[str]:
+    """Say what a reader must know of cells that a search made; nothing where none did."""
+    lines = []
+    made = table[table["search"] != ""] if "search" in table.columns else table[:0]
+    for (arm, kind), cells in made.groupby(["arm", "search"], sort=False):
+        text = f"arm {arm}: its settings come from a search ({kind}), not from a grid"
+        if dropped := int(cells["retired"].sum()):
+            empty = int((cells["retired"] > 0).sum())
+            text += f", which retired {dropped:,} trials and left {empty:,} cells without a value"
+        lines.append(f"{text}: a comparison of its cells with those of other arms is biased")
+    return lines
 
 
 def write(table: pd.DataFrame, folder: Path) -> list[Path]:
@@ -143,6 +162,7 @@ def _counts(rows: pd.DataFrame) -> pd.DataFrame:
             "trials": cells.size(),
             "missing": cells.size() - cells["state"].count(),
             "failed": rows["state"].eq("failed").groupby(rows["cell"]).sum(),
+            "retired": rows["state"].eq("retired").groupby(rows["cell"]).sum(),
             "versions": cells["version"].nunique(),
         }
     )

@@ -98,12 +98,19 @@ def aggregate(folder: Folder, *, allow_missing: bool, mode: Mode) -> int:
     incomplete = int((made["missing"] + made["failed"] > 0).sum())
     if mode == "json":
         render.value(
-            {"sweep": folder.name, "cells": _records(made), "files": [str(p) for p in paths]}
+            {
+                "sweep": folder.name,
+                "cells": _records(made),
+                "files": [str(path) for path in paths],
+                "notes": tables.remarks(made),
+            }
         )
     elif mode == "quiet":
         render.lines([str(path) for path in paths])
     else:
         _show_table(made)
+        for line in tables.remarks(made):
+            render.note(line, kind="warning")
         render.note(f"wrote {', '.join(str(path) for path in paths)}")
         if incomplete:
             render.note(
@@ -233,6 +240,8 @@ def _show_table(made: "pd.DataFrame") -> None:
         hidden.add("versions")
     if not (made["missing"] + made["failed"]).any():
         hidden |= {"missing", "failed"}
+    if "retired" in made and not made["retired"].any():
+        hidden.add("retired")
     shown = [str(c) for c in made.columns if c not in hidden and not made[c].isna().all()]
     metrics = [name for name in shown if made[name].dtype.kind == "f"]
     left = [name for name in shown if name not in metrics]
