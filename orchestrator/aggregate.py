@@ -91,8 +91,10 @@ def table(
 
 def remarks(table: pd.DataFrame) -> list[str]:
     """Say what a reader must know of cells that a search made; nothing where none did."""
-    lines = []
-    made = table[table["search"] != ""] if "search" in table.columns else table[:0]
+    lines: list[str] = []
+    if "search" not in table.columns:
+        return lines
+    made = table[table["search"] != ""]
     for (arm, kind), cells in made.groupby(["arm", "search"], sort=False):
         text = f"arm {arm}: its settings come from a search ({kind}), not from a grid"
         if dropped := int(cells["retired"].sum()):

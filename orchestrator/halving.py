@@ -9,7 +9,8 @@ Departure: trials of one pack come to a rung at the same moment, and each is com
 others known then, so that their order in the pack does not matter; one by one, it is Tune's rule.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,13 @@ class Bracket:
         return rung == epoch
 
 
+Judge = Callable[[Bracket, int, Mapping[str, float]], list[str]]
+"""Given a bracket, the epoch and values of trials by id, higher ones better: which trials end."""
+
+Retire = Callable[[int, Mapping[int, float]], list[int]]
+"""Given the epoch and validation values by lane: which lanes end; what a trainer asks."""
+
+
 @dataclass(slots=True)
 class Rungs:
     """What every rung has seen, and who was retired there."""
@@ -60,8 +68,8 @@ class Rungs:
             self._retired.setdefault(rung, set()).update(event["retired"])
         return self
 
-    def judge(self, bracket: Bracket, epoch: int, values: Mapping[str, float]) -> list[str]:
-        """Name those of some trials that end at a rung.
+    def judge(self, bracket: Bracket, epoch: int, values: Mapping[str, float]) -> dict[str, Any]:
+        """Decide which of some trials end at a rung; the fields of a `rung` event.
 
         A trial that comes again, because its worker was killed, hears the same as before.
 
@@ -75,7 +83,38 @@ class Rungs:
         fresh = [trial for trial in values if trial not in seen]
         seen.update({trial: values[trial] for trial in fresh})
         retired.update(trial for trial in fresh if _is_low(trial, seen, bracket.reduction))
-        return [trial for trial in values if trial in retired]
+        return {
+            "bracket": str(bracket), "epoch": epoch, "values": dict(values),
+            "retired": [trial for trial in values if trial in retired],
+        }  # fmt: skip
+
+
+def asking(
+    judge: Judge | None, ids: Sequence[str], brackets: Mapping[str, str], *, lower_is_better: bool
+) -> Retire | None:
+    """Make of a judge what a trainer asks after each epoch; None where nobody may be retired.
+
+    Args:
+        judge: who decides.
+        ids: of the trials by lane.
+        brackets: trial id to the text of its bracket, for those that may be retired.
+        lower_is_better: of the validation values. One that is not defined is not judged.
+    """
+    if judge is None or not brackets:
+        return None
+    parsed = {trial: Bracket.parse(text) for trial, text in brackets.items()}
+    sign = -1 if lower_is_better else 1
+
+    def retire(epoch: int, values: Mapping[int, float]) -> list[int]:
+        asked: dict[Bracket, dict[str, float]] = {}
+        for lane, value in values.items():
+            own = parsed.get(ids[lane])
+            if own and own.is_rung(epoch) and math.isfinite(value):
+                asked.setdefault(own, {})[ids[lane]] = sign * value
+        ended = {trial for own, found in asked.items() for trial in judge(own, epoch, found)}
+        return [lane for lane in values if ids[lane] in ended]
+
+    return retire
 
 
 def _is_low(trial: str, seen: Mapping[str, float], reduction: int) -> bool:
