@@ -29,7 +29,7 @@ SPREADS = ("accuracy", "auroc")
 _NOT_AXES = frozenset(
     (
         "cell", "trial", "encoder", "arm", "fold", "seed", "config", "fingerprint", "pack_family",
-        "priority",
+        "priority", "search", "bracket",
     )
 )  # fmt: skip
 
@@ -49,7 +49,7 @@ class Joined:
     Attributes:
         rows: cell, fold, seed, trial, state and version; one per cell and trial, in that order.
         cells: encoder, arm, axes and the counts of `table`, by cell.
-        holes: cells that have no value, since trials of theirs are missing or failed.
+        holes: cells that have no value, since trials of theirs are missing, failed or retired.
         known: the rows of `trials` of trials that are done, by trial.
         cases: what these trials are measured on; None without any.
         on_scanner: what they come to on each scanner, `measure_scanners.by_scanner`.
@@ -89,7 +89,9 @@ def join(
     rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
     rows = rows.join(known[["state", "version"]], on="trial")
     counts = _counts(rows)
-    names = plan.drop_duplicates("cell").set_index("cell")[["encoder", "arm", *axes]].sort_index()
+    searched = ["search"] if "search" in plan.columns else []
+    own = ["encoder", "arm", *axes, *searched]
+    names = plan.drop_duplicates("cell").set_index("cell")[own].sort_index()
     for name in axes:
         names[name] = names[name].map(_plain)
     cases, on_scanner, measured = None, {}, pd.DataFrame(columns=list(METRICS), dtype=np.float64)
@@ -98,11 +100,12 @@ def join(
         on_scanner = measure_scanners.by_scanner(cases, measure.by_scanner(cases))
         measured = measure.of(cases, on_scanner)
         measured = measured.join(measure_scanners.averaged(cases, on_scanner))
-    incomplete = counts.index[counts["missing"] + counts["failed"] > 0]
+    retired = counts["retired"]
+    holes = retired if allow_missing else retired + counts["missing"] + counts["failed"]
     return Joined(
         rows=rows,
-        cells=pd.concat([names, counts], axis=1),
-        holes=incomplete[:0] if allow_missing else incomplete,
+        cells=pd.concat([names, counts if searched else counts.drop(columns="retired")], axis=1),
+        holes=counts.index[holes > 0],
         known=done,
         cases=cases,
         on_scanner=on_scanner,
@@ -130,8 +133,10 @@ def table(
 
     Returns:
         encoder, arm, axes; `trials` planned, `missing`, `failed`, `versions` (distinct commits and
-        library versions); the metrics, NaN where one does not apply, and their SD over the folds'
-        values; `folds`, and `auroc_folds` that count in `auroc`.
+        library versions); where the plan has searches, `search` (the kind, empty for cells that no
+        search made) and `retired` trials, with which a cell has no value; the metrics, NaN where
+        one does not apply, and their SD over the folds' values; `folds`, and `auroc_folds` that
+        count in `auroc`.
 
     Raises:
         StoreError: A trial has two results, or its predictions are damaged (`measure.trials`).
@@ -148,6 +153,21 @@ def main(joined: Joined) -> pd.DataFrame:
     values["folds"] = folds.size()
     values["auroc_folds"] = folds["auroc"].count()
     return pd.concat([joined.cells, values], axis=1).reset_index(drop=True)
+
+
+def remarks(table: pd.DataFrame) -> list[str]:
+    """Say what a reader must know of cells that a search made; nothing where none did."""
+    lines: list[str] = []
+    if "search" not in table.columns:
+        return lines
+    made = table[table["search"] != ""]
+    for (arm, kind), cells in made.groupby(["arm", "search"], sort=False):
+        text = f"arm {arm}: its settings come from a search ({kind}), not from a grid"
+        if dropped := int(cells["retired"].sum()):
+            empty = int((cells["retired"] > 0).sum())
+            text += f", which retired {dropped:,} trials and left {empty:,} cells without a value"
+        lines.append(f"{text}: a comparison of its cells with those of other arms is biased")
+    return lines
 
 
 def write(table: pd.DataFrame, folder: Path, name: str = "main") -> list[Path]:
@@ -211,6 +231,7 @@ def _counts(rows: pd.DataFrame) -> pd.DataFrame:
             "trials": cells.size(),
             "missing": cells.size() - cells["state"].count(),
             "failed": rows["state"].eq("failed").groupby(rows["cell"]).sum(),
+            "retired": rows["state"].eq("retired").groupby(rows["cell"]).sum(),
             "versions": cells["version"].nunique(),
         }
     )

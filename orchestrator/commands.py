@@ -105,12 +105,15 @@ def aggregate(folder: Folder, *, allow_missing: bool, mode: Mode) -> int:
     incomplete = int((main["missing"] + main["failed"] > 0).sum())
     if mode == "json":
         more = {name: _records(table) for name, table in made.items() if name != "main"}
-        files = [str(path) for path in paths]
-        render.value({"sweep": folder.name, "cells": _records(main), **more, "files": files})
+        files, notes = [str(path) for path in paths], tables.remarks(main)
+        found = {"sweep": folder.name, "cells": _records(main), **more}
+        render.value({**found, "files": files, "notes": notes})
     elif mode == "quiet":
         render.lines([str(path) for path in paths])
     else:
         _show_table(main)
+        for line in tables.remarks(main):
+            render.note(line, kind="warning")
         render.note(f"wrote {', '.join(made)} (.csv, .parquet) to {folder.tables}")
         if incomplete:
             render.note(
@@ -243,6 +246,8 @@ def _show_table(made: "pd.DataFrame") -> None:
         hidden.add("versions")
     if not (made["missing"] + made["failed"]).any():
         hidden |= {"missing", "failed"}
+    if "retired" in made and not made["retired"].any():
+        hidden.add("retired")
     shown = [str(c) for c in made.columns if c not in hidden and not made[c].isna().all()]
     metrics = [name for name in shown if made[name].dtype.kind == "f"]
     left = [name for name in shown if name not in metrics]

@@ -239,7 +239,7 @@ def _desk(folder: Folder, jobs: Sequence[Job], journal: Journal, *, larger: bool
         .remote(
             list(jobs), attempts=dict(state.attempts), journal=journal, larger=larger,
             observations=state.observations, history=state.failures,
-            outcomes=first_outcomes(state),
+            outcomes=first_outcomes(state), rungs=state.rungs,
         ),
         ray.get,
     )  # fmt: skip

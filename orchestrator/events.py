@@ -149,6 +149,8 @@ def _apply(state: Progress, event: Event) -> None:
                 state.stopped = event
         case "held" | "unheld":
             state.held = event["event"] == "held"
+        case "rung":
+            state.rungs.append(event)
         case "cancelled":
             state.cancelled.update(set(event["trials"]) - state.accepted.keys())
             for trial in event["trials"]:
@@ -173,6 +175,9 @@ def _plan(state: Progress, event: Event) -> None:
     state.cancelled.difference_update(event["retried"])
     for trial in event["retried"]:
         state.failed.pop(trial, None)
+        if trial in state.retired:  # some cell needs it whole now
+            state.retired.discard(trial)
+            del state.accepted[trial]
     if added:
         return
     state.launch_time = event.get("time", "")
@@ -273,6 +278,8 @@ def _accept(state: Progress, event: Event, ids: Collection[str]) -> None:
             _give_up(state, trial, event["failed"][trial])
         elif trial not in state.accepted:
             _settle(state, trial, result)
+            if trial in event.get("retired", ()):
+                state.retired.add(trial)
 
 
 def _settle(state: Progress, trial: str, result: tuple[str, int]) -> None:

@@ -88,6 +88,10 @@ class Plan:
             "priority": [urgency[item.id] for item in self.row_trials],
             "pack_family": [families[item.id] for item in self.row_trials],
         }
+        if any(row.searched for row in self.rows):
+            brackets = _brackets(self.rows, self.row_trials)
+            columns["search"] = [row.search for row in self.rows]
+            columns["bracket"] = [brackets[item.id] for item in self.row_trials]
         return pd.DataFrame(columns)
 
 
@@ -98,6 +102,7 @@ def make(
     done: Collection[str] = (),
     failed: Collection[str] = (),
     elsewhere: Collection[str] = (),
+    retired: Collection[str] = (),
     begun: Mapping[str, Sequence[str]] | None = None,
     lanes_max: int,
     packs_min: int = 1,
@@ -113,6 +118,7 @@ def make(
         done: ids of trials with an accepted result; others may be among them.
         failed: ids of trials not to be trained again.
         elsewhere: ids of trials in packs of a driver that runs.
+        retired: ids of trials that a search ended early; they are done only for a search.
         begun: pack id to trial ids of packs of an earlier plan: those that can still train as they
             are stay, first among the packs of their priority.
         lanes_max: most trials of a pack.
@@ -124,6 +130,8 @@ def make(
     row_trials, missing = _trials(rows, dataset)
     unique = {item.id: item for item in row_trials}
     urgency = _urgency(rows, row_trials)
+    brackets = _brackets(rows, row_trials) if retired else {}
+    done = frozenset(done) - {one for one in retired if not brackets.get(one)}
     out = {*done, *failed, *elsewhere}
     to_train = [item for item in unique.values() if item.id not in out]
     to_train.sort(key=lambda item: -urgency[item.id])
@@ -137,9 +145,9 @@ def make(
         rows=tuple(rows),
         row_trials=tuple(row_trials),
         trials=tuple(unique.values()),
-        done=frozenset(done) & unique.keys(),
-        failed=frozenset(failed) & unique.keys() - frozenset(done),
-        elsewhere=frozenset(elsewhere) & unique.keys() - frozenset(done),
+        done=done & unique.keys(),
+        failed=frozenset(failed) & unique.keys() - done,
+        elsewhere=frozenset(elsewhere) & unique.keys() - done,
         packs=tuple(packs),
         missing=missing,
     )
@@ -205,6 +213,14 @@ def _urgency(rows: Sequence[Row], trials: Sequence[Trial]) -> dict[str, int]:
     for row, item in zip(rows, trials, strict=True):
         urgency[item.id] = max(row.priority, urgency.get(item.id, row.priority))
     return urgency
+
+
+def _brackets(rows: Sequence[Row], trials: Sequence[Trial]) -> dict[str, str]:
+    """Name the bracket in which each trial may be retired; empty where a cell needs it whole."""
+    found: dict[str, str] = {}
+    for row, item in zip(rows, trials, strict=True):
+        found[item.id] = row.bracket if found.get(item.id, row.bracket) else ""
+    return found
 
 
 def _pack(trials: tuple[Trial, ...]) -> Pack:

@@ -125,8 +125,8 @@ def prepare(
     data, rows = inputs.path(sweep, results), spec.expand(sweep)
     dataset = _data(sweep, data, rows, share=share(profile), write=write)
     made = plan.make(
-        rows, dataset=dataset, done=state.accepted.keys() - damaged, elsewhere=busy,
-        failed=_left_alone(state, retry=options.retry, running=running),
+        rows, dataset=dataset, done=state.accepted.keys() - damaged, retired=state.retired,
+        elsewhere=busy, failed=_left_alone(state, retry=options.retry, running=running),
         begun={} if running else _begun(folder, state),
         lanes_max=profile.lanes_max, packs_min=places(profile),
     )  # fmt: skip

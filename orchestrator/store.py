@@ -86,8 +86,11 @@ def adopt(folder: Folder, journal: events.Journal) -> None:
         dead = trials[trials["state"] == "failed"]
         pairs = zip(dead["trial"], dead["failure"], strict=True)
         failed = {str(trial): str(failure).partition(":")[0] for trial, failure in pairs}
+        retired = trials.loc[trials["state"] == "retired", "trial"].astype(str).to_list()
         seconds = float(trials["seconds"].sum())
-        journal.write("accepted", pack=pack, attempt=attempt, failed=failed, seconds=seconds)
+        journal.write(
+            "accepted", pack=pack, attempt=attempt, failed=failed, retired=retired, seconds=seconds
+        )
 
 
 def write_plan(folder: Folder, plan: "pd.DataFrame") -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -141,6 +141,17 @@ class Session:
         if losses is None:
             return False
         self._judge(losses)
+        self._part()
+        return True
+
+    def retire(self, lanes: Collection[int]) -> None:
+        """End some of the lanes that train, after an epoch."""
+        for lane in lanes:
+            self.progress[lane].state = "retired"
+        self._part()
+
+    def _part(self) -> None:
+        """Take lanes that have ended out of the stack."""
         stay = self.training
         if len(stay) == 1:
             stay = sorted([stay[0], 0 if stay[0] else 1])
@@ -149,7 +160,6 @@ class Session:
             self.optimiser.select(self.lanes, stay)
             self.generators = [self.generators[place] for place in stay]
             self._occupy([self.slots[place] for place in stay])
-        return True
 
     def _train(self, stop: Callable[[], bool] | None) -> Tensor | None:
         """Take the steps of an epoch; give the mean losses, [lane, total + task + robustness]."""

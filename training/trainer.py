@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -44,6 +44,7 @@ class LaneResult:
 
     Attributes:
         state: failed where a number was not finite; then there are no predictions and weights.
+            retired where the caller ended it before its time; it has what it had come to.
         failure: the reason, empty unless failed.
         epoch: the chosen epoch, from 1; 0 if failed.
         epochs_trained: epochs behind it.
@@ -59,7 +60,7 @@ class LaneResult:
         kept: what else was asked for; None if failed, or where nothing was.
     """
 
-    state: Literal["done", "failed"]
+    state: Literal["done", "retired", "failed"]
     failure: str
     epoch: int
     epochs_trained: int
@@ -79,6 +80,7 @@ def train(
     checkpoint: Path | None = None,
     on_epoch: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    retire: Callable[[int, Mapping[int, float]], Collection[int]] | None = None,
     checkpoint_every_s: float = 60.0,
     resident_bytes: int = 2**31,
     keep: Keep = NOTHING,
@@ -94,6 +96,8 @@ def train(
             a warning. The caller deletes it.
         on_epoch: called after each epoch with its number and the most there will be.
         stop: asked before each step; true ends training at the epoch before.
+        retire: asked after each epoch but the last which trials end now, given the epoch and the
+            validation value that each trial in training would have, by its position.
         checkpoint_every_s: seconds between checkpoints.
         resident_bytes: bags are kept in memory if they take no more than this.
         keep: what to leave of the held-out scans beside their predictions.
@@ -123,12 +127,29 @@ def train(
             if checkpoint is not None and before is not None:
                 checkpoints.write(checkpoint, *before)
             raise Stopped(f"after epoch {session.epoch - 1} of {epochs}")
+        _retire(session, retire, num_trials=len(configs))
         if checkpoint is not None and time.monotonic() - written >= checkpoint_every_s:
             checkpoints.write(checkpoint, *session.snapshot())
             written = time.monotonic()
         if on_epoch is not None:
             on_epoch(session.epoch, epochs)
     return _results(session, keep)[: len(configs)]
+
+
+def _retire(
+    session: Session,
+    retire: Callable[[int, Mapping[int, float]], Collection[int]] | None,
+    *,
+    num_trials: int,
+) -> None:
+    """Ask which trials end after this epoch; the companion of a lone one ends with it."""
+    if retire is None or session.epoch == session.shared.optim.epochs:
+        return
+    training = [session.slots[place] for place in session.training]
+    values = {lane: session.progress[lane].validation for lane in training if lane < num_trials}
+    chosen = set(retire(session.epoch, values)) if values else set()
+    if chosen:
+        session.retire([lane for lane in training if {lane, lane - num_trials} & chosen])
 
 
 def _resume(session: Session, checkpoint: Path) -> None:
@@ -197,7 +218,7 @@ def _result(
             rule = session.shared.stopping.threshold
             threshold = session.validation.threshold(scores[num_test:], rule)
     return LaneResult(
-        state="failed" if failure else "done",
+        state="failed" if failure else "retired" if progress.state == "retired" else "done",
         failure=failure,
         epoch=0 if failure else progress.epoch,
         epochs_trained=progress.epochs_trained,
