@@ -1,11 +1,13 @@
 r"""Fits what is done to embeddings before the model sees them, on the scans that training may draw.
 
 Those are the routine scans of training patients on seen scanners and, where views is all, their
-paired scans. **A scan counts once**, whatever its number of tiles: a mean is the mean over scans of
-their tile means, a variance the mean over scans of the tiles' mean square about it. Labels play no
-part but in ComBat's fit. With `centre`, `standardise` and `combat` each group has a map of its own;
-a scan whose group was not in training (an unseen scanner, another site, an empty name) stays as it
-is, since its location and scale are not known. `leace` and `paired_erasure` move all scans alike.
+paired scans; a view that is not a scan counts in no mean. **A scan counts once**, whatever its
+number of tiles: a mean is the mean over scans of their tile means, a variance the mean over scans
+of the tiles' mean square about it. Labels play no part but in ComBat's fit (of a survival task:
+whether the event was seen). With `centre`, `standardise` and `combat` each group has a map of its
+own; a scan whose group was not in training (an unseen scanner, another site, an empty name) stays
+as it is, since its location and scale are not known. `leace` and `paired_erasure` move all scans
+alike.
 
 **Confounding.** Where the class and the group go together, `centre`, `standardise` and `leace` take
 away what the class explains too. `combat` with the class as covariate keeps it, `paired_erasure`
@@ -50,6 +52,7 @@ def fit(config: TrialConfig, reader: BagReader, scans: Scans, pool: Pool) -> Inp
     if isinstance(method, NoInputMethod):
         return None
     rows = np.unique(np.concatenate([pool.routine, *(pairs.ravel() for pairs in pool.pairs)]))
+    rows = rows[(scans.table["source_scan"] == "").to_numpy()[rows]]
     table = scans.table.iloc[rows]
     label = dict(zip(table["patient"], scans.label[rows].tolist(), strict=True))
     problems = list(groups.input_problems(table, config, label))

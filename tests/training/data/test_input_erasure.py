@@ -92,6 +92,23 @@ def test_leace_moves_tiles_less_than_an_orthogonal_projection():
     assert 0 < moved < np.square(orthogonal - x).sum()
 
 
+def test_features_of_very_different_size_are_erased_in_float32():
+    x, which = scans(6, num=20)
+    x = (x + 1) * 10.0 ** np.arange(-6, 6, 2)
+    constant = np.full((*x.shape[:2], 1), 0.1)
+    x = np.concatenate([x, constant, x[..., :1] + x[..., 1:2]], axis=2).astype(np.float32)
+    found = fitted(x.astype(np.float64), which).to(torch.float32, torch.device("cpu"))
+    erased = applied(found, x).astype(np.float64)
+
+    def apart(x: np.ndarray) -> np.ndarray:
+        means = np.array([x[which == each].mean((0, 1)) for each in range(3)])
+        return np.ptp(means, axis=0)[[1, 2, 3, 4, 5, 7]] / x.std((0, 1))[[1, 2, 3, 4, 5, 7]]
+
+    assert apart(x.astype(np.float64)).min() > 0.1
+    assert apart(erased).max() < 1e-3
+    np.testing.assert_allclose(erased[..., 6], 0.1, rtol=1e-6)
+
+
 def test_groups_that_do_not_differ_leave_tiles_as_they_are():
     x, _ = scans(4)
     found = fitted(np.concatenate([x, x]), np.repeat([0, 1], len(x)))
