@@ -23,6 +23,7 @@ from orchestrator.spec_search import LOWER_IS_BETTER
 from training.errors import DataError
 
 if TYPE_CHECKING:
+    from training.artefacts import Keep
     from training.config import TrialConfig
     from training.data.index import Dataset
 
@@ -207,7 +208,6 @@ def _train(
     import torch
 
     from training import trainer
-    from training.artefacts import Keep
     from training.config import TrialConfig
 
     if setting.device == "cpu":
@@ -227,11 +227,7 @@ def _train(
         stop=stop,
         retire=_retire(assignment.job, configs[0], judge),
         resident_bytes=int(setting.resident_gb * 2**30),
-        keep=Keep(
-            embeddings=setting.artefacts.embeddings == "evaluation",
-            attention=setting.artefacts.attention == "top",
-            gradients=setting.artefacts.gradients == "energy",
-        ),
+        keep=_keep(setting.artefacts),
     )
     seconds = (time.monotonic() - clock) / len(results)
     ids = [trial for trial, _ in assignment.job.trials]
@@ -257,6 +253,16 @@ def _train(
         trial: (result.state, result.failure.partition(":")[0])
         for trial, result in zip(ids, results, strict=True)
     }
+
+
+def _keep(wanted: Artefacts) -> "Keep":
+    from training.artefacts import Keep
+
+    return Keep(
+        embeddings=wanted.embeddings == "evaluation",
+        attention=wanted.attention == "top",
+        gradients=wanted.gradients == "energy",
+    )
 
 
 def _retire(job: Job, config: "TrialConfig", judge: Judge | None) -> halving.Retire | None:

@@ -34,6 +34,11 @@ from training.session import Session
 log = logging.getLogger(__name__)
 
 
+Retire = Callable[[int, Mapping[int, float]], Collection[int]]
+"""Given the epoch and the validation value that each trial in training would have, by its position,
+says which of them end."""
+
+
 class Stopped(Exception):  # noqa: N818
     """Training was asked to stop; the checkpoint, if there is one, is written."""
 
@@ -80,7 +85,7 @@ def train(
     checkpoint: Path | None = None,
     on_epoch: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
-    retire: Callable[[int, Mapping[int, float]], Collection[int]] | None = None,
+    retire: Retire | None = None,
     checkpoint_every_s: float = 60.0,
     resident_bytes: int = 2**31,
     keep: Keep = NOTHING,
@@ -96,8 +101,7 @@ def train(
             a warning. The caller deletes it.
         on_epoch: called after each epoch with its number and the most there will be.
         stop: asked before each step; true ends training at the epoch before.
-        retire: asked after each epoch but the last which trials end now, given the epoch and the
-            validation value that each trial in training would have, by its position.
+        retire: asked after each epoch but the last which trials end now.
         checkpoint_every_s: seconds between checkpoints.
         resident_bytes: bags are kept in memory if they take no more than this.
         keep: what to leave of the held-out scans beside their predictions.
@@ -138,7 +142,7 @@ def train(
 
 def _retire(
     session: Session,
-    retire: Callable[[int, Mapping[int, float]], Collection[int]] | None,
+    retire: Retire | None,
     *,
     num_trials: int,
 ) -> None:
