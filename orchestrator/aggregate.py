@@ -83,8 +83,8 @@ def table(
     return pd.concat([names, counts, _values(rows)], axis=1).reset_index(drop=True)
 
 
-def write(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write `main.csv` (RFC 4180, floats with six digits) and `main.parquet` (all digits).
+def write(table: pd.DataFrame, folder: Path, name: str = "main") -> list[Path]:
+    """Write `<name>.csv` (RFC 4180, floats with six digits) and `<name>.parquet` (all digits).
 
     Equal tables give equal bytes. Both files are replaced in one step each.
     """
@@ -93,7 +93,7 @@ def write(table: pd.DataFrame, folder: Path) -> list[Path]:
     text = table.to_csv(index=False, float_format="%.6g", lineterminator="\r\n")
     binary = io.BytesIO()
     table.to_parquet(binary, index=False)
-    paths = [folder / "main.csv", folder / "main.parquet"]
+    paths = [folder / f"{name}.csv", folder / f"{name}.parquet"]
     write_file(paths[0], text.encode())
     write_file(paths[1], binary.getvalue())
     return paths

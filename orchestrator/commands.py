@@ -83,27 +83,50 @@ def require_own_spec(folder: Folder) -> None:
         )
 
 
-def aggregate(folder: Folder, *, allow_missing: bool, mode: Mode) -> int:
-    """Write the tables of a sweep and show the main one; 1 where a cell is incomplete."""
+def aggregate(
+    folder: Folder,
+    *,
+    allow_missing: bool,
+    select: str | None = None,
+    margin: float | None = None,
+    mode: Mode,
+) -> int:
+    """Write the tables of a sweep and show them; 1 where a cell is incomplete.
+
+    Args:
+        folder: the sweep.
+        allow_missing: average what there is in incomplete cells.
+        select: rule of selection; default: the spec's, if it has one.
+        margin: of that rule.
+        mode: how to show them.
+    """
     from orchestrator import aggregate as tables
-    from orchestrator import store
+    from orchestrator import selected, store
 
     plan = store.read_plan(folder)
     results = store.read_results(folder)
-    made = tables.table(
-        plan, results["trials"], results["predictions"], axes=tables.axes(plan),
-        allow_missing=allow_missing,
-    )  # fmt: skip
+    given = plan, results["trials"], results["predictions"]
+    axes = tables.axes(plan)
+    made = tables.table(*given, axes=axes, allow_missing=allow_missing)
     paths = tables.write(made, folder.tables)
+    if mode == "text":
+        _show_table(made)
+    chosen, rule = None, selected.rule_of(folder, select, margin)
+    if rule is not None:
+        chosen = selected.select(*given, axes=axes, rule=rule, allow_missing=allow_missing)
+        paths += selected.write(chosen, folder.tables)
     incomplete = int((made["missing"] + made["failed"] > 0).sum())
     if mode == "json":
-        render.value(
-            {"sweep": folder.name, "cells": _records(made), "files": [str(p) for p in paths]}
-        )
+        told = {"sweep": folder.name, "cells": _records(made), "files": [str(p) for p in paths]}
+        if chosen is not None:
+            told["selected"] = _records(chosen.table)
+        render.value(told)
     elif mode == "quiet":
         render.lines([str(path) for path in paths])
     else:
-        _show_table(made)
+        if chosen is not None:
+            render.note(f"chosen by {rule} on the validation patients of each fold:")
+            _show_table(chosen.table.drop(columns=["rule", "margin"]))
         render.note(f"wrote {', '.join(str(path) for path in paths)}")
         if incomplete:
             render.note(

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from orchestrator import spec_axes, spec_check, spec_expand, spec_lines, trial
+from orchestrator.errors import SpecError
 from orchestrator.spec_model import Spec
+from orchestrator.spec_select import Select
 from training.config import TrialConfig, num_folds
 from training.simulation_config import Simulation
 
@@ -77,6 +81,21 @@ def expand(spec: Spec) -> list[Row]:
                 )
                 rows.append(row)
     return rows
+
+
+def selection(path: Path) -> Select | None:
+    """Read the rule of selection of a spec that was checked before; None without one.
+
+    Raises:
+        SpecError: The file or the rule cannot be read.
+    """
+    found = spec_lines.load(path).tree.get("select") if path.is_file() else None
+    if found is None:
+        return None
+    try:
+        return Select.model_validate(found, strict=True)
+    except ValidationError as error:
+        raise SpecError(f"{path}: select: {error.errors()[0]['msg']}") from error
 
 
 def schema() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args
 from pydantic import Discriminator, Field, Tag, create_model
 from pydantic.fields import FieldInfo
 
+from orchestrator.spec_select import Select
 from training.config import Config, Loss, Task, TrialConfig
 from training.simulation_config import Simulation
 
@@ -201,6 +202,10 @@ class Language(Axes):
     )
     artefacts: Artefacts = Field(
         Artefacts(), description="what a trial leaves beside its predictions"
+    )
+
+    select: Select | None = Field(
+        None, description="how the table of selected settings chooses; sweep aggregate --select"
     )
 
     @property
