@@ -83,17 +83,31 @@ def require_own_spec(folder: Folder) -> None:
         )
 
 
-def aggregate(folder: Folder, *, allow_missing: bool, mode: Mode) -> int:
-    """Write the tables of a sweep and show the main one; 1 where a cell is incomplete."""
+def aggregate(
+    folder: Folder,
+    *,
+    allow_missing: bool,
+    select: str | None = None,
+    margin: float | None = None,
+    mode: Mode,
+) -> int:
+    """Write the tables of a sweep and show them; 1 where a cell is incomplete.
+
+    Args:
+        folder: the sweep.
+        allow_missing: average what there is in incomplete cells.
+        select: rule of selection; default: the spec's, if it has one.
+        margin: of that rule.
+        mode: how to show them.
+    """
     from orchestrator import aggregate as tables
-    from orchestrator import robustness, store
+    from orchestrator import robustness, selected, store
 
     plan = store.read_plan(folder)
     results = store.read_results(folder)
-    joined = tables.join(
-        plan, results["trials"], results["predictions"], axes=tables.axes(plan),
-        allow_missing=allow_missing,
-    )  # fmt: skip
+    given = plan, results["trials"], results["predictions"]
+    axes = tables.axes(plan)
+    joined = tables.join(*given, axes=axes, allow_missing=allow_missing)
     made = {"main": tables.main(joined)}
     for name, table in (
         ("robustness", robustness.cells(joined)),
@@ -102,6 +116,13 @@ def aggregate(folder: Folder, *, allow_missing: bool, mode: Mode) -> int:
         made |= {} if table is None else {name: table}
     paths = [path for name in made for path in tables.write(made[name], folder.tables, name)]
     main = made["main"]
+    if mode == "text":
+        _show_table(main)
+    rule = selected.rule_of(folder, select, margin)
+    if rule is not None:
+        chosen = selected.select(*given, axes=axes, rule=rule, allow_missing=allow_missing)
+        paths += selected.write(chosen, folder.tables)
+        made["selected"] = chosen.table
     incomplete = int((main["missing"] + main["failed"] > 0).sum())
     if mode == "json":
         more = {name: _records(table) for name, table in made.items() if name != "main"}
@@ -111,9 +132,11 @@ def aggregate(folder: Folder, *, allow_missing: bool, mode: Mode) -> int:
     elif mode == "quiet":
         render.lines([str(path) for path in paths])
     else:
-        _show_table(main)
         for line in tables.remarks(main):
             render.note(line, kind="warning")
+        if rule is not None:
+            render.note(f"chosen by {rule} on the validation patients of each fold:")
+            _show_table(made["selected"].drop(columns=["rule", "margin"]))
         render.note(f"wrote {', '.join(made)} (.csv, .parquet) to {folder.tables}")
         if incomplete:
             render.note(

@@ -13,11 +13,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import ValidationError
+
 from orchestrator import spec_axes, spec_check, spec_expand, spec_lines, trial
+from orchestrator.errors import SpecError
 from orchestrator.halving import Bracket
 from orchestrator.spec_expand import Searched
 from orchestrator.spec_model import Spec
 from orchestrator.spec_search import AshaSearch, Scalar, Setting
+from orchestrator.spec_select import Select
 from training.config import TrialConfig, num_folds
 from training.simulation_config import Simulation
 
@@ -102,6 +106,21 @@ def expand(
                 )
                 rows.append(row)
     return rows
+
+
+def selection(path: Path) -> Select | None:
+    """Read the rule of selection of a spec that was checked before; None without one.
+
+    Raises:
+        SpecError: The file or the rule cannot be read.
+    """
+    found = spec_lines.load(path).tree.get("select") if path.is_file() else None
+    if found is None:
+        return None
+    try:
+        return Select.model_validate(found, strict=True)
+    except ValidationError as error:
+        raise SpecError(f"{path}: select: {error.errors()[0]['msg']}") from error
 
 
 def schema() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from orchestrator.spec_artefacts import NO_ARTEFACTS, Artefacts
 from orchestrator.spec_search import Search
+from orchestrator.spec_select import Select
 from training.config import Config, Loss, Task, TrialConfig
 from training.simulation_config import Simulation
 
@@ -198,6 +199,10 @@ class Language(Axes):
     )
     artefacts: Artefacts = Field(
         NO_ARTEFACTS, description="what a trial leaves beside its predictions"
+    )
+
+    select: Select | None = Field(
+        None, description="how the table of selected settings chooses; sweep aggregate --select"
     )
 
     @property
