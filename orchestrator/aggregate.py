@@ -9,15 +9,17 @@ in the results never changes a bit of the table.
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from orchestrator import measure
+from orchestrator import external, measure
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
+from training.config import TrialConfig, unseen_scanners
 
 SPREADS = ("accuracy", "auroc")
 """Metrics whose SD over the folds' values is given too, as <metric>_sd."""
@@ -58,8 +60,9 @@ def table(
 
     Returns:
         encoder, arm, axes; `trials` planned, `missing`, `failed`, `versions` (distinct commits and
-        library versions); the metrics, NaN where one does not apply, and their SD over the folds'
-        values; `folds`, and `auroc_folds` that count in `auroc`.
+        library versions); the metrics, NaN where one does not apply (those of `external` only
+        where a trial has external cohorts), and their SD over the folds' values; `folds`, and
+        `auroc_folds` that count in `auroc`.
 
     Raises:
         StoreError: A trial has two results, or its predictions are damaged (`measure.trials`).
@@ -68,19 +71,23 @@ def table(
     known = _known(trials, plan)
     done = known.loc[known["state"] == "done", "threshold"]
     config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
-    unseen = [json.loads(text).get("unseen_scanners", []) for text in config]
-    measured = measure.trials(done, predictions, unseen=unseen)
+    settings = [json.loads(text) for text in config]
+    measured = measure.trials(done, predictions, unseen=[_unseen(each) for each in settings])
+    if any(json.loads(text).get("external_cohorts") for text in plan["config"].drop_duplicates()):
+        locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
+        measured = measured.join(external.trials(done[locked], predictions))
+    metrics = [str(name) for name in measured.columns]
 
     rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
     rows = rows.join(known[["state", "version"]], on="trial").join(measured, on="trial")
     counts = _counts(rows)
     if not allow_missing:
         holes = counts.index[counts["missing"] + counts["failed"] > 0]
-        rows.loc[rows["cell"].isin(holes), list(measure.METRICS)] = np.nan
+        rows.loc[rows["cell"].isin(holes), metrics] = np.nan
     names = plan.drop_duplicates("cell").set_index("cell")[["encoder", "arm", *axes]].sort_index()
     for name in axes:
         names[name] = names[name].map(_plain)
-    return pd.concat([names, counts, _values(rows)], axis=1).reset_index(drop=True)
+    return pd.concat([names, counts, _values(rows, metrics)], axis=1).reset_index(drop=True)
 
 
 def write(table: pd.DataFrame, folder: Path) -> list[Path]:
@@ -148,9 +155,17 @@ def _counts(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _values(rows: pd.DataFrame) -> pd.DataFrame:
+def _unseen(settings: Mapping[str, Any]) -> Sequence[str]:
+    """Name the scanners that a trial did not train on; settings of earlier versions lack fields."""
+    if settings.get("folds", {}).get("kind") == "leave_one_out":
+        return unseen_scanners(TrialConfig.model_validate(settings))
+    names: Sequence[str] = settings.get("unseen_scanners", ())
+    return names
+
+
+def _values(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """Average the trials of each cell: over folds, of the mean over seeds."""
-    folds = rows.groupby(["cell", "fold"])[list(measure.METRICS)].mean().groupby("cell")
+    folds = rows.groupby(["cell", "fold"])[list(metrics)].mean().groupby("cell")
     values = folds.mean()
     for name in SPREADS:
         values[f"{name}_sd"] = folds[name].std()

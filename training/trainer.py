@@ -51,8 +51,9 @@ class LaneResult:
         curves: per epoch: loss, task_loss, each robustness loss by kind, validation_loss,
             validation_auroc, lr.
         predictions: columns patient, slide, view, scanner, cohort, part, held_out, label, score;
-            one row per scan of the held-out patients, and per scan of the validation patients on a
-            seen scanner; scores in the trial's precision.
+            one row per scan of the held-out patients, per scan of the validation patients that may
+            validate, and per scan of external patients (part `external`, not held out: they are in
+            no fold); scores in the trial's precision.
         weights: parameters and buffers of the chosen epoch by name.
     """
 
@@ -144,14 +145,19 @@ def _results(session: Session) -> list[LaneResult]:
     stack = session.lanes
     stack.put(*session.chosen)
     scores = evaluation.score(stack, session.loader, rows, session.num_tiles)
+    validation = slice(len(test), len(rows))
+    external = session.scans.of("external", seen_only=False)
+    if len(external):  # apart, so that no bit of the others depends on them
+        more = evaluation.score(stack, session.loader, external, session.num_tiles)
+        rows, scores = np.concatenate([rows, external]), np.concatenate([scores, more], axis=1)
     return [
-        _result(session, lane, rows, lane_scores, num_test=len(test))
+        _result(session, lane, rows, lane_scores, validation=validation)
         for lane, lane_scores in enumerate(scores)
     ]
 
 
 def _result(
-    session: Session, lane: int, rows: np.ndarray, scores: np.ndarray, *, num_test: int
+    session: Session, lane: int, rows: np.ndarray, scores: np.ndarray, *, validation: slice
 ) -> LaneResult:
     progress = session.progress[lane]
     failure = progress.failure
@@ -167,7 +173,7 @@ def _result(
         }
         if session.validation is not None:
             rule = session.shared.stopping.threshold
-            threshold = session.validation.threshold(scores[num_test:], rule)
+            threshold = session.validation.threshold(scores[validation], rule)
     return LaneResult(
         state="failed" if failure else "done",
         failure=failure,
