@@ -12,14 +12,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from orchestrator import measure, measure_cases, measure_scanners
+from orchestrator import external, measure, measure_cases, measure_scanners
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
 from orchestrator.measure_cases import Cases
+from training.config import TrialConfig, unseen_scanners
 
 METRICS = (*measure.METRICS, *measure_scanners.METRICS)
 
@@ -85,7 +87,8 @@ def join(
     known = _known(trials, plan)
     done = known[known["state"] == "done"]
     config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
-    unseen = [json.loads(text).get("unseen_scanners", []) for text in config]
+    settings = [json.loads(text) for text in config]
+    unseen = [_unseen(each) for each in settings]
     rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
     rows = rows.join(known[["state", "version"]], on="trial")
     counts = _counts(rows)
@@ -100,6 +103,9 @@ def join(
         on_scanner = measure_scanners.by_scanner(cases, measure.by_scanner(cases))
         measured = measure.of(cases, on_scanner)
         measured = measured.join(measure_scanners.averaged(cases, on_scanner))
+    if any(json.loads(text).get("external_cohorts") for text in plan["config"].drop_duplicates()):
+        locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
+        measured = measured.join(external.trials(done.loc[locked, "threshold"], predictions))
     retired = counts["retired"]
     holes = retired if allow_missing else retired + counts["missing"] + counts["failed"]
     return Joined(
@@ -135,8 +141,8 @@ def table(
         encoder, arm, axes; `trials` planned, `missing`, `failed`, `versions` (distinct commits and
         library versions); where the plan has searches, `search` (the kind, empty for cells that no
         search made) and `retired` trials, with which a cell has no value; the metrics, NaN where
-        one does not apply, and their SD over the folds' values; `folds`, and `auroc_folds` that
-        count in `auroc`.
+        one does not apply (those of `external` only where a trial has external cohorts), and their
+        SD over the folds' values; `folds`, and `auroc_folds` that count in `auroc`.
 
     Raises:
         StoreError: A trial has two results, or its predictions are damaged (`measure.trials`).
@@ -235,6 +241,14 @@ def _counts(rows: pd.DataFrame) -> pd.DataFrame:
             "versions": cells["version"].nunique(),
         }
     )
+
+
+def _unseen(settings: Mapping[str, Any]) -> Sequence[str]:
+    """Name the scanners that a trial did not train on; settings of earlier versions lack fields."""
+    if settings.get("folds", {}).get("kind") == "leave_one_out":
+        return unseen_scanners(TrialConfig.model_validate(settings))
+    names: Sequence[str] = settings.get("unseen_scanners", ())
+    return names
 
 
 def _plain(value: object) -> str:

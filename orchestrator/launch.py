@@ -16,7 +16,7 @@ import yaml
 
 from cluster import slurm
 from cluster.profile import LocalProfile, SlurmProfile
-from orchestrator import events, jobs, store, submission, worker
+from orchestrator import events, jobs, store, stored_folds, submission, worker
 from orchestrator.errors import PlanError, StoreError
 from orchestrator.folder import Folder, write_file
 from orchestrator.preparation import Prepared, live, places, progress, runs, share
@@ -192,6 +192,8 @@ def _record(prepared: Prepared, code: dict[str, Any]) -> None:
                 shutil.rmtree(checkpoint, ignore_errors=True)
         write_file(folder.code, json.dumps({**code, "time": time.time()}, indent=1).encode())
     write_file(folder.spec, _document(prepared).encode())
+    before = store.read_folds(folder) if prepared.mode == "added" else None
+    store.write_folds(folder, stored_folds.frame(prepared.plan, before))
     store.write_plan(folder, frame)
 
 

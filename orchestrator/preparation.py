@@ -16,7 +16,7 @@ from cluster import allocation, doctor
 from cluster import profile as profiles
 from cluster.errors import ClusterError, ProfileError
 from cluster.profile import LocalProfile, SlurmProfile
-from orchestrator import events, failures, inputs, jobs, plan, price, spec, store
+from orchestrator import confounding, events, failures, inputs, jobs, plan, price, spec, store
 from orchestrator.errors import PlanError
 from orchestrator.folder import Folder, Share
 from orchestrator.plan import Plan
@@ -140,7 +140,7 @@ def prepare(
         profile=profile,
         cluster=str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name,
         state=state,
-        warnings=(*sweep.warnings, *notes),
+        warnings=(*sweep.warnings, *notes, *confounding.warnings(dataset, made)),
         mode="added" if running else "all",
         removed=tuple(sorted(busy - set(made.trial_ids))),
         views=Counter() if dataset is None else Counter(dataset.index["encoder"].tolist()),

@@ -95,9 +95,32 @@ def adopt(folder: Folder, journal: events.Journal) -> None:
 
 def write_plan(folder: Folder, plan: "pd.DataFrame") -> None:
     """Replace `plan.parquet` in one step."""
-    temporary = folder.root / f".plan-{secrets.token_hex(4)}"
-    _write_parquet(plan, temporary)
-    temporary.rename(folder.plan)
+    _replace(folder.plan, plan)
+
+
+def write_folds(folder: Folder, folds: "pd.DataFrame") -> None:
+    """Replace `folds.parquet` in one step."""
+    _replace(folder.folds, folds)
+
+
+def read_folds(folder: Folder) -> "pd.DataFrame | None":
+    """Read `folds.parquet`; None where there is none, or none that can be read.
+
+    What it says follows from the data and the plan, so the next launch writes it anew.
+    """
+    if not folder.folds.is_file():
+        return None
+    try:
+        return _read_parquet(folder.folds)
+    except StoreError as error:
+        log.warning("%s", error.message)
+        return None
+
+
+def _replace(path: Path, frame: "pd.DataFrame") -> None:
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}")
+    _write_parquet(frame, temporary)
+    temporary.rename(path)
 
 
 def read_plan(folder: Folder, *, whole: bool = False) -> "pd.DataFrame":

@@ -21,6 +21,7 @@ from training.config_folds import GivenFolds as GivenFolds
 from training.config_folds import LeaveOneOutFolds as LeaveOneOutFolds
 from training.config_folds import SitePreservedFolds as SitePreservedFolds
 from training.config_folds import StratifiedFolds as StratifiedFolds
+from training.config_folds import left_out as left_out
 from training.config_folds import num_folds as num_folds
 from training.config_heads import AttentionHead as AttentionHead
 from training.config_heads import GatedAttentionHead as GatedAttentionHead
@@ -217,6 +218,24 @@ class TrialConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _locks_what_no_fold_has(self) -> "TrialConfig":
+        locked, folds = self.external_cohorts, self.folds
+        if len(set(locked)) < len(locked):
+            raise ValueError(f"external_cohorts holds {twice(locked)!r} twice; expected it once")
+        named: dict[str, tuple[str, ...]] = {}
+        if isinstance(folds, CohortFolds):
+            named = {"folds.train": folds.train, "folds.test": folds.test}
+        elif isinstance(folds, LeaveOneOutFolds) and folds.column == "cohort":
+            named = {"folds.values": folds.values}
+        for key, names in named.items():
+            for name in names:
+                if name in locked:
+                    raise ValueError(
+                        f"cohort {name!r} is in external_cohorts and in {key}; expected one of them"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _enough_to_compare(self) -> "TrialConfig":
         sizes = self.sampling
         for loss in self.losses:
@@ -239,6 +258,16 @@ class TrialConfig(Config):
                 "stopping.validation_share must not be 0"
             )
         return self
+
+
+def unseen_scanners(config: TrialConfig) -> tuple[str, ...]:
+    """Name the scanners that a trial may not train on: as configured, and what its fold leaves out.
+
+    Code asks this, not the field.
+    """
+    column, value = left_out(config.folds, config.fold) or ("", "")
+    more = (value,) if column == "scanner" else ()
+    return tuple(dict.fromkeys((*config.unseen_scanners, *more)))
 
 
 def lane_key(config: TrialConfig) -> str:

@@ -58,8 +58,9 @@ class LaneResult:
         curves: per epoch: loss, task_loss, each robustness loss by kind, validation_loss,
             validation_auroc, validation_inconsistency where the rule of the epoch reads it, lr.
         predictions: columns patient, slide, view, scanner, cohort, part, held_out, label, score;
-            one row per scan of the held-out patients, and per scan of the validation patients on a
-            seen scanner; scores in the trial's precision.
+            one row per scan of the held-out patients, per scan of the validation patients that may
+            validate, and per scan of external patients (part `external`, not held out: they are in
+            no fold); scores in the trial's precision.
         weights: parameters and buffers of the chosen epoch by name, and what moves embeddings
             before the model: see `training.data.input_map`.
         kept: what else was asked for; None if failed, or where nothing was.
@@ -176,8 +177,13 @@ def _results(session: Session, keep: Keep) -> list[LaneResult]:
     stack.put(session.choice.flat, session.choice.state)
     collector = _collector(session, keep, rows) if keep != NOTHING else None
     scores = evaluation.score(stack, session.loader, rows, session.num_tiles, observe=collector)
+    validation = slice(len(test), len(rows))
+    external = session.scans.of("external", seen_only=False)
+    if len(external):  # apart, so that no bit of the others depends on them
+        more = evaluation.score(stack, session.loader, external, session.num_tiles)
+        rows, scores = np.concatenate([rows, external]), np.concatenate([scores, more], axis=1)
     found = [
-        _result(session, lane, rows, lane_scores, num_test=len(test))
+        _result(session, lane, rows, lane_scores, validation=validation)
         for lane, lane_scores in enumerate(scores)
     ]
     if collector is None:
@@ -200,7 +206,7 @@ def _collector(session: Session, keep: Keep, rows: np.ndarray) -> Collector:
 
 
 def _result(
-    session: Session, lane: int, rows: np.ndarray, scores: np.ndarray, *, num_test: int
+    session: Session, lane: int, rows: np.ndarray, scores: np.ndarray, *, validation: slice
 ) -> LaneResult:
     progress = session.progress[lane]
     failure = progress.failure
@@ -220,7 +226,7 @@ def _result(
             weights |= session.loader.input_map.weights()
         if session.validation is not None:
             rule = session.shared.stopping.threshold
-            threshold = session.validation.threshold(scores[num_test:], rule)
+            threshold = session.validation.threshold(scores[validation], rule)
     return LaneResult(
         state="failed" if failure else "retired" if progress.state == "retired" else "done",
         failure=failure,

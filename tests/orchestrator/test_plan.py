@@ -165,13 +165,13 @@ def test_a_plan_without_data_names_the_missing_encoders_and_still_packs(tmp_path
 
 def test_a_plan_with_data_fingerprints_every_split_once(tmp_path, dataset, monkeypatch):
     calls = []
-    real = folds.fingerprint
-    monkeypatch.setattr(folds, "fingerprint", lambda d, c: calls.append(c) or real(d, c))
+    real = folds.identify
+    monkeypatch.setattr(folds, "identify", lambda d, c: calls.append(c) or real(d, c))
     found = make(rows_of(tmp_path), dataset=dataset)
     assert found.missing == {}
     assert len(calls) == 2 * 3
     for item in found.trials:
-        assert item.fingerprint == real(dataset, item.config)
+        assert item.fingerprint == real(dataset, item.config)[0]
         assert item.id == trial.trial_id(item.config, item.fingerprint)
 
 
