@@ -172,6 +172,7 @@ def _plan(state: Progress, event: Event) -> None:
     known = set(state.planned) if added else set()
     state.trials, state.cells = tuple(event["trials"]), event["cells"]
     state.planned = (*(state.planned if added else ()), *(p for p in packs if p not in known))
+    state.suggested.update(event.get("suggested", {}))
     state.cancelled.difference_update(event["retried"])
     for trial in event["retried"]:
         state.failed.pop(trial, None)
@@ -278,8 +279,7 @@ def _accept(state: Progress, event: Event, ids: Collection[str]) -> None:
             _give_up(state, trial, event["failed"][trial])
         elif trial not in state.accepted:
             _settle(state, trial, result)
-            if trial in event.get("retired", ()):
-                state.retired.add(trial)
+            state.retired.update({trial}.intersection(event.get("retired", ())))
 
 
 def _settle(state: Progress, trial: str, result: tuple[str, int]) -> None:

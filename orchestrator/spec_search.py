@@ -109,17 +109,13 @@ def initial(search: Search) -> tuple[Setting, ...]:
     count = search.samples
     if isinstance(search, OptunaSearch):
         count = min(count, search.batch)
-    return tuple(dict(pairs) for pairs in _distinct(_space_text(search), search.seed, count))
+    return drawn(search, count)
 
 
-def in_space(search: Search, setting: Setting) -> bool:
-    """Tell whether a setting could come from this search."""
-    return setting.keys() == search.space.keys() and all(
-        value in one.choices
-        if isinstance(one, Choices)
-        else isinstance(value, int | float) and one.low <= value <= one.high
-        for value, one in ((setting[key], one) for key, one in search.space.items())
-    )
+def drawn(search: Search, count: int) -> tuple[Setting, ...]:
+    """Draw so many different settings at random; fewer where the space has fewer."""
+    space = json.dumps({key: one.model_dump() for key, one in search.space.items()})
+    return tuple(dict(pairs) for pairs in _distinct(space, search.seed, count))
 
 
 def rounded(value: float, space: Range) -> float:
@@ -167,7 +163,3 @@ def _value(space: Range | Choices, share: float) -> Scalar:
 
 def _values(plain: dict[str, Any]) -> Range | Choices:
     return Choices(**plain) if "choices" in plain else Range(**plain)
-
-
-def _space_text(search: Search) -> str:
-    return json.dumps({key: one.model_dump() for key, one in search.space.items()})

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +168,23 @@ def counting(folder: Folder) -> dict[Path, set[str]]:
             pack, attempt = results[trial]
             found.setdefault(folder.segments / f"{pack}-{attempt}", set()).add(trial)
     return found
+
+
+def read_validation(folder: Folder, trials: Collection[str]) -> dict[str, float]:
+    """Read the validation values of trials that are done; NaN where one is not defined.
+
+    Raises:
+        StoreError: A segment that counts cannot be read; the message names it.
+    """
+    state = events.progress(folder)
+    wanted = sorted({state.accepted[trial] for trial in trials if trial in state.accepted})
+    found: dict[str, float] = {}
+    for result in wanted:
+        name = "-".join(map(str, result))
+        frame = _read_parquet(folder.segments / name / "trials.parquet")
+        pairs = zip(frame["trial"].astype(str), frame["validation"].astype(float), strict=True)
+        found |= {trial: v for trial, v in pairs if state.accepted.get(trial) == result}
+    return {trial: value for trial, value in found.items() if trial in set(trials)}
 
 
 def damaged(folder: Folder) -> dict[str, str]:

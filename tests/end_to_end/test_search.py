@@ -1,7 +1,8 @@
-"""Searches on this machine, by real processes: drawn, halved."""
+"""Searches on this machine, by real processes: drawn, halved, suggested."""
 
 import csv
 import json
+import subprocess
 
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from orchestrator import events, store
 from orchestrator.folder import Folder
 from orchestrator.halving import Bracket, Rungs
-from tests.end_to_end.sweeps import accepted, status, sweep, table
+from tests.end_to_end.sweeps import accepted, command, kill_driver, status, sweep, table, wait
 
 pytestmark = pytest.mark.slow
 
@@ -117,3 +118,31 @@ def test_asha_retires_trials_by_its_rule_once_and_no_cell_hides_it(tmp_path):
     plain = sweep("launch", write(tmp_path, "random", 8), "--results", results)
     assert f"{36 - len(retired)} done, {len(retired)} to train" in plain.stderr
     assert all(row["auroc"] for row in rows(results / "small"))
+
+
+def test_optuna_goes_on_in_rounds_also_after_its_driver_was_killed(tmp_path):
+    spec = write(tmp_path, "optuna", 5, more="      batch: 2\n")
+    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
+    dry = sweep("launch", spec, "--results", quiet, "--dry-run")
+    assert "score: 5 settings by optuna, in 4 cells so far" in dry.stdout
+    done = sweep("launch", spec, "--results", quiet)
+    assert "24 of 24 trials done" in done.stderr
+    made = rows(quiet / "small")
+    assert [row["search"] for row in made] == ["", *["optuna"] * 5] * 2
+    assert all(row["auroc"] for row in made)
+    lr = [row["optim.lr"] for row in made if row["arm"] == "score"]
+    assert lr[:2] == lr[5:7]
+    assert len({*lr[:5]}) == len({*lr[5:]}) == 5
+    again = sweep("launch", spec, "--results", quiet)
+    assert "24 done, 0 to train" in again.stderr
+
+    driver = subprocess.Popen(
+        command("launch", spec, "--results", killed),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait(lambda: (killed / "small" / "events").is_dir()
+         and events.progress(Folder(killed / "small")).suggested)  # fmt: skip
+    assert kill_driver(killed / "small") == driver.pid
+    driver.wait(timeout=30)
+    sweep("resume", "small", "--results", killed)
+    assert table(killed / "small") == table(quiet / "small")

@@ -11,6 +11,7 @@ import yaml
 
 from orchestrator import spec, spec_axes, spec_lines
 from orchestrator.spec_model import Arm, Language
+from orchestrator.spec_search import Search
 from tests.orchestrator.specs import SMALL, read, small, write
 from tests.training.losses.kinds import GIVEN, kinds
 from training.config import Loss, TrialConfig
@@ -163,6 +164,12 @@ def test_the_readme_names_every_key():
         for key in loss.model_fields:
             row = f"\n| `{kind}` | `{key}` | "
             assert key == "kind" or row in text, (kind, key)
+    for search in get_args(get_args(Search)[0]):
+        kind = get_args(search.model_fields["kind"].annotation)[0]
+        assert f"**`{kind}`**" in text
+        for key in search.model_fields:
+            rows = [f"\n| {owner} | `{key}` | " for owner in ("all", f"`{kind}`")]
+            assert key == "kind" or any(row in text for row in rows), (kind, key)
     own = {*Language.model_fields, *Arm.model_fields}
     sections = {key.partition(".")[0] for key in spec_axes.settings()}
     for key in own - sections | {"views"}:
