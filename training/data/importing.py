@@ -53,9 +53,10 @@ def import_features(
 
     Columns of the CSV: `slide`, `patient`; optional `scan` (default: the slide), `scanner`, `site`,
     `lab`, `stain`, `cohort`, `routine` (1 for a slide's routine scan; default: its first), `file`
-    (default: `<scan>.h5` or `<scan>.pt`). Other columns are labels and covariates of the patient.
-    Tiles of a slide's scans have common numbers if their files say so (`tile`) or if all have the
-    same coordinates; else their numbers differ, so that nothing is paired by accident.
+    (default: `<scan>.h5` or `<scan>.pt`), `source_scan` (in the row of an augmented view, named
+    under `scan`: the scan that it was made from). Other columns are labels and covariates of the
+    patient. Tiles of a slide's scans have common numbers if their files say so (`tile`) or if all
+    have the same coordinates; else their numbers differ, so that nothing is paired by accident.
 
     Args:
         folder: where the feature files lie.
@@ -176,7 +177,7 @@ def _conflicts(
     path: Path, slides: user_tables.Slides, held: pd.DataFrame | None, out: Path, encoder: str
 ) -> list[str]:
     """Compare the slide table with itself and with the data set that is there."""
-    views = slides.scans.assign(view=slides.scans["scan"], source_scan="", encoder=encoder)
+    views = slides.scans.assign(view=slides.scans["scan"], encoder=encoder)
     views = views.assign(num_tiles=1, dim=1, dtype="float16")  # not known before files are read
     try:
         existing = joining.existing(out)
@@ -190,7 +191,8 @@ def _conflicts(
 
 
 def _view(row: "pd.Series[str]", source: Source) -> View:
-    described = {name: row[name] for name in ("patient", "slide", "scan", *user_tables.DESCRIBING)}
+    names = ("patient", "slide", "scan", "source_scan", *user_tables.DESCRIBING)
+    described = {name: row[name] for name in names}
     return View(
         **described,
         view=row["scan"],
@@ -202,11 +204,12 @@ def _view(row: "pd.Series[str]", source: Source) -> View:
 
 
 def _matched(views: Sequence[View], sources: dict[str, Source]) -> tuple[list[str], list[str]]:
-    """Name the slides of several scans, with and without common tile numbers."""
-    scans = pd.Series({view.scan: view.slide for view in views})
-    several = scans[scans.duplicated(keep=False)]
+    """Name the slides of several scans with common tile numbers, and of several views without."""
+    slides = pd.Series({view.scan: view.slide for view in views})
+    several = slides[slides.duplicated(keep=False)]
     apart = {slide for scan, slide in several.items() if sources[str(scan)].first_tile is not None}
-    return sorted(set(several) - apart), sorted(apart)
+    scans = pd.Series({view.scan: view.slide for view in views if not view.source_scan})
+    return sorted(set(scans[scans.duplicated()]) - apart), sorted(apart)
 
 
 def _inconstant(table: Path, bags: pd.DataFrame, label: str) -> list[str]:
@@ -254,7 +257,7 @@ def _report(
         encoder=encoder,
         num_patients=len({view.patient for view in views}),
         num_slides=len({view.slide for view in views}),
-        num_scans=len(views),
+        num_scans=sum(not view.source_scan for view in views),
         num_tiles=sum(view.num_tiles for view in views),
         dim=views[0].dim,
         num_float32=sum(view.dtype == "float32" for view in views),
