@@ -23,6 +23,9 @@ from orchestrator.measure_cases import Cases
 
 METRICS = (*measure.METRICS, *measure_scanners.METRICS)
 
+COUNTS = ("trials", "missing", "failed", "versions")
+"""Columns of every cell beside its names."""
+
 SPREADS = ("accuracy", "auroc")
 """Metrics whose SD over the folds' values is given too, as <metric>_sd."""
 
@@ -50,6 +53,7 @@ class Joined:
         rows: cell, fold, seed, trial, state and version; one per cell and trial, in that order.
         cells: encoder, arm, axes and the counts of `table`, by cell.
         holes: cells that have no value, since trials of theirs are missing or failed.
+        allow_missing: whether cells with holes have values all the same.
         known: the rows of `trials` of trials that are done, by trial.
         cases: what these trials are measured on; None without any.
         on_scanner: what they come to on each scanner, `measure_scanners.by_scanner`.
@@ -59,6 +63,7 @@ class Joined:
     rows: pd.DataFrame
     cells: pd.DataFrame
     holes: pd.Index
+    allow_missing: bool
     known: pd.DataFrame
     cases: Cases | None
     on_scanner: Mapping[str, np.ndarray]
@@ -103,6 +108,7 @@ def join(
         rows=rows,
         cells=pd.concat([names, counts], axis=1),
         holes=incomplete[:0] if allow_missing else incomplete,
+        allow_missing=allow_missing,
         known=done,
         cases=cases,
         on_scanner=on_scanner,
