@@ -25,6 +25,9 @@ from training.config import TrialConfig, unseen_scanners
 
 METRICS = (*measure.METRICS, *measure_scanners.METRICS)
 
+COUNTS = ("trials", "missing", "failed", "versions")
+"""Columns of every cell beside its names."""
+
 SPREADS = ("accuracy", "auroc")
 """Metrics whose SD over the folds' values is given too, as <metric>_sd."""
 
@@ -52,6 +55,7 @@ class Joined:
         rows: cell, fold, seed, trial, state and version; one per cell and trial, in that order.
         cells: encoder, arm, axes and the counts of `table`, by cell.
         holes: cells that have no value, since trials of theirs are missing, failed or retired.
+        allow_missing: whether cells with missing or failed trials have values all the same.
         known: the rows of `trials` of trials that are done, by trial.
         cases: what these trials are measured on; None without any.
         on_scanner: what they come to on each scanner, `measure_scanners.by_scanner`.
@@ -61,6 +65,7 @@ class Joined:
     rows: pd.DataFrame
     cells: pd.DataFrame
     holes: pd.Index
+    allow_missing: bool
     known: pd.DataFrame
     cases: Cases | None
     on_scanner: Mapping[str, np.ndarray]
@@ -112,6 +117,7 @@ def join(
         rows=rows,
         cells=pd.concat([names, counts if searched else counts.drop(columns="retired")], axis=1),
         holes=counts.index[holes > 0],
+        allow_missing=allow_missing,
         known=done,
         cases=cases,
         on_scanner=on_scanner,

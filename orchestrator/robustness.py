@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from orchestrator import measure_agreement, measure_scanners
-from orchestrator.aggregate import Joined
+from orchestrator.aggregate import COUNTS, Joined
 from orchestrator.measure_cases import Cases
 
 ARTEFACTS = (
@@ -70,7 +70,7 @@ def scanners(joined: Joined) -> pd.DataFrame | None:
     by = ["cell", "scanner", "seen"]
     values = rows.groupby([*by, "fold"])[metrics].mean().groupby(by).mean()
     values.insert(0, "patients", _patients(joined, found))
-    names = joined.cells.drop(columns=["trials", "missing", "failed", "versions"])
+    names = joined.cells.drop(columns=list(COUNTS))
     return names.join(values.reset_index(["scanner", "seen"]), how="inner").reset_index(drop=True)
 
 

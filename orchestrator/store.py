@@ -78,7 +78,7 @@ def adopt(folder: Folder, journal: events.Journal) -> None:
     for pack, attempt in events.progress(folder).unjudged:
         name = f"{pack}-{attempt}"
         try:
-            trials = _read_parquet(folder.segments / name / "trials.parquet")
+            trials = read_frame(folder.segments / name / "trials.parquet")
         except StoreError as error:
             set_aside(folder, [name])
             log.warning("segment=%s set aside, its trials are missing: %s", name, error.message)
@@ -134,7 +134,7 @@ def read_plan(folder: Folder, *, whole: bool = False) -> "pd.DataFrame":
         StoreError: There is no plan, or it cannot be read.
     """
     folder.require()
-    plan = _read_parquet(folder.plan, hint="launch the spec again: it writes the plan anew")
+    plan = read_frame(folder.plan, hint="launch the spec again: it writes the plan anew")
     return plan if whole or "cell" not in plan else plan[plan["cell"] >= 0]
 
 
@@ -152,7 +152,7 @@ def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     for segment, ids in counting(folder).items():
         for name in TABLES:
-            frame = _read_parquet(segment / f"{name}.parquet")
+            frame = read_frame(segment / f"{name}.parquet")
             parts[name].append(frame[frame["trial"].isin(ids)])
     return {name: _joined(frames) for name, frames in parts.items()}
 
@@ -212,7 +212,7 @@ def set_aside(folder: Folder, names: Iterable[str]) -> None:
 def _damage(segment: Path, trials: set[str]) -> str:
     """Tell what is wrong with a segment that should hold results of these trials; else empty."""
     try:
-        tables = {name: _read_parquet(segment / f"{name}.parquet") for name in TABLES}
+        tables = {name: read_frame(segment / f"{name}.parquet") for name in TABLES}
     except StoreError as error:
         return error.message
     for name in ("trials", "predictions"):
@@ -269,10 +269,31 @@ def read_table(path: Path) -> "pa.Table":
     return pq.read_table(path, page_checksum_verification=True)
 
 
-def _read_parquet(path: Path, *, hint: str = "") -> "pd.DataFrame":
+def read_frame(path: Path, *, hint: str = "") -> "pd.DataFrame":
+    """Read a Parquet file as a frame.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
     with readable(path, hint=hint):
         frame: pd.DataFrame = read_table(path).to_pandas()
     return frame
+
+
+@contextlib.contextmanager
+def tensors(path: Path) -> Iterator[Any]:
+    """Open a safetensors file for `keys` and `get_tensor`, which gives arrays.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from error
 
 
 def _write_artefacts(
