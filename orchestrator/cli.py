@@ -111,6 +111,8 @@ def _our_bug(mode: Mode, problem: Exception) -> int:
     "--margin",
     type=click.FloatRange(min=0),
     help="Accuracy that robust_within_margin may lose; default: 0.01.",
+)
+@click.option(
     "--representation",
     is_flag=True,
     help="Also measure kept embeddings, about a second a trial.",

@@ -13,8 +13,9 @@ A setting is a cell. Cells that put another question or obey another rule, by an
 `QUESTIONS`, are never chosen among: they make rows of their own.
 """
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from orchestrator import measure
+from orchestrator import validation
 from orchestrator.errors import StoreError
 from orchestrator.spec_select import Select
 
@@ -132,13 +133,14 @@ def choose(
         )
     configs = _configs(plan)
     unseen = {trial: set(each.get("unseen_scanners", ())) for trial, each in configs.items()}
-    judged = _judged(known, predictions, unseen)
+    judged = validation.judged(known, predictions, unseen)
     table = plan[["cell", "encoder", "arm", "fold", "seed", "trial"]].assign(row=rows(plan, axes))
     table = table.join(known["state"], on="trial").join(judged, on="trial")
     table["metric"] = plan["trial"].map({trial: _metric(each) for trial, each in configs.items()})
     table["value"] = table["auroc"].where(table["metric"] == "auroc", table["concordance"])
-    table = table.sort_values(["row", "fold", "cell", "seed"], kind="stable")
-    choices = [_choice(part, rule, allow_missing) for _, part in table.groupby(["row", "fold"])]
+    table = table.sort_values(["row", "fold", "cell", "seed", "trial"], kind="stable")
+    folds = itertools.groupby(_settings(table), key=lambda item: (item["row"], item["fold"]))
+    choices = [_choice(list(items), rule, allow_missing) for _, items in folds]
     problems = [text for choice in choices for text in _problems(choice, rule)]
     if problems:
         more = len(problems) - _SHOWN
@@ -169,30 +171,46 @@ def pick(
     return int(within[np.argmin(spread[within])])
 
 
-def _choice(part: pd.DataFrame, rule: Select, allow_missing: bool) -> Choice:
-    """Choose among the cells of a row and fold, which are in the order of the plan."""
-    first = part.iloc[0]
-    settings, hole = [], False
-    for cell, trials in part.groupby("cell"):
-        done = trials[trials["state"] == "done"]
-        retired = bool((trials["state"] == "retired").any())
-        hole |= not retired and len(done) < len(trials)
-        if len(done) and not retired:
-            setting = Setting(
-                cell=int(str(cell)),
-                value=float(done["value"].mean(skipna=False)),
-                inconsistency=float(done["inconsistency"].mean(skipna=False)),
-                seeds=len(done),
-                scored=bool(done["paired"].notna().all()),
-                paired=int(done["paired"].fillna(0).min()),
-            )
-            settings.append(setting)
+def _settings(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Average the trials of each setting and fold over seeds; a value that one lacks is NaN."""
+    keys = ["row", "fold", "cell"]
+    table = table.assign(done=table["state"] == "done", retired=table["state"] == "retired")
+    each = table.groupby(keys)
+    found = each[["encoder", "arm", "metric"]].first()
+    found["hole"] = each["done"].sum() < each.size()
+    found["retired"] = each["retired"].any()
+    done = table[table["done"]].groupby(keys)
+    found["seeds"] = done.size()
+    found["scored"] = done["paired"].count() == done.size()
+    found["paired"] = done["paired"].min()
+    for name in ("value", "inconsistency"):
+        found[name] = done[name].mean().where(done[name].count() == done.size())
+    items = found.reset_index().to_dict("records")
+    return [{str(name): value for name, value in item.items()} for item in items]
+
+
+def _choice(items: Sequence[dict[str, Any]], rule: Select, allow_missing: bool) -> Choice:
+    """Choose among the settings of a row and fold, which are in the order of the plan."""
+    first = items[0]
+    hole = any(item["hole"] and not item["retired"] for item in items)
+    settings = [
+        Setting(
+            cell=item["cell"],
+            value=item["value"],
+            inconsistency=item["inconsistency"],
+            seeds=int(item["seeds"]),
+            scored=item["scored"],
+            paired=int(item["paired"]) if item["scored"] else 0,
+        )
+        for item in items
+        if item["seeds"] > 0 and not item["retired"]
+    ]
     choice = Choice(
-        row=int(first["row"]),
-        encoder=str(first["encoder"]),
-        arm=str(first["arm"]),
-        fold=int(first["fold"]),
-        metric=str(first["metric"]),
+        row=first["row"],
+        encoder=first["encoder"],
+        arm=first["arm"],
+        fold=first["fold"],
+        metric=first["metric"],
         chosen=None,
         settings=tuple(settings),
     )
@@ -220,60 +238,6 @@ def _problems(choice: Choice, rule: Select) -> Iterator[str]:
         )
     elif rule.rule != "robustness" and any(np.isnan(each.value) for each in choice.settings):
         yield f"{where}: {choice.metric} of the validation patients is not defined"
-
-
-def _judged(
-    known: pd.DataFrame, predictions: pd.DataFrame, unseen: Mapping[str, set[str]]
-) -> pd.DataFrame:
-    """Measure the trials that are done on their validation patients, a row per trial."""
-    names = ["auroc", "concordance", "inconsistency", "paired"]
-    done = known[known["state"] == "done"]
-    if "part" not in predictions.columns:
-        return pd.DataFrame(index=done.index[:0], columns=names, dtype=np.float64)
-    mine = predictions[predictions["trial"].isin(done.index)]
-    validation = mine[mine["part"] == "validation"]
-    _require_nested(mine, validation, unseen)
-    named = validation["scanner"] != ""
-    # A scan of an unknown scanner is none of any scanner's, where others are known; see
-    # `training.evaluation.Validation`.
-    validation = validation[named | ~named.groupby(validation["trial"]).transform("any")]
-    threshold = done.loc[done.index.isin(validation["trial"]), "threshold"]
-    # The measures are of held-out patients, on scanners that are all seen: so these are called.
-    measured = measure.trials(
-        threshold, validation.assign(held_out=True), unseen=[()] * len(threshold)
-    )
-    images = validation[["trial", "slide", "scanner"]].drop_duplicates()
-    paired = images[images["scanner"] != ""].groupby(["trial", "slide"]).size() > 1
-    measured["paired"] = paired.groupby("trial").sum().reindex(measured.index, fill_value=0)
-    return measured.reindex(columns=names)
-
-
-def _require_nested(
-    predictions: pd.DataFrame, validation: pd.DataFrame, unseen: Mapping[str, set[str]]
-) -> None:
-    """Refuse validation rows that are not of the training part of their trial, on seen scanners.
-
-    Raises:
-        StoreError: Names a trial and a patient.
-    """
-    hint = "nothing is selected on such a trial: train it again with the present code"
-    others = predictions.loc[predictions["part"] != "validation", ["trial", "patient"]]
-    both = validation[["trial", "patient"]].merge(others.drop_duplicates(), how="inner")
-    wrong = validation[validation["held_out"].ne(False)]
-    for found in (both, wrong):
-        if len(found):
-            trial, patient = found.iloc[0][["trial", "patient"]]
-            raise StoreError(
-                f"trial {trial}: patient {patient!r} is a validation patient and held out",
-                hint=hint,
-            )
-    pairs = validation[["trial", "scanner"]].drop_duplicates()
-    for trial, scanner in pairs.itertuples(index=False):
-        if scanner in unseen[trial]:
-            raise StoreError(
-                f"trial {trial}: a validation patient has a score on unseen scanner {scanner!r}",
-                hint=hint,
-            )
 
 
 def _configs(plan: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -287,7 +287,7 @@ def test_picking_equals_a_search(pairs, margin):
     assert selection.pick(value, spread, rule) == min(within, key=lambda n: (worst[n], n))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 def test_no_score_outside_validation_and_no_order_of_rows_changes_a_choice(seed):
     draw = np.random.default_rng(seed)
