@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from training.data import feature_folder, joining, shards, tables, user_tables
+from training.data import doubles, feature_folder, joining, shards, tables, user_tables
 from training.data.bags import Bag
 from training.data.feature_folder import Source
 from training.data.shards import View
@@ -97,6 +97,7 @@ def import_features(
         *_note(unused, f"files in {folder} are not in {slides_csv.name}"),
         *_note(apart, "slides have several scans whose tiles cannot be matched"),
         *_in_no_fold(held, views),
+        *_doubles(out, encoder),
     )
     return _report(encoder, views, len(matched), notes)
 
@@ -160,7 +161,8 @@ def import_instances(
         folds=held,
         progress=progress,
     )
-    return _report(encoder, views, notes=tuple(_in_no_fold(held, views)))
+    notes = (*_in_no_fold(held, views), *_doubles(out, encoder))
+    return _report(encoder, views, notes=notes)
 
 
 def _held_out(
@@ -243,6 +245,12 @@ def _in_no_fold(held: pd.DataFrame | None, views: Sequence[View]) -> list[str]:
     left_out = sorted(set[str]().union(*parts))
     always = "" if len(parts) == 1 else " of some repetition"
     return _note(left_out, f"patients are in no fold{always} and take no part there")
+
+
+def _doubles(out: Path, encoder: str) -> list[str]:
+    """Note what looks like one patient under two names."""
+    index, _, _ = tables.read(out)
+    return doubles.notes(index[(index["encoder"] == encoder) & (index["source_scan"] == "")])
 
 
 def _note(names: Sequence[str], what: str) -> list[str]:
