@@ -111,7 +111,7 @@ def read_folds(folder: Folder) -> "pd.DataFrame | None":
     if not folder.folds.is_file():
         return None
     try:
-        return _read_parquet(folder.folds)
+        return read_frame(folder.folds)
     except StoreError as error:
         log.warning("%s", error.message)
         return None
@@ -181,7 +181,7 @@ def read_validation(folder: Folder, trials: Collection[str]) -> dict[str, float]
     found: dict[str, float] = {}
     for result in wanted:
         name = "-".join(map(str, result))
-        frame = _read_parquet(folder.segments / name / "trials.parquet")
+        frame = read_frame(folder.segments / name / "trials.parquet")
         pairs = zip(frame["trial"].astype(str), frame["validation"].astype(float), strict=True)
         found |= {trial: v for trial, v in pairs if state.accepted.get(trial) == result}
     return {trial: value for trial, value in found.items() if trial in set(trials)}
