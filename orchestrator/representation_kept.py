@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from orchestrator import measure_representation, store
+from orchestrator import files, measure_representation, store
 from orchestrator.aggregate import Joined
 from orchestrator.errors import StoreError
 from orchestrator.folder import Folder
@@ -58,8 +58,7 @@ def measure(
         report: called after each.
 
     Raises:
-        StoreError: There are no embeddings, they cannot be read, or they are not of the scans that
-            they should be.
+        StoreError: There are no embeddings, or none that can be read, of the right scans.
         DataError: A bag cannot be read.
     """
     rows = joined.rows[~joined.rows["cell"].isin(joined.holes)]
@@ -110,7 +109,7 @@ class _Kept:
 
     def embeddings(self, trial: str) -> np.ndarray:
         """Read those of a trial."""
-        with store.tensors(self.path) as file:
+        with files.tensors(self.path) as file:
             array: np.ndarray = file.get_tensor(trial)
         return array
 
@@ -122,9 +121,9 @@ def _kept(folder: Folder, wanted: set[str]) -> dict[str, _Kept]:
         path = segment / "artefacts" / "embeddings.safetensors"
         if not (trials & wanted) or not path.is_file():
             continue
-        with store.tensors(path) as file:
+        with files.tensors(path) as file:
             there = trials & wanted & set(file.keys())
-        kept = _Kept(scans=store.read_frame(path.with_name("scans.parquet")), path=path)
+        kept = _Kept(scans=files.read_frame(path.with_name("scans.parquet")), path=path)
         found |= dict.fromkeys(there, kept)
     return dict(sorted(found.items()))
 

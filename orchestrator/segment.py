@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from orchestrator.spec_artefacts import Artefacts
+
 if TYPE_CHECKING:
+    from training.artefacts import Keep
     from training.trainer import LaneResult
 
 
@@ -92,3 +95,14 @@ def artefacts(
 def _curves(rows: Sequence[tuple[str, int, str, float]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["trial", "epoch", "quantity", "value"])
     return frame.astype({"trial": "str", "epoch": "int64", "quantity": "str", "value": "float64"})
+
+
+def keep(wanted: Artefacts) -> "Keep":
+    """Say to the trainer what a spec wants kept."""
+    from training.artefacts import Keep
+
+    return Keep(
+        embeddings=wanted.embeddings == "evaluation",
+        attention=wanted.attention == "top",
+        gradients=wanted.gradients == "energy",
+    )
