@@ -122,8 +122,7 @@ def prepare(
         ClusterError: SLURM does not answer.
     """
     options, sweep = options or Options(), _spec(path)
-    folder = Folder(results / sweep.name)
-    state = progress(folder)
+    state = progress(folder := Folder(results / sweep.name))
     running = runs(state)
     name = cluster or (running and last_cluster(folder)) or sweep.cluster or profiles.default()
     profile = _limited(profiles.load(name), options)
