@@ -9,15 +9,24 @@ in the results never changes a bit of the table.
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from orchestrator import measure
+from orchestrator import external, measure, measure_cases, measure_scanners
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
+from orchestrator.measure_cases import Cases
+from training.config import TrialConfig, unseen_scanners
+
+METRICS = (*measure.METRICS, *measure_scanners.METRICS)
+
+COUNTS = ("trials", "missing", "failed", "versions")
+"""Columns of every cell beside its names."""
 
 SPREADS = ("accuracy", "auroc")
 """Metrics whose SD over the folds' values is given too, as <metric>_sd."""
@@ -25,7 +34,7 @@ SPREADS = ("accuracy", "auroc")
 _NOT_AXES = frozenset(
     (
         "cell", "trial", "encoder", "arm", "fold", "seed", "config", "fingerprint", "pack_family",
-        "priority",
+        "priority", "search", "bracket",
     )
 )  # fmt: skip
 
@@ -38,6 +47,84 @@ def axes(plan: pd.DataFrame) -> list[str]:
     return [name for name in names if plan[name].nunique(dropna=False) > 1]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """A plan with the results of its trials.
+
+    Attributes:
+        rows: cell, fold, seed, trial, state and version; one per cell and trial, in that order.
+        cells: encoder, arm, axes and the counts of `table`, by cell.
+        holes: cells that have no value, since trials of theirs are missing, failed or retired.
+        allow_missing: whether cells with missing or failed trials have values all the same.
+        known: the rows of `trials` of trials that are done, by trial.
+        cases: what these trials are measured on; None without any.
+        on_scanner: what they come to on each scanner, `measure_scanners.by_scanner`.
+        measured: the metrics of the main table, by trial.
+    """
+
+    rows: pd.DataFrame
+    cells: pd.DataFrame
+    holes: pd.Index
+    allow_missing: bool
+    known: pd.DataFrame
+    cases: Cases | None
+    on_scanner: Mapping[str, np.ndarray]
+    measured: pd.DataFrame
+
+    def averaged(self, measured: pd.DataFrame) -> pd.DataFrame:
+        """Average metrics of trials, by trial: over seeds, a row per cell and fold."""
+        rows = self.rows[["cell", "fold", "trial"]].join(measured, on="trial")
+        names = list(measured.columns)
+        rows.loc[rows["cell"].isin(self.holes), names] = np.nan
+        return rows.groupby(["cell", "fold"])[names].mean()
+
+
+def join(
+    plan: pd.DataFrame,
+    trials: pd.DataFrame,
+    predictions: pd.DataFrame,
+    *,
+    axes: Sequence[str],
+    allow_missing: bool = False,
+) -> Joined:
+    """Join plan and results, and measure each trial on each scanner; see `table`."""
+    _require_readable(plan, trials, predictions)
+    known = _known(trials, plan)
+    done = known[known["state"] == "done"]
+    config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
+    settings = [json.loads(text) for text in config]
+    unseen = [_unseen(each) for each in settings]
+    rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
+    rows = rows.join(known[["state", "version"]], on="trial")
+    counts = _counts(rows)
+    searched = ["search"] if "search" in plan.columns else []
+    own = ["encoder", "arm", *axes, *searched]
+    names = plan.drop_duplicates("cell").set_index("cell")[own].sort_index()
+    for name in axes:
+        names[name] = names[name].map(_plain)
+    cases, on_scanner, measured = None, {}, pd.DataFrame(columns=list(METRICS), dtype=np.float64)
+    if len(done):
+        cases = measure_cases.cases(done["threshold"], predictions, unseen=unseen)
+        on_scanner = measure_scanners.by_scanner(cases, measure.by_scanner(cases))
+        measured = measure.of(cases, on_scanner)
+        measured = measured.join(measure_scanners.averaged(cases, on_scanner))
+    if any(json.loads(text).get("external_cohorts") for text in plan["config"].drop_duplicates()):
+        locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
+        measured = measured.join(external.trials(done.loc[locked, "threshold"], predictions))
+    retired = counts["retired"]
+    holes = retired if allow_missing else retired + counts["missing"] + counts["failed"]
+    return Joined(
+        rows=rows,
+        cells=pd.concat([names, counts if searched else counts.drop(columns="retired")], axis=1),
+        holes=counts.index[holes > 0],
+        allow_missing=allow_missing,
+        known=done,
+        cases=cases,
+        on_scanner=on_scanner,
+        measured=measured,
+    )
+
+
 def table(
     plan: pd.DataFrame,
     trials: pd.DataFrame,
@@ -46,7 +133,7 @@ def table(
     axes: Sequence[str],
     allow_missing: bool = False,
 ) -> pd.DataFrame:
-    """Make the table, a row per cell in the plan's order.
+    """Make the main table, a row per cell in the plan's order.
 
     Args:
         plan: a row per cell and trial, as in `plan.parquet`; a trial may stand in several cells.
@@ -58,29 +145,41 @@ def table(
 
     Returns:
         encoder, arm, axes; `trials` planned, `missing`, `failed`, `versions` (distinct commits and
-        library versions); the metrics, NaN where one does not apply, and their SD over the folds'
-        values; `folds`, and `auroc_folds` that count in `auroc`.
+        library versions); where the plan has searches, `search` (the kind, empty for cells that no
+        search made) and `retired` trials, with which a cell has no value; the metrics, NaN where
+        one does not apply (those of `external` only where a trial has external cohorts), and their
+        SD over the folds' values; `folds`, and `auroc_folds` that count in `auroc`.
 
     Raises:
         StoreError: A trial has two results, or its predictions are damaged (`measure.trials`).
     """
-    _require_readable(plan, trials, predictions)
-    known = _known(trials, plan)
-    done = known.loc[known["state"] == "done", "threshold"]
-    config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
-    unseen = [json.loads(text).get("unseen_scanners", []) for text in config]
-    measured = measure.trials(done, predictions, unseen=unseen)
+    return main(join(plan, trials, predictions, axes=axes, allow_missing=allow_missing))
 
-    rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
-    rows = rows.join(known[["state", "version"]], on="trial").join(measured, on="trial")
-    counts = _counts(rows)
-    if not allow_missing:
-        holes = counts.index[counts["missing"] + counts["failed"] > 0]
-        rows.loc[rows["cell"].isin(holes), list(measure.METRICS)] = np.nan
-    names = plan.drop_duplicates("cell").set_index("cell")[["encoder", "arm", *axes]].sort_index()
-    for name in axes:
-        names[name] = names[name].map(_plain)
-    return pd.concat([names, counts, _values(rows)], axis=1).reset_index(drop=True)
+
+def main(joined: Joined) -> pd.DataFrame:
+    """Make the main table, see `table`."""
+    folds = joined.averaged(joined.measured).groupby("cell")
+    values = folds.mean()
+    for name in SPREADS:
+        values[f"{name}_sd"] = folds[name].std()
+    values["folds"] = folds.size()
+    values["auroc_folds"] = folds["auroc"].count()
+    return pd.concat([joined.cells, values], axis=1).reset_index(drop=True)
+
+
+def remarks(table: pd.DataFrame) -> list[str]:
+    """Say what a reader must know of cells that a search made; nothing where none did."""
+    lines: list[str] = []
+    if "search" not in table.columns:
+        return lines
+    made = table[table["search"] != ""]
+    for (arm, kind), cells in made.groupby(["arm", "search"], sort=False):
+        text = f"arm {arm}: its settings come from a search ({kind}), not from a grid"
+        if dropped := int(cells["retired"].sum()):
+            empty = int((cells["retired"] > 0).sum())
+            text += f", which retired {dropped:,} trials and left {empty:,} cells without a value"
+        lines.append(f"{text}: a comparison of its cells with those of other arms is biased")
+    return lines
 
 
 def write(table: pd.DataFrame, folder: Path, name: str = "main") -> list[Path]:
@@ -126,7 +225,8 @@ def _require_readable(plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.
 
 def _known(trials: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
     """Index the planned trials that have a result: state, threshold, version of the code."""
-    known = trials.reindex(columns=["trial", "state", "threshold", "commit", "versions"])
+    needed = ["trial", "state", "threshold", "commit", "versions"]
+    known = trials.reindex(columns=list(dict.fromkeys([*needed, *trials.columns])))
     known = known[known["trial"].isin(plan["trial"])].sort_values("trial")
     twice = known.loc[known["trial"].duplicated(), "trial"]
     if len(twice):
@@ -143,20 +243,18 @@ def _counts(rows: pd.DataFrame) -> pd.DataFrame:
             "trials": cells.size(),
             "missing": cells.size() - cells["state"].count(),
             "failed": rows["state"].eq("failed").groupby(rows["cell"]).sum(),
+            "retired": rows["state"].eq("retired").groupby(rows["cell"]).sum(),
             "versions": cells["version"].nunique(),
         }
     )
 
 
-def _values(rows: pd.DataFrame) -> pd.DataFrame:
-    """Average the trials of each cell: over folds, of the mean over seeds."""
-    folds = rows.groupby(["cell", "fold"])[list(measure.METRICS)].mean().groupby("cell")
-    values = folds.mean()
-    for name in SPREADS:
-        values[f"{name}_sd"] = folds[name].std()
-    values["folds"] = folds.size()
-    values["auroc_folds"] = folds["auroc"].count()
-    return values
+def _unseen(settings: Mapping[str, Any]) -> Sequence[str]:
+    """Name the scanners that a trial did not train on; settings of earlier versions lack fields."""
+    if settings.get("folds", {}).get("kind") == "leave_one_out":
+        return unseen_scanners(TrialConfig.model_validate(settings))
+    names: Sequence[str] = settings.get("unseen_scanners", ())
+    return names
 
 
 def _plain(value: object) -> str:

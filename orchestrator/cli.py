@@ -112,6 +112,16 @@ def _our_bug(mode: Mode, problem: Exception) -> int:
     type=click.FloatRange(min=0),
     help="Accuracy that robust_within_margin may lose; default: 0.01.",
 )
+@click.option(
+    "--representation",
+    is_flag=True,
+    help="Also measure kept embeddings, about a second a trial.",
+)
+@click.option(
+    "--reference",
+    metavar="ARM",
+    help="Arm that --representation compares with; default: the first without losses.",
+)
 @results_option
 @output_options
 def aggregate(
@@ -119,6 +129,8 @@ def aggregate(
     allow_missing: bool,
     select: str | None,
     margin: float | None,
+    representation: bool,
+    reference: str | None,
     results: Path,
     **output: bool,
 ) -> int:
@@ -128,13 +140,17 @@ def aggregate(
     Example: sweep aggregate demo
     Settings chosen inside each fold: sweep aggregate demo --select robust_within_margin
     """  # noqa: D301 - the escape is click's mark for lines to keep
-    from orchestrator import commands
+    from orchestrator import tabulate
 
-    return commands.aggregate(
+    if reference is not None and not representation:
+        raise click.UsageError("--reference needs --representation.")
+    return tabulate.aggregate(
         Folder(results / name),
         allow_missing=allow_missing,
         select=select,
         margin=margin,
+        representation=representation,
+        reference=reference,
         mode=mode_of(**output),
     )
 

@@ -1,10 +1,10 @@
-"""What `launch`, `resume` and `aggregate` do and show."""
+"""What `launch` and `resume` do and show."""
 
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cluster.profile import SlurmProfile
 from orchestrator import control, events, preparation, preview, provenance, quote, render, watch
@@ -14,9 +14,6 @@ from orchestrator.folder import Folder
 from orchestrator.preparation import Options, Prepared
 from orchestrator.preview import Preview
 from orchestrator.render import Mode
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def launch(
@@ -81,60 +78,6 @@ def require_own_spec(folder: Folder) -> None:
             f"{folder.root}: the stored spec is of sweep {name!r}",
             hint=f"rename the folder back, or set name: {folder.name} in {folder.spec}",
         )
-
-
-def aggregate(
-    folder: Folder,
-    *,
-    allow_missing: bool,
-    select: str | None = None,
-    margin: float | None = None,
-    mode: Mode,
-) -> int:
-    """Write the tables of a sweep and show them; 1 where a cell is incomplete.
-
-    Args:
-        folder: the sweep.
-        allow_missing: average what there is in incomplete cells.
-        select: rule of selection; default: the spec's, if it has one.
-        margin: of that rule.
-        mode: how to show them.
-    """
-    from orchestrator import aggregate as tables
-    from orchestrator import selected, store
-
-    plan = store.read_plan(folder)
-    results = store.read_results(folder)
-    given = plan, results["trials"], results["predictions"]
-    axes = tables.axes(plan)
-    made = tables.table(*given, axes=axes, allow_missing=allow_missing)
-    paths = tables.write(made, folder.tables)
-    if mode == "text":
-        _show_table(made)
-    chosen, rule = None, selected.rule_of(folder, select, margin)
-    if rule is not None:
-        chosen = selected.select(*given, axes=axes, rule=rule, allow_missing=allow_missing)
-        paths += selected.write(chosen, folder.tables)
-    incomplete = int((made["missing"] + made["failed"] > 0).sum())
-    if mode == "json":
-        told = {"sweep": folder.name, "cells": _records(made), "files": [str(p) for p in paths]}
-        if chosen is not None:
-            told["selected"] = _records(chosen.table)
-        render.value(told)
-    elif mode == "quiet":
-        render.lines([str(path) for path in paths])
-    else:
-        if chosen is not None:
-            render.note(f"chosen by {rule} on the validation patients of each fold:")
-            _show_table(chosen.table.drop(columns=["rule", "margin"]))
-        render.note(f"wrote {', '.join(str(path) for path in paths)}")
-        if incomplete:
-            render.note(
-                f"{incomplete} of {len(made)} cells miss trials",
-                hint=f"sweep resume {folder.name}; or --allow-missing",
-                kind="warning",
-            )
-    return 1 if incomplete and not allow_missing else 0
 
 
 def _preview(prepared: Prepared, *, script: bool, ask: bool) -> Preview:
@@ -239,28 +182,3 @@ def _code_changed(folder: Folder, code: Mapping[str, Any]) -> list[str]:
         f"code is {code['commit'][:7]}{'' if code['clean'] else ' with changes'}; the sweep was "
         f"last launched at {before['commit'][:7]}{'' if before['clean'] else ' with changes'}"
     ]
-
-
-def _records(made: "pd.DataFrame") -> list[dict[str, Any]]:
-    return [
-        {str(k): (None if v != v else v) for k, v in row.items()} for row in made.to_dict("records")
-    ]
-
-
-def _show_table(made: "pd.DataFrame") -> None:
-    """Show what most readers want; the files have every column."""
-    hidden = {"folds", *(name for name in made.columns if str(name).endswith("_sd"))}
-    if (made["auroc_folds"] == made["folds"]).all():
-        hidden.add("auroc_folds")
-    if (made["versions"] <= 1).all():
-        hidden.add("versions")
-    if not (made["missing"] + made["failed"]).any():
-        hidden |= {"missing", "failed"}
-    shown = [str(c) for c in made.columns if c not in hidden and not made[c].isna().all()]
-    metrics = [name for name in shown if made[name].dtype.kind == "f"]
-    left = [name for name in shown if name not in metrics]
-    rows = [
-        [str(row[name]) for name in left] + [render.number(row[name]) for name in metrics]
-        for _, row in made.iterrows()
-    ]
-    render.table([*left, *metrics], rows, numeric=len(metrics))

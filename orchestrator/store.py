@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ def write_segment(
     attempt: int,
     *,
     tables: Mapping[str, "pd.DataFrame"],
-    artefacts: Mapping[str, Mapping[str, Any]],
+    artefacts: Mapping[str, "Mapping[str, Any] | pd.DataFrame"],
 ) -> bool:
     """Write a finished pack's results so that they appear whole or not at all.
 
@@ -43,7 +43,8 @@ def write_segment(
         pack: the pack's id.
         attempt: which try this is, from 1.
         tables: `trials`, `curves` and `predictions`.
-        artefacts: file stem under `artefacts/` to arrays by name, written as safetensors.
+        artefacts: file stem under `artefacts/` to arrays by name, written as safetensors, or to a
+            table, written as Parquet.
 
     Returns:
         False where this segment exists already: an earlier copy of the same attempt counts.
@@ -77,7 +78,7 @@ def adopt(folder: Folder, journal: events.Journal) -> None:
     for pack, attempt in events.progress(folder).unjudged:
         name = f"{pack}-{attempt}"
         try:
-            trials = _read_parquet(folder.segments / name / "trials.parquet")
+            trials = read_frame(folder.segments / name / "trials.parquet")
         except StoreError as error:
             set_aside(folder, [name])
             log.warning("segment=%s set aside, its trials are missing: %s", name, error.message)
@@ -85,15 +86,41 @@ def adopt(folder: Folder, journal: events.Journal) -> None:
         dead = trials[trials["state"] == "failed"]
         pairs = zip(dead["trial"], dead["failure"], strict=True)
         failed = {str(trial): str(failure).partition(":")[0] for trial, failure in pairs}
+        retired = trials.loc[trials["state"] == "retired", "trial"].astype(str).to_list()
         seconds = float(trials["seconds"].sum())
-        journal.write("accepted", pack=pack, attempt=attempt, failed=failed, seconds=seconds)
+        journal.write(
+            "accepted", pack=pack, attempt=attempt, failed=failed, retired=retired, seconds=seconds
+        )
 
 
 def write_plan(folder: Folder, plan: "pd.DataFrame") -> None:
     """Replace `plan.parquet` in one step."""
-    temporary = folder.root / f".plan-{secrets.token_hex(4)}"
-    _write_parquet(plan, temporary)
-    temporary.rename(folder.plan)
+    _replace(folder.plan, plan)
+
+
+def write_folds(folder: Folder, folds: "pd.DataFrame") -> None:
+    """Replace `folds.parquet` in one step."""
+    _replace(folder.folds, folds)
+
+
+def read_folds(folder: Folder) -> "pd.DataFrame | None":
+    """Read `folds.parquet`; None where there is none, or none that can be read.
+
+    What it says follows from the data and the plan, so the next launch writes it anew.
+    """
+    if not folder.folds.is_file():
+        return None
+    try:
+        return read_frame(folder.folds)
+    except StoreError as error:
+        log.warning("%s", error.message)
+        return None
+
+
+def _replace(path: Path, frame: "pd.DataFrame") -> None:
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}")
+    _write_parquet(frame, temporary)
+    temporary.rename(path)
 
 
 def read_plan(folder: Folder, *, whole: bool = False) -> "pd.DataFrame":
@@ -107,7 +134,7 @@ def read_plan(folder: Folder, *, whole: bool = False) -> "pd.DataFrame":
         StoreError: There is no plan, or it cannot be read.
     """
     folder.require()
-    plan = _read_parquet(folder.plan, hint="launch the spec again: it writes the plan anew")
+    plan = read_frame(folder.plan, hint="launch the spec again: it writes the plan anew")
     return plan if whole or "cell" not in plan else plan[plan["cell"] >= 0]
 
 
@@ -122,19 +149,42 @@ def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
     """
     import pandas as pd
 
-    state = events.progress(folder)
-    wanted: dict[tuple[str, int], set[str]] = {}
-    dead = {trial: state.dead[trial] for trial in state.failed if trial in state.dead}
-    counting = {**dead, **state.accepted}
-    for trial in state.trials:
-        if trial in counting:
-            wanted.setdefault(counting[trial], set()).add(trial)
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
-    for (pack, attempt), ids in wanted.items():
-        for name in TABLES if ids else ():
-            frame = _read_parquet(folder.segments / f"{pack}-{attempt}" / f"{name}.parquet")
+    for segment, ids in counting(folder).items():
+        for name in TABLES:
+            frame = read_frame(segment / f"{name}.parquet")
             parts[name].append(frame[frame["trial"].isin(ids)])
     return {name: _joined(frames) for name, frames in parts.items()}
+
+
+def counting(folder: Folder) -> dict[Path, set[str]]:
+    """Return the trials whose result counts, failed ones too, by the segment that holds it."""
+    state = events.progress(folder)
+    dead = {trial: state.dead[trial] for trial in state.failed if trial in state.dead}
+    results = {**dead, **state.accepted}
+    found: dict[Path, set[str]] = {}
+    for trial in state.trials:
+        if trial in results:
+            pack, attempt = results[trial]
+            found.setdefault(folder.segments / f"{pack}-{attempt}", set()).add(trial)
+    return found
+
+
+def read_validation(folder: Folder, trials: Collection[str]) -> dict[str, float]:
+    """Read the validation values of trials that are done; NaN where one is not defined.
+
+    Raises:
+        StoreError: A segment that counts cannot be read; the message names it.
+    """
+    state = events.progress(folder)
+    wanted = sorted({state.accepted[trial] for trial in trials if trial in state.accepted})
+    found: dict[str, float] = {}
+    for result in wanted:
+        name = "-".join(map(str, result))
+        frame = read_frame(folder.segments / name / "trials.parquet")
+        pairs = zip(frame["trial"].astype(str), frame["validation"].astype(float), strict=True)
+        found |= {trial: v for trial, v in pairs if state.accepted.get(trial) == result}
+    return {trial: value for trial, value in found.items() if trial in set(trials)}
 
 
 def damaged(folder: Folder) -> dict[str, str]:
@@ -162,7 +212,7 @@ def set_aside(folder: Folder, names: Iterable[str]) -> None:
 def _damage(segment: Path, trials: set[str]) -> str:
     """Tell what is wrong with a segment that should hold results of these trials; else empty."""
     try:
-        tables = {name: _read_parquet(segment / f"{name}.parquet") for name in TABLES}
+        tables = {name: read_frame(segment / f"{name}.parquet") for name in TABLES}
     except StoreError as error:
         return error.message
     for name in ("trials", "predictions"):
@@ -219,18 +269,46 @@ def read_table(path: Path) -> "pa.Table":
     return pq.read_table(path, page_checksum_verification=True)
 
 
-def _read_parquet(path: Path, *, hint: str = "") -> "pd.DataFrame":
+def read_frame(path: Path, *, hint: str = "") -> "pd.DataFrame":
+    """Read a Parquet file as a frame.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
     with readable(path, hint=hint):
         frame: pd.DataFrame = read_table(path).to_pandas()
     return frame
 
 
-def _write_artefacts(artefacts: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+@contextlib.contextmanager
+def tensors(path: Path) -> Iterator[Any]:
+    """Open a safetensors file for `keys` and `get_tensor`, which gives arrays.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from error
+
+
+def _write_artefacts(
+    artefacts: Mapping[str, "Mapping[str, Any] | pd.DataFrame"], folder: Path
+) -> None:
+    import pandas as pd
     from safetensors.numpy import save
 
     folder.mkdir(mode=folder_mode(folder.parent))
-    for stem, arrays in artefacts.items():
-        write_file(folder / f"{stem}.safetensors", save(dict(arrays)))
+    for stem, content in artefacts.items():
+        if isinstance(content, pd.DataFrame):
+            _write_parquet(content, folder / f"{stem}.parquet")
+        else:
+            write_file(folder / f"{stem}.safetensors", save(dict(content)))
+    _sync(folder)
 
 
 def _sync(folder: Path) -> None:

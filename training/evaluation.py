@@ -1,6 +1,6 @@
 """Scores of whole bags, what validation says about them, and the table of predictions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +24,20 @@ Scored = npt.NDArray[np.floating]
 """Scores of one lane, [scan, class]."""
 
 
+Observe = Callable[[Rows, Tensor, Tensor], None]
+"""Is shown the places of some scans among the rows, their bag embeddings [lane, scan, embedding]
+and their attention [lane, scan, instance]."""
+
+
 @torch.no_grad()
-def score(lanes: Lanes, loader: Loader, rows: Rows, num_tiles: Rows) -> npt.NDArray[np.floating]:
+def score(
+    lanes: Lanes,
+    loader: Loader,
+    rows: Rows,
+    num_tiles: Rows,
+    *,
+    observe: Observe | None = None,
+) -> npt.NDArray[np.floating]:
     """Score whole bags in evaluation mode, [lane, scan, class].
 
     Args:
@@ -33,16 +45,21 @@ def score(lanes: Lanes, loader: Loader, rows: Rows, num_tiles: Rows) -> npt.NDAr
         loader: reads bags.
         rows: scans to score.
         num_tiles: tiles of every scan of the loader.
+        observe: called as the scans come by; changes no bit of the scores.
     """
     found: npt.NDArray[np.floating] | None = None
-    for places in _chunks(num_tiles[rows]):
+    for places in chunks(num_tiles[rows]):
         bags, mask = loader.whole(rows[places])
-        each: list[Tensor] = []
+        each: list[tuple[Tensor, ...]] = []
         for group in lanes.groups:
             none = group.share(bags.new_empty(0))
             inputs = group.share(bags), group.share(mask), (), none, none
-            each += lanes.call(group, *inputs, shared=(None,), train=False)
-        part = torch.cat(each).cpu().numpy()
+            shared = (None, observe is not None)
+            each.append(lanes.call(group, *inputs, shared=shared, train=False))
+        scores, *rest = (torch.cat(parts) for parts in zip(*each, strict=True))
+        if observe is not None:
+            observe(places, *rest)
+        part = scores.cpu().numpy()
         if found is None:
             found = np.empty((len(lanes), len(rows), part.shape[-1]), part.dtype)
         found[:, places] = part
@@ -50,7 +67,7 @@ def score(lanes: Lanes, loader: Loader, rows: Rows, num_tiles: Rows) -> npt.NDAr
     return found
 
 
-def _chunks(sizes: Rows) -> Iterator[Rows]:
+def chunks(sizes: Rows) -> Iterator[Rows]:
     """Group bags of similar size, within the bound on padded instances."""
     order = np.argsort(sizes, kind="stable")
     chunk: list[int] = []
@@ -142,6 +159,25 @@ def validation(scans: Scans) -> Validation | None:
         case_label=scans.label[rows][first],
         case_scanner=numbers,
     )
+
+
+def mean_over_scans(scans: Scans, rows: Rows, scores: Scored) -> Scored:
+    """Give every scan the mean score of its slide's scans among the rows, see `test_time`.
+
+    The scans of a slide are those that are evaluated: on seen and unseen scanners for a held-out
+    patient, on seen ones for a validation patient. So the score of a slide is the same on every
+    scanner, to the bit, unseen ones included.
+
+    Args:
+        scans: of the fold.
+        rows: of the scores.
+        scores: of one lane.
+    """
+    names = scans.table["slide"].to_numpy()[rows].astype(str)
+    slide, counts = np.unique(names, return_inverse=True, return_counts=True)[1:]
+    sums = [np.bincount(slide, weights=column) for column in scores.T]
+    means = np.stack([total / counts for total in sums], axis=1)
+    return means[slide].astype(scores.dtype)
 
 
 def predictions(scans: Scans, rows: Rows, scores: Scored) -> pd.DataFrame:

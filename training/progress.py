@@ -18,7 +18,7 @@ class Progress:
     """The record of a lane; plain values, so that it fits into a checkpoint.
 
     Attributes:
-        state: training, stopped (early stopping) or failed.
+        state: training, stopped (early stopping), retired (by a search) or failed.
         failure: why it failed.
         epoch: the epoch chosen so far, from 1; 0 before the first.
         epochs_trained: epochs behind it.
@@ -29,7 +29,7 @@ class Progress:
         curves: per quantity, one value per epoch.
     """
 
-    state: Literal["training", "stopped", "failed"] = "training"
+    state: Literal["training", "stopped", "retired", "failed"] = "training"
     failure: str = ""
     epoch: int = 0
     epochs_trained: int = 0

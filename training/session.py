@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,12 @@ from torch import Tensor
 from training import RESULTS_VERSION, evaluation, judging, objective, seeds
 from training.choosing import Choice, require_shape
 from training.config import TrialConfig
-from training.data import folds, sampling, scans
+from training.data import folds, inputs, noise, pairing, sampling, scans
 from training.data.bags import BagReader
 from training.data.index import Dataset
 from training.data.loading import Batch, Loader
 from training.data.mixing import mix_style
+from training.data.noise import add_noise
 from training.identity import canonical
 from training.lanes import Lanes, draw_dropped
 from training.optimiser import LaneAdamW, schedule
@@ -52,19 +53,27 @@ class Session:
         shared = self.shared = configs[0]
         self.identity = _identity(configs, dataset, device)
         self.scans = scans.read(dataset, shared)
-        self.pool = sampling.pool(self.scans, paired=shared.views == "all")
+        self.pool = sampling.pool(
+            self.scans, paired=shared.views == "all", augmented=shared.pairs == "augmented"
+        )
         self.judge = judging.judge(self.scans, shared.stopping)
         self.validation = self.judge.validation if self.judge is not None else None
+        reader = BagReader(dataset.root)
         self.loader = Loader(
-            BagReader(dataset.root),
+            reader,
             self.scans,
             dtype=getattr(torch, shared.precision),
             device=device,
             resident_bytes=resident_bytes,
+            input_map=inputs.fit(shared, reader, self.scans, self.pool),
         )
         self.num_tiles = self.scans.table["num_tiles"].to_numpy(np.int64)
         self.steps_per_epoch = sampling.steps_per_epoch(self.pool, shared.sampling)
         self.loss_names = objective.names(shared.losses)
+        self.noise: Tensor | None = None
+        if shared.regularisation.noise:
+            trained = self.scans.of("train", seen_only=True)
+            self.noise = shared.regularisation.noise * noise.spread(self.loader, trained)
         self._start()
 
     def _start(self) -> None:
@@ -132,6 +141,17 @@ class Session:
         if losses is None:
             return False
         self._judge(losses)
+        self._part()
+        return True
+
+    def retire(self, lanes: Collection[int]) -> None:
+        """End some of the lanes that train, after an epoch."""
+        for lane in lanes:
+            self.progress[lane].state = "retired"
+        self._part()
+
+    def _part(self) -> None:
+        """Take lanes that have ended out of the stack."""
         stay = self.training
         if len(stay) == 1:
             stay = sorted([stay[0], 0 if stay[0] else 1])
@@ -140,7 +160,6 @@ class Session:
             self.optimiser.select(self.lanes, stay)
             self.generators = [self.generators[place] for place in stay]
             self._occupy([self.slots[place] for place in stay])
-        return True
 
     def _train(self, stop: Callable[[], bool] | None) -> Tensor | None:
         """Take the steps of an epoch; give the mean losses, [lane, total + task + robustness]."""
@@ -150,8 +169,9 @@ class Session:
         for draw in sampling.epoch(self.pool, shared.sampling, key=key):
             if stop is not None and stop():
                 return None
+            draw = pairing.compare(draw, shared.pairs, patient=self.scans.patient)
             batch = self.loader.batch(draw, shared.sampling.tiles_per_bag)
-            sums += self._step(mix_style(batch, shared.mixstyle))
+            sums += self._step(add_noise(mix_style(batch, shared.mixstyle), self.noise))
         return sums / self.steps_per_epoch
 
     def _step(self, batch: Batch) -> Tensor:
