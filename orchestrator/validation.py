@@ -43,7 +43,7 @@ def judged(
     # A scan of an unknown scanner is none of any scanner's, where others are known; see
     # `training.evaluation.Validation`.
     rows = rows[named | ~named.groupby(rows["trial"]).transform("any")]
-    threshold = done.loc[done.index.isin(rows["trial"]), "threshold"]
+    threshold = done.loc[done.index.isin(rows["trial"].unique()), "threshold"]
     # The measures are of held-out patients, on scanners that are all seen: so these are called.
     measured = measure.trials(threshold, rows.assign(held_out=True), unseen=[()] * len(threshold))
     images = rows[["trial", "slide", "scanner"]].drop_duplicates()

@@ -125,7 +125,7 @@ def test_the_epoch_of_each_trial_is_the_least_inconsistent_within_the_margin(res
 
 
 def test_a_rule_without_paired_slides_keeps_the_main_table(tmp_path):
-    text = SPEC.replace("paired_share: 0.8", "paired_share: 0")
+    text = SPEC.replace("paired_share: 0.8", "paired_share: 0\n    confounding: 0")
     text = text.replace("epoch: within_margin, margin: 0.05", "epoch: best")
     text = text.replace("views: all\n    losses: {score: {kind: score}}", "views: routine")
     text = text.replace("losses.score.weight: [0.01, 1, 100]", "optim.lr: [1e-2, 1e-3]")
