@@ -65,11 +65,6 @@ def measure(
     rows = joined.rows[~joined.rows["cell"].isin(joined.holes)]
     wanted = set(rows["trial"]) & set(joined.known.index)
     sets = _kept(folder, wanted)
-    if not sets:
-        raise StoreError(
-            f"{folder.root}: no trial that counts here kept its embeddings",
-            hint="a sweep keeps them with artefacts: {embeddings: evaluation} in its spec",
-        )
     held_out = predictions[predictions["held_out"].eq(True) & predictions["trial"].isin(wanted)]
     labels = {str(t): its for t, its in held_out.set_index("view").groupby("trial")["label"]}
     patients = pd.Index(np.unique(held_out["patient"].astype(str)))
@@ -80,15 +75,14 @@ def measure(
 
     def measured(trial: str, embeddings: np.ndarray) -> Measures:
         report(len(made.trials) + len(made.encoders), total)
-        table = sets[trial].scans
-        whole, table = len(table), table[table["part"].eq("test")]
+        scans = sets[trial].scans
+        table = scans[scans["part"].eq("test")]
         label = labels[trial].reindex(table["view"])
-        if whole != len(embeddings) or label.isna().any():
+        if len(scans) != len(embeddings) or label.isna().any():
             raise StoreError(f"trial {trial}: kept embeddings are not of its held-out scans")
-        own = trials[trial]
-        table = table.assign(label=label.to_numpy() if own.has_classes else -1)
-        scans = measure_representation.scans(table, patients)
-        return measure_representation.measure(embeddings, scans, fold=own.fold)
+        table = table.assign(label=label.to_numpy() if trials[trial].has_classes else -1)
+        numbers = measure_representation.scans(table, patients)
+        return measure_representation.measure(embeddings, numbers, fold=trials[trial].fold)
 
     with threadpool_limits(limits=1):  # the products are small, and so have the same bits anywhere
         for trial, kept in sets.items():
@@ -126,6 +120,11 @@ def _kept(folder: Folder, wanted: set[str]) -> dict[str, _Kept]:
             there = trials & wanted & set(file.keys())
         kept = _Kept(scans=store.read_frame(path.with_name("scans.parquet")), path=path)
         found |= dict.fromkeys(there, kept)
+    if not found:
+        raise StoreError(
+            f"{folder.root}: no trial that counts here kept its embeddings",
+            hint="a sweep keeps them with artefacts: {embeddings: evaluation} in its spec",
+        )
     return dict(sorted(found.items()))
 
 

@@ -21,6 +21,7 @@ from orchestrator.spec_artefacts import NO_ARTEFACTS, Artefacts
 from training.errors import DataError
 
 if TYPE_CHECKING:
+    from training.artefacts import Keep
     from training.config import TrialConfig
     from training.data.index import Dataset
 
@@ -193,7 +194,6 @@ def _train(
     import torch
 
     from training import trainer
-    from training.artefacts import Keep
     from training.config import TrialConfig
 
     if setting.device == "cpu":
@@ -212,11 +212,7 @@ def _train(
         on_epoch=on_epoch,
         stop=stop,
         resident_bytes=int(setting.resident_gb * 2**30),
-        keep=Keep(
-            embeddings=setting.artefacts.embeddings == "evaluation",
-            attention=setting.artefacts.attention == "top",
-            gradients=setting.artefacts.gradients == "energy",
-        ),
+        keep=_keep(setting.artefacts),
     )
     seconds = (time.monotonic() - clock) / len(results)
     ids = [trial for trial, _ in assignment.job.trials]
@@ -243,6 +239,16 @@ def _train(
         for trial, result in zip(ids, results, strict=True)
         if result.state == "failed"
     }
+
+
+def _keep(wanted: Artefacts) -> "Keep":
+    from training.artefacts import Keep
+
+    return Keep(
+        embeddings=wanted.embeddings == "evaluation",
+        attention=wanted.attention == "top",
+        gradients=wanted.gradients == "energy",
+    )
 
 
 def _changed(root: Path) -> tuple[int, ...]:
