@@ -12,14 +12,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from orchestrator import measure, measure_cases, measure_scanners
+from orchestrator import external, measure, measure_cases, measure_scanners
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
 from orchestrator.measure_cases import Cases
+from training.config import TrialConfig, unseen_scanners
 
 METRICS = (*measure.METRICS, *measure_scanners.METRICS)
 
@@ -32,7 +34,7 @@ SPREADS = ("accuracy", "auroc")
 _NOT_AXES = frozenset(
     (
         "cell", "trial", "encoder", "arm", "fold", "seed", "config", "fingerprint", "pack_family",
-        "priority",
+        "priority", "search", "bracket",
     )
 )  # fmt: skip
 
@@ -52,8 +54,8 @@ class Joined:
     Attributes:
         rows: cell, fold, seed, trial, state and version; one per cell and trial, in that order.
         cells: encoder, arm, axes and the counts of `table`, by cell.
-        holes: cells that have no value, since trials of theirs are missing or failed.
-        allow_missing: whether cells with holes have values all the same.
+        holes: cells that have no value, since trials of theirs are missing, failed or retired.
+        allow_missing: whether cells with missing or failed trials have values all the same.
         known: the rows of `trials` of trials that are done, by trial.
         cases: what these trials are measured on; None without any.
         on_scanner: what they come to on each scanner, `measure_scanners.by_scanner`.
@@ -90,11 +92,14 @@ def join(
     known = _known(trials, plan)
     done = known[known["state"] == "done"]
     config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
-    unseen = [json.loads(text).get("unseen_scanners", []) for text in config]
+    settings = [json.loads(text) for text in config]
+    unseen = [_unseen(each) for each in settings]
     rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
     rows = rows.join(known[["state", "version"]], on="trial")
     counts = _counts(rows)
-    names = plan.drop_duplicates("cell").set_index("cell")[["encoder", "arm", *axes]].sort_index()
+    searched = ["search"] if "search" in plan.columns else []
+    own = ["encoder", "arm", *axes, *searched]
+    names = plan.drop_duplicates("cell").set_index("cell")[own].sort_index()
     for name in axes:
         names[name] = names[name].map(_plain)
     cases, on_scanner, measured = None, {}, pd.DataFrame(columns=list(METRICS), dtype=np.float64)
@@ -103,11 +108,15 @@ def join(
         on_scanner = measure_scanners.by_scanner(cases, measure.by_scanner(cases))
         measured = measure.of(cases, on_scanner)
         measured = measured.join(measure_scanners.averaged(cases, on_scanner))
-    incomplete = counts.index[counts["missing"] + counts["failed"] > 0]
+    if any(json.loads(text).get("external_cohorts") for text in plan["config"].drop_duplicates()):
+        locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
+        measured = measured.join(external.trials(done.loc[locked, "threshold"], predictions))
+    retired = counts["retired"]
+    holes = retired if allow_missing else retired + counts["missing"] + counts["failed"]
     return Joined(
         rows=rows,
-        cells=pd.concat([names, counts], axis=1),
-        holes=incomplete[:0] if allow_missing else incomplete,
+        cells=pd.concat([names, counts if searched else counts.drop(columns="retired")], axis=1),
+        holes=counts.index[holes > 0],
         allow_missing=allow_missing,
         known=done,
         cases=cases,
@@ -136,8 +145,10 @@ def table(
 
     Returns:
         encoder, arm, axes; `trials` planned, `missing`, `failed`, `versions` (distinct commits and
-        library versions); the metrics, NaN where one does not apply, and their SD over the folds'
-        values; `folds`, and `auroc_folds` that count in `auroc`.
+        library versions); where the plan has searches, `search` (the kind, empty for cells that no
+        search made) and `retired` trials, with which a cell has no value; the metrics, NaN where
+        one does not apply (those of `external` only where a trial has external cohorts), and their
+        SD over the folds' values; `folds`, and `auroc_folds` that count in `auroc`.
 
     Raises:
         StoreError: A trial has two results, or its predictions are damaged (`measure.trials`).
@@ -154,6 +165,21 @@ def main(joined: Joined) -> pd.DataFrame:
     values["folds"] = folds.size()
     values["auroc_folds"] = folds["auroc"].count()
     return pd.concat([joined.cells, values], axis=1).reset_index(drop=True)
+
+
+def remarks(table: pd.DataFrame) -> list[str]:
+    """Say what a reader must know of cells that a search made; nothing where none did."""
+    lines: list[str] = []
+    if "search" not in table.columns:
+        return lines
+    made = table[table["search"] != ""]
+    for (arm, kind), cells in made.groupby(["arm", "search"], sort=False):
+        text = f"arm {arm}: its settings come from a search ({kind}), not from a grid"
+        if dropped := int(cells["retired"].sum()):
+            empty = int((cells["retired"] > 0).sum())
+            text += f", which retired {dropped:,} trials and left {empty:,} cells without a value"
+        lines.append(f"{text}: a comparison of its cells with those of other arms is biased")
+    return lines
 
 
 def write(table: pd.DataFrame, folder: Path, name: str = "main") -> list[Path]:
@@ -217,9 +243,18 @@ def _counts(rows: pd.DataFrame) -> pd.DataFrame:
             "trials": cells.size(),
             "missing": cells.size() - cells["state"].count(),
             "failed": rows["state"].eq("failed").groupby(rows["cell"]).sum(),
+            "retired": rows["state"].eq("retired").groupby(rows["cell"]).sum(),
             "versions": cells["version"].nunique(),
         }
     )
+
+
+def _unseen(settings: Mapping[str, Any]) -> Sequence[str]:
+    """Name the scanners that a trial did not train on; settings of earlier versions lack fields."""
+    if settings.get("folds", {}).get("kind") == "leave_one_out":
+        return unseen_scanners(TrialConfig.model_validate(settings))
+    names: Sequence[str] = settings.get("unseen_scanners", ())
+    return names
 
 
 def _plain(value: object) -> str:

@@ -102,6 +102,17 @@ def _our_bug(mode: Mode, problem: Exception) -> int:
 @click.argument("name")
 @click.option("--allow-missing", is_flag=True, help="Average cells that miss trials, marked so.")
 @click.option(
+    "--select",
+    type=click.Choice(["accuracy", "robustness", "robust_within_margin"]),
+    help="Also choose one setting per encoder, arm and fold, on validation patients; default: the "
+    "rule of the spec.",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0),
+    help="Accuracy that robust_within_margin may lose; default: 0.01.",
+)
+@click.option(
     "--representation",
     is_flag=True,
     help="Also measure kept embeddings, about a second a trial.",
@@ -116,6 +127,8 @@ def _our_bug(mode: Mode, problem: Exception) -> int:
 def aggregate(
     name: str,
     allow_missing: bool,
+    select: str | None,
+    margin: float | None,
     representation: bool,
     reference: str | None,
     results: Path,
@@ -123,8 +136,10 @@ def aggregate(
 ) -> int:
     """Turn the results of sweep NAME into tables under results/NAME/tables/.
 
+    \b
     Example: sweep aggregate demo
-    """
+    Settings chosen inside each fold: sweep aggregate demo --select robust_within_margin
+    """  # noqa: D301 - the escape is click's mark for lines to keep
     from orchestrator import tabulate
 
     if reference is not None and not representation:
@@ -132,6 +147,8 @@ def aggregate(
     return tabulate.aggregate(
         Folder(results / name),
         allow_missing=allow_missing,
+        select=select,
+        margin=margin,
         representation=representation,
         reference=reference,
         mode=mode_of(**output),

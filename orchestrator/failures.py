@@ -9,7 +9,7 @@ import hashlib
 import re
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -119,6 +119,14 @@ def signature(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"{frame.filename}:{frame.lineno}:{frame.name}" for frame in frames]
     return hashlib.sha256("\n".join([type(error).__name__, *places]).encode()).hexdigest()[:12]
+
+
+def recall(history: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, list[Failure]]:
+    """Take in what is known of each pack's failures: class and signature."""
+    return {
+        pack: [Failure(kind=kind, message="", signature=mark) for kind, mark in known]
+        for pack, known in history.items()
+    }
 
 
 def decide(

@@ -14,6 +14,8 @@ from pydantic import Discriminator, Field, Tag, create_model
 from pydantic.fields import FieldInfo
 
 from orchestrator.spec_artefacts import NO_ARTEFACTS, Artefacts
+from orchestrator.spec_search import Search
+from orchestrator.spec_select import Select
 from training.config import Config, Loss, Task, TrialConfig
 from training.simulation_config import Simulation
 
@@ -146,6 +148,9 @@ class Arm(Axes):
         {}, description="robustness losses by a name of yours, which grid keys use"
     )
     priority: int = Field(0, description="packs of the arm with the higher priority go first")
+    search: Search | None = Field(
+        None, description="settings to search instead of a grid; not for a factorial comparison"
+    )
 
 
 class SimulatedData(Config):
@@ -194,6 +199,10 @@ class Language(Axes):
     )
     artefacts: Artefacts = Field(
         NO_ARTEFACTS, description="what a trial leaves beside its predictions"
+    )
+
+    select: Select | None = Field(
+        None, description="how the table of selected settings chooses; sweep aggregate --select"
     )
 
     @property

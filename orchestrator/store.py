@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,15 +86,41 @@ def adopt(folder: Folder, journal: events.Journal) -> None:
         dead = trials[trials["state"] == "failed"]
         pairs = zip(dead["trial"], dead["failure"], strict=True)
         failed = {str(trial): str(failure).partition(":")[0] for trial, failure in pairs}
+        retired = trials.loc[trials["state"] == "retired", "trial"].astype(str).to_list()
         seconds = float(trials["seconds"].sum())
-        journal.write("accepted", pack=pack, attempt=attempt, failed=failed, seconds=seconds)
+        journal.write(
+            "accepted", pack=pack, attempt=attempt, failed=failed, retired=retired, seconds=seconds
+        )
 
 
 def write_plan(folder: Folder, plan: "pd.DataFrame") -> None:
     """Replace `plan.parquet` in one step."""
-    temporary = folder.root / f".plan-{secrets.token_hex(4)}"
-    _write_parquet(plan, temporary)
-    temporary.rename(folder.plan)
+    _replace(folder.plan, plan)
+
+
+def write_folds(folder: Folder, folds: "pd.DataFrame") -> None:
+    """Replace `folds.parquet` in one step."""
+    _replace(folder.folds, folds)
+
+
+def read_folds(folder: Folder) -> "pd.DataFrame | None":
+    """Read `folds.parquet`; None where there is none, or none that can be read.
+
+    What it says follows from the data and the plan, so the next launch writes it anew.
+    """
+    if not folder.folds.is_file():
+        return None
+    try:
+        return read_frame(folder.folds)
+    except StoreError as error:
+        log.warning("%s", error.message)
+        return None
+
+
+def _replace(path: Path, frame: "pd.DataFrame") -> None:
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}")
+    _write_parquet(frame, temporary)
+    temporary.rename(path)
 
 
 def read_plan(folder: Folder, *, whole: bool = False) -> "pd.DataFrame":
@@ -142,6 +168,23 @@ def counting(folder: Folder) -> dict[Path, set[str]]:
             pack, attempt = results[trial]
             found.setdefault(folder.segments / f"{pack}-{attempt}", set()).add(trial)
     return found
+
+
+def read_validation(folder: Folder, trials: Collection[str]) -> dict[str, float]:
+    """Read the validation values of trials that are done; NaN where one is not defined.
+
+    Raises:
+        StoreError: A segment that counts cannot be read; the message names it.
+    """
+    state = events.progress(folder)
+    wanted = sorted({state.accepted[trial] for trial in trials if trial in state.accepted})
+    found: dict[str, float] = {}
+    for result in wanted:
+        name = "-".join(map(str, result))
+        frame = read_frame(folder.segments / name / "trials.parquet")
+        pairs = zip(frame["trial"].astype(str), frame["validation"].astype(float), strict=True)
+        found |= {trial: v for trial, v in pairs if state.accepted.get(trial) == result}
+    return {trial: value for trial, value in found.items() if trial in set(trials)}
 
 
 def damaged(folder: Folder) -> dict[str, str]:

@@ -16,47 +16,77 @@ if TYPE_CHECKING:
 
 
 def aggregate(
-    folder: Folder, *, allow_missing: bool, representation: bool, reference: str | None, mode: Mode
+    folder: Folder,
+    *,
+    allow_missing: bool,
+    select: str | None,
+    margin: float | None,
+    representation: bool,
+    reference: str | None,
+    mode: Mode,
 ) -> int:
-    """Write the tables of a sweep and show the main one; 1 where a cell is incomplete."""
-    from orchestrator import aggregate as tables
-    from orchestrator import robustness, store
+    """Write the tables of a sweep and show them; 1 where a cell is incomplete.
 
-    plan = store.read_plan(folder)
-    results = store.read_results(folder)
-    joined = tables.join(
-        plan, results["trials"], results["predictions"], axes=tables.axes(plan),
-        allow_missing=allow_missing,
-    )  # fmt: skip
-    made = {"main": tables.main(joined)}
-    for name, table in (
-        ("robustness", robustness.cells(joined)),
-        ("scanners", robustness.scanners(joined)),
-    ):
-        made |= {} if table is None else {name: table}
+    Args:
+        folder: the sweep.
+        allow_missing: average what there is in incomplete cells.
+        select: rule of selection; default: the spec's, if it has one.
+        margin: of that rule.
+        representation: measure kept embeddings, too.
+        reference: arm that these are compared with; default: the first without losses.
+        mode: how to show them.
+    """
+    from orchestrator import aggregate as tables
+    from orchestrator import robustness, selected, store
+
+    plan, results = store.read_plan(folder), store.read_results(folder)
+    given, axes = (plan, results["trials"], results["predictions"]), tables.axes(plan)
+    joined = tables.join(*given, axes=axes, allow_missing=allow_missing)
+    tabled = {
+        "main": tables.main(joined),
+        "robustness": robustness.cells(joined),
+        "scanners": robustness.scanners(joined),
+    }
+    made = {name: table for name, table in tabled.items() if table is not None}
     if representation:
         made["representation"] = _representation(
             folder, plan, results["predictions"], joined, reference=reference, mode=mode
         )
     paths = [path for name in made for path in tables.write(made[name], folder.tables, name)]
+    if rule := selected.rule_of(folder, select, margin):
+        chosen = selected.select(*given, axes=axes, rule=rule, allow_missing=allow_missing)
+        paths += selected.write(chosen, folder.tables)
+        made["selected"] = chosen.table
     main = made["main"]
     incomplete = int((main["missing"] + main["failed"] > 0).sum())
     if mode == "json":
         more = {name: _records(table) for name, table in made.items() if name != "main"}
-        files = [str(path) for path in paths]
-        render.value({"sweep": folder.name, "cells": _records(main), **more, "files": files})
+        files, notes = [str(path) for path in paths], tables.remarks(main)
+        cells = {"sweep": folder.name, "cells": _records(main), **more}
+        render.value({**cells, "files": files, "notes": notes})
     elif mode == "quiet":
         render.lines([str(path) for path in paths])
     else:
-        _show_table(main)
-        render.note(f"wrote {', '.join(made)} (.csv, .parquet) to {folder.tables}")
-        if incomplete:
-            render.note(
-                f"{incomplete} of {len(main)} cells miss trials",
-                hint=f"sweep resume {folder.name}; or --allow-missing",
-                kind="warning",
-            )
+        _show(made, folder, rule=str(rule or ""), incomplete=incomplete)
     return 1 if incomplete and not allow_missing else 0
+
+
+def _show(made: "dict[str, pd.DataFrame]", folder: Folder, *, rule: str, incomplete: int) -> None:
+    from orchestrator.aggregate import remarks
+
+    _show_table(made["main"])
+    for line in remarks(made["main"]):
+        render.note(line, kind="warning")
+    if "selected" in made:
+        render.note(f"chosen by {rule} on the validation patients of each fold:")
+        _show_table(made["selected"].drop(columns=["rule", "margin"]))
+    render.note(f"wrote {', '.join(made)} (.csv, .parquet) to {folder.tables}")
+    if incomplete:
+        render.note(
+            f"{incomplete} of {len(made['main'])} cells miss trials",
+            hint=f"sweep resume {folder.name}; or --allow-missing",
+            kind="warning",
+        )
 
 
 def _representation(
@@ -124,6 +154,8 @@ def _show_table(made: "pd.DataFrame") -> None:
         hidden.add("versions")
     if not (made["missing"] + made["failed"]).any():
         hidden |= {"missing", "failed"}
+    if "retired" in made and not made["retired"].any():
+        hidden.add("retired")
     shown = [str(c) for c in made.columns if c not in hidden and not made[c].isna().all()]
     metrics = [name for name in shown if made[name].dtype.kind == "f"]
     left = [name for name in shown if name not in metrics]

@@ -21,6 +21,7 @@ from training.config_folds import GivenFolds as GivenFolds
 from training.config_folds import LeaveOneOutFolds as LeaveOneOutFolds
 from training.config_folds import SitePreservedFolds as SitePreservedFolds
 from training.config_folds import StratifiedFolds as StratifiedFolds
+from training.config_folds import left_out as left_out
 from training.config_folds import num_folds as num_folds
 from training.config_heads import AttentionHead as AttentionHead
 from training.config_heads import GatedAttentionHead as GatedAttentionHead
@@ -30,11 +31,12 @@ from training.config_heads import MeanHead as MeanHead
 from training.config_inputs import InputMethod as InputMethod
 from training.config_inputs import NoInputMethod as NoInputMethod
 from training.config_inputs import PairedErasure, Regularisation
-from training.config_losses import GroupLoss, Mixup, PairLoss, blind, compares_pairs
+from training.config_losses import ClamClustering, GroupLoss, Mixup, PairLoss, blind, compares_pairs
 from training.config_losses import InfoNCE as InfoNCE
 from training.config_losses import Loss as Loss
 from training.config_losses import MixStyle as MixStyle
 from training.config_losses import ScoreLoss as ScoreLoss
+from training.config_pairs import Pairs, problems
 from training.config_task import Task as Task
 from training.config_task import twice
 
@@ -104,6 +106,11 @@ class Stopping(Config):
         "patients, or probability one half",
     )
 
+    @property
+    def compares_scanners(self) -> bool:
+        """Whether an epoch is judged by its inconsistency, too."""
+        return self.metric == "inconsistency" or self.epoch == "within_margin"
+
     @model_validator(mode="after")
     def _needs_validation(self) -> "Stopping":
         if self.validation_share == 0 and (
@@ -127,7 +134,7 @@ class TrialConfig(Config):
     views: Literal["routine", "all"] = Field(
         "routine", description="routine: one scan per slide; all: paired slides with both scans too"
     )
-    pairs: Literal["scans", "shuffled", "same_scan", "augmented"] = Field(
+    pairs: Pairs = Field(
         "scans",
         description="what pair losses compare. scans: two scans of a slide; controls: shuffled, "
         "scans of different slides; same_scan, two draws of one scan's tiles; augmented, a scan "
@@ -187,8 +194,19 @@ class TrialConfig(Config):
                 raise ValueError(
                     f"mixup needs a head that scores bag embeddings alone, not {self.head.kind}"
                 )
+            if isinstance(loss, ClamClustering) and self.head.kind not in ("clam_sb", "clam_mb"):
+                raise ValueError(
+                    f"clam_clustering needs a head of kind clam_sb or clam_mb, not {self.head.kind}"
+                )
+            if isinstance(loss, ClamClustering) and self.task.kind == "survival":
+                raise ValueError("clam_clustering needs classes, not a survival task")
         if self.pairs != "scans" and self.views == "routine":
             raise ValueError(f"pairs: {self.pairs} needs views: all")
+        several = self.sampling.pairs_per_batch
+        for problem in problems(self.pairs, self.losses, pairs_per_batch=several):
+            raise ValueError(problem)
+        if self.task.kind == "survival" and self.regularisation.label_smoothing:
+            raise ValueError("regularisation.label_smoothing needs classes, not a survival task")
         if isinstance(self.input, PairedErasure) and self.views == "routine":
             raise ValueError("paired_erasure needs views: all")
         scanners = self.unseen_scanners
@@ -197,6 +215,24 @@ class TrialConfig(Config):
         total = num_folds(self.folds)
         if self.fold >= total:
             raise ValueError(f"fold {self.fold} does not exist: there are {total}")
+        return self
+
+    @model_validator(mode="after")
+    def _locks_what_no_fold_has(self) -> "TrialConfig":
+        locked, folds = self.external_cohorts, self.folds
+        if len(set(locked)) < len(locked):
+            raise ValueError(f"external_cohorts holds {twice(locked)!r} twice; expected it once")
+        named: dict[str, tuple[str, ...]] = {}
+        if isinstance(folds, CohortFolds):
+            named = {"folds.train": folds.train, "folds.test": folds.test}
+        elif isinstance(folds, LeaveOneOutFolds) and folds.column == "cohort":
+            named = {"folds.values": folds.values}
+        for key, names in named.items():
+            for name in names:
+                if name in locked:
+                    raise ValueError(
+                        f"cohort {name!r} is in external_cohorts and in {key}; expected one of them"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -222,6 +258,16 @@ class TrialConfig(Config):
                 "stopping.validation_share must not be 0"
             )
         return self
+
+
+def unseen_scanners(config: TrialConfig) -> tuple[str, ...]:
+    """Name the scanners that a trial may not train on: as configured, and what its fold leaves out.
+
+    Code asks this, not the field.
+    """
+    column, value = left_out(config.folds, config.fold) or ("", "")
+    more = (value,) if column == "scanner" else ()
+    return tuple(dict.fromkeys((*config.unseen_scanners, *more)))
 
 
 def lane_key(config: TrialConfig) -> str:

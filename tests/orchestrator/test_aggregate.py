@@ -232,3 +232,31 @@ def test_equal_tables_give_equal_bytes_and_nothing_else_is_left(tmp_path):
     again = [path.read_bytes() for path in aggregate.write(table.copy(), tmp_path)]
     assert first == again
     assert sorted(path.name for path in tmp_path.iterdir()) == ["main.csv", "main.parquet"]
+
+
+def test_a_cell_with_a_retired_trial_never_has_a_value_and_the_table_says_why():
+    rows = [
+        plan_row(0, "a", search="asha"), plan_row(0, "b", fold=1, search="asha"),
+        plan_row(1, "c", search="asha"), plan_row(1, "d", fold=1, search="asha"),
+        plan_row(2, "c", arm="plain", search=""), plan_row(2, "d", arm="plain", fold=1, search=""),
+    ]  # fmt: skip
+    trials, predictions = results({"a": 0.5, "b": 0.6, "c": 0.7, "d": 0.8})
+    trials.loc[trials["trial"] == "b", "state"] = "retired"
+    for allow_missing in (False, True):
+        table = aggregate.table(
+            pd.DataFrame(rows), trials, predictions, axes=[], allow_missing=allow_missing
+        )
+        assert table["search"].to_list() == ["asha", "asha", ""]
+        assert table["retired"].to_list() == [1, 0, 0]
+        assert table[["missing", "failed"]].to_numpy().sum() == 0
+        assert math.isnan(table.loc[0, "accuracy"])
+        assert table.loc[1, "accuracy"] == pytest.approx(0.75)
+    (line,) = aggregate.remarks(table)
+    assert line.startswith("arm erm: its settings come from a search (asha), not from a grid")
+    assert "retired 1 trials and left 1 cells without a value" in line and "biased" in line
+
+
+def test_a_table_without_searches_has_no_remarks():
+    table = make([plan_row(0, "a")], {"a": 0.5})
+    assert aggregate.remarks(table) == []
+    assert not {"search", "retired"} & set(table.columns)

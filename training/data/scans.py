@@ -1,7 +1,7 @@
 """The scans that a trial reads: one row each, with part, label and what sampling needs to know.
 
-Augmented views never come here. Rows are ordered by view id, so that the order of shards and of the
-index does not change a result.
+Augmented views come with `pairs: augmented` alone, and are of a part of their own. Rows are ordered
+by view id, so that the order of shards and of the index does not change a result.
 """
 
 from dataclasses import dataclass
@@ -11,20 +11,22 @@ import numpy.typing as npt
 import pandas as pd
 
 from training import seeds
-from training.config import TrialConfig
-from training.data import folds, groups, index
+from training.config import TrialConfig, left_out
+from training.data import augmented, folds, groups, index, seen
 from training.data.index import Dataset
 from training.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scans:
-    """The scans of all parts of a fold; arrays have one entry per scan.
+    """The scans of all parts of a fold; arrays have one entry per scan, or view made from one.
 
     Attributes:
-        table: index rows with the column `part`: train, validation or test.
+        table: index rows with the column `part`: train, validation, test or external; augmented for
+            views of training scans that may train, whose patient, scanner and groups are their
+            scan's.
         label: class number of the patient, after the permutation of `shuffle_labels`.
-        seen: False on an unseen scanner.
+        seen: whether a scan may train and validate, if its patient does (`seen.is_seen`).
         patient: number of the patient.
         scanner: number of the scanner.
         num_outputs: columns of the scores: 1 for a binary task, else the number of classes.
@@ -57,11 +59,14 @@ def read(dataset: Dataset, config: TrialConfig) -> Scans:
         DataError: No scans of the encoder, embeddings of several widths, or a wrong split.
     """
     split = folds.split(dataset, config)
-    parts = {"train": split.train, "validation": split.validation, "test": split.test}
-    part = {patient: name for name, patients in parts.items() for patient in patients}
+    part = {patient: name for name, patients in split.parts.items() for patient in patients}
     table = dataset.index
     wanted = (table["encoder"] == config.encoder) & (table["source_scan"] == "")
     table = table[wanted & table["patient"].isin(part.keys())]
+    table = table.assign(part=table["patient"].map(part))
+    made = augmented.views(dataset, config, split.train)
+    if len(made):
+        table = pd.concat([table, made.assign(part="augmented")])
     table = table.sort_values("view", kind="stable").reset_index(drop=True)
     widths = table["dim"].unique()
     if len(widths) != 1:
@@ -70,17 +75,17 @@ def read(dataset: Dataset, config: TrialConfig) -> Scans:
             "expected one width",
             hint="rebuild the index of this encoder",
         )
-    table = table.assign(part=table["patient"].map(part))
+    table = _of_the_fold(dataset, config, table)
     labels = index.class_numbers(dataset, config.task)
     if config.shuffle_labels:
         labels |= _shuffled(labels, [*split.train, *split.validation], config)
     num_classes = len(index.classes(dataset, config.task))
-    seen = ~table["scanner"].isin(config.unseen_scanners).to_numpy()
-    names = {column: groups.names(table[seen], column) for column in groups.columns(config)}
+    is_seen = seen.is_seen(dataset, table, config)
+    names = {column: groups.names(table[is_seen], column) for column in groups.columns(config)}
     return Scans(
         table=table,
         label=np.array([labels[patient] for patient in table["patient"]], np.int64),
-        seen=seen,
+        seen=is_seen,
         patient=np.unique(table["patient"], return_inverse=True)[1].astype(np.int64),
         scanner=np.unique(table["scanner"], return_inverse=True)[1].astype(np.int64),
         num_outputs=1 if config.task.kind == "binary" else num_classes,
@@ -88,6 +93,22 @@ def read(dataset: Dataset, config: TrialConfig) -> Scans:
         groups={each: groups.numbers(table[each], known) for each, known in names.items()},
         num_groups={each: len(known) for each, known in names.items()},
     )
+
+
+def _of_the_fold(dataset: Dataset, config: TrialConfig, table: pd.DataFrame) -> pd.DataFrame:
+    """Where the fold leaves out a value: choose routine scans for training, and scans to test.
+
+    Held-out patients are tested on their scans of the value; where it is a scanner, on all: results
+    tell seen and unseen scanners apart.
+    """
+    value = seen.is_left_out(dataset, table, config)
+    if value is None:
+        return table
+    train, test = (table["part"] == "train").to_numpy(), (table["part"] == "test").to_numpy()
+    chosen = np.where(train, seen.routine(dataset, table, config), table["routine"].to_numpy(bool))
+    column, _ = left_out(config.folds, config.fold) or ("", "")
+    kept = ~test | value if column != "scanner" else np.ones(len(table), bool)
+    return table.assign(routine=chosen)[kept].reset_index(drop=True)
 
 
 def _shuffled(labels: dict[str, int], patients: list[str], config: TrialConfig) -> dict[str, int]:
