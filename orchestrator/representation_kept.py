@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from orchestrator import measure_representation, store
+from orchestrator import measure_representation, store, store_files
 from orchestrator.aggregate import Joined
 from orchestrator.errors import StoreError
 from orchestrator.folder import Folder
@@ -104,7 +104,7 @@ class _Kept:
 
     def embeddings(self, trial: str) -> np.ndarray:
         """Read those of a trial."""
-        with store.tensors(self.path) as file:
+        with store_files.tensors(self.path) as file:
             array: np.ndarray = file.get_tensor(trial)
         return array
 
@@ -116,9 +116,9 @@ def _kept(folder: Folder, wanted: set[str]) -> dict[str, _Kept]:
         path = segment / "artefacts" / "embeddings.safetensors"
         if not (trials & wanted) or not path.is_file():
             continue
-        with store.tensors(path) as file:
+        with store_files.tensors(path) as file:
             there = trials & wanted & set(file.keys())
-        kept = _Kept(scans=store.read_frame(path.with_name("scans.parquet")), path=path)
+        kept = _Kept(scans=store_files.read_frame(path.with_name("scans.parquet")), path=path)
         found |= dict.fromkeys(there, kept)
     if not found:
         raise StoreError(

@@ -6,8 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from orchestrator.spec_artefacts import Artefacts
+
 if TYPE_CHECKING:
+    from training.artefacts import Keep
     from training.trainer import LaneResult
+
+
+def keep(wanted: Artefacts) -> "Keep":
+    """Say what training must keep beside predictions, as the spec asks for it."""
+    from training.artefacts import Keep
+
+    return Keep(
+        embeddings=wanted.embeddings == "evaluation",
+        attention=wanted.attention == "top",
+        gradients=wanted.gradients == "energy",
+    )
 
 
 def tables(

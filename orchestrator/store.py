@@ -5,23 +5,20 @@ and deletes nothing but its own temporary folders. pyarrow and pandas are import
 read or written, so that commands which need no table stay quick.
 """
 
-import contextlib
 import logging
-import os
 import secrets
 import shutil
 import socket
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import events
+from orchestrator import events, store_files
 from orchestrator.errors import StoreError
-from orchestrator.folder import Folder, file_mode, folder_mode, write_file
+from orchestrator.folder import Folder, folder_mode
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +50,12 @@ def write_segment(
     temporary.mkdir(mode=folder_mode(folder.segments))
     try:
         for name in TABLES:
-            _write_parquet(tables[name], temporary / f"{name}.parquet")
+            store_files.write_parquet(tables[name], temporary / f"{name}.parquet")
         if artefacts:
-            _write_artefacts(artefacts, temporary / "artefacts")
-        _sync(temporary)
+            store_files.write_artefacts(artefacts, temporary / "artefacts")
+        store_files.sync(temporary)
         temporary.rename(folder.segments / f"{pack}-{attempt}")
-        _sync(folder.segments)
+        store_files.sync(folder.segments)
     except FileExistsError:
         return False
     except OSError as error:
@@ -78,7 +75,7 @@ def adopt(folder: Folder, journal: events.Journal) -> None:
     for pack, attempt in events.progress(folder).unjudged:
         name = f"{pack}-{attempt}"
         try:
-            trials = read_frame(folder.segments / name / "trials.parquet")
+            trials = store_files.read_frame(folder.segments / name / "trials.parquet")
         except StoreError as error:
             set_aside(folder, [name])
             log.warning("segment=%s set aside, its trials are missing: %s", name, error.message)
@@ -111,7 +108,7 @@ def read_folds(folder: Folder) -> "pd.DataFrame | None":
     if not folder.folds.is_file():
         return None
     try:
-        return read_frame(folder.folds)
+        return store_files.read_frame(folder.folds)
     except StoreError as error:
         log.warning("%s", error.message)
         return None
@@ -119,7 +116,7 @@ def read_folds(folder: Folder) -> "pd.DataFrame | None":
 
 def _replace(path: Path, frame: "pd.DataFrame") -> None:
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}")
-    _write_parquet(frame, temporary)
+    store_files.write_parquet(frame, temporary)
     temporary.rename(path)
 
 
@@ -134,7 +131,9 @@ def read_plan(folder: Folder, *, whole: bool = False) -> "pd.DataFrame":
         StoreError: There is no plan, or it cannot be read.
     """
     folder.require()
-    plan = read_frame(folder.plan, hint="launch the spec again: it writes the plan anew")
+    plan = store_files.read_frame(
+        folder.plan, hint="launch the spec again: it writes the plan anew"
+    )
     return plan if whole or "cell" not in plan else plan[plan["cell"] >= 0]
 
 
@@ -152,7 +151,7 @@ def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     for segment, ids in counting(folder).items():
         for name in TABLES:
-            frame = read_frame(segment / f"{name}.parquet")
+            frame = store_files.read_frame(segment / f"{name}.parquet")
             parts[name].append(frame[frame["trial"].isin(ids)])
     return {name: _joined(frames) for name, frames in parts.items()}
 
@@ -181,7 +180,7 @@ def read_validation(folder: Folder, trials: Collection[str]) -> dict[str, float]
     found: dict[str, float] = {}
     for result in wanted:
         name = "-".join(map(str, result))
-        frame = read_frame(folder.segments / name / "trials.parquet")
+        frame = store_files.read_frame(folder.segments / name / "trials.parquet")
         pairs = zip(frame["trial"].astype(str), frame["validation"].astype(float), strict=True)
         found |= {trial: v for trial, v in pairs if state.accepted.get(trial) == result}
     return {trial: value for trial, value in found.items() if trial in set(trials)}
@@ -206,13 +205,13 @@ def set_aside(folder: Folder, names: Iterable[str]) -> None:
     for name in names:
         mark = f".damaged-{name}-{secrets.token_hex(2)}"
         (folder.segments / name).rename(folder.segments / mark)
-    _sync(folder.segments)
+    store_files.sync(folder.segments)
 
 
 def _damage(segment: Path, trials: set[str]) -> str:
     """Tell what is wrong with a segment that should hold results of these trials; else empty."""
     try:
-        tables = {name: read_frame(segment / f"{name}.parquet") for name in TABLES}
+        tables = {name: store_files.read_frame(segment / f"{name}.parquet") for name in TABLES}
     except StoreError as error:
         return error.message
     for name in ("trials", "predictions"):
@@ -229,91 +228,3 @@ def _joined(frames: list["pd.DataFrame"]) -> "pd.DataFrame":
         return pd.DataFrame({"trial": pd.Series(dtype="str")})
     joined = pd.concat(frames, ignore_index=True)
     return joined.sort_values("trial", kind="stable", ignore_index=True)
-
-
-def _write_parquet(frame: "pd.DataFrame", path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    with path.open("wb") as file:
-        os.fchmod(file.fileno(), file_mode(path.parent))
-        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def readable(path: Path, *, hint: str = "") -> Iterator[None]:
-    """Turn what goes wrong while a Parquet file is read into an error that names it.
-
-    Raises:
-        StoreError: It cannot be read.
-    """
-    import pyarrow as pa
-
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise StoreError(
-            f"{path}: cannot be read: {reason}",
-            hint=hint or f"sweep resume {path.parents[2].name} --retry damaged trains it again",
-        ) from error
-
-
-def read_table(path: Path) -> "pa.Table":
-    """Read a Parquet file and check its pages; earlier versions wrote none to check."""
-    import pyarrow.parquet as pq
-
-    return pq.read_table(path, page_checksum_verification=True)
-
-
-def read_frame(path: Path, *, hint: str = "") -> "pd.DataFrame":
-    """Read a Parquet file as a frame.
-
-    Raises:
-        StoreError: It cannot be read.
-    """
-    with readable(path, hint=hint):
-        frame: pd.DataFrame = read_table(path).to_pandas()
-    return frame
-
-
-@contextlib.contextmanager
-def tensors(path: Path) -> Iterator[Any]:
-    """Open a safetensors file for `keys` and `get_tensor`, which gives arrays.
-
-    Raises:
-        StoreError: It cannot be read.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            yield file
-    except (OSError, SafetensorError) as error:
-        raise StoreError(f"{path}: cannot be read: {error}") from error
-
-
-def _write_artefacts(
-    artefacts: Mapping[str, "Mapping[str, Any] | pd.DataFrame"], folder: Path
-) -> None:
-    import pandas as pd
-    from safetensors.numpy import save
-
-    folder.mkdir(mode=folder_mode(folder.parent))
-    for stem, content in artefacts.items():
-        if isinstance(content, pd.DataFrame):
-            _write_parquet(content, folder / f"{stem}.parquet")
-        else:
-            write_file(folder / f"{stem}.safetensors", save(dict(content)))
-    _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

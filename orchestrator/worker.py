@@ -23,7 +23,6 @@ from orchestrator.spec_search import LOWER_IS_BETTER
 from training.errors import DataError
 
 if TYPE_CHECKING:
-    from training.artefacts import Keep
     from training.config import TrialConfig
     from training.data.index import Dataset
 
@@ -227,7 +226,7 @@ def _train(
         stop=stop,
         retire=_retire(assignment.job, configs[0], judge),
         resident_bytes=int(setting.resident_gb * 2**30),
-        keep=_keep(setting.artefacts),
+        keep=segment.keep(setting.artefacts),
     )
     seconds = (time.monotonic() - clock) / len(results)
     ids = [trial for trial, _ in assignment.job.trials]
@@ -253,16 +252,6 @@ def _train(
         trial: (result.state, result.failure.partition(":")[0])
         for trial, result in zip(ids, results, strict=True)
     }
-
-
-def _keep(wanted: Artefacts) -> "Keep":
-    from training.artefacts import Keep
-
-    return Keep(
-        embeddings=wanted.embeddings == "evaluation",
-        attention=wanted.attention == "top",
-        gradients=wanted.gradients == "energy",
-    )
 
 
 def _retire(job: Job, config: "TrialConfig", judge: Judge | None) -> halving.Retire | None:
