@@ -115,13 +115,8 @@ def train(
         raise ValueError("lanes need trials of one lane key")
     if not lanes.aligned_alike():
         log.warning("MKL_CBWR=AUTO is not in force: equal trials may differ in their last bits")
-    companions = [configs[0]] if len(configs) == 1 else []
-    session = Session(
-        [*configs, *companions],
-        dataset,
-        device=torch.device(device),
-        resident_bytes=resident_bytes,
-    )
+    together = [*configs, configs[0]] if len(configs) == 1 else configs
+    session = Session(together, dataset, device=torch.device(device), resident_bytes=resident_bytes)
     if checkpoint is not None:
         _resume(session, checkpoint)
     epochs = session.shared.optim.epochs
