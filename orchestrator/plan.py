@@ -5,11 +5,11 @@ share one pass over the bags. No table library is imported here before a frame i
 """
 
 import json
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from orchestrator import trial
+from orchestrator import identification, trial
 from orchestrator.spec import Row
 from orchestrator.trial import Trial
 from training.config import TrialConfig, lane_key
@@ -130,7 +130,7 @@ def make(
     Raises:
         DataError: the data do not allow the folds, or a split leaks.
     """
-    row_trials, missing, splits = _trials(rows, dataset)
+    row_trials, missing, splits = identification.trials(rows, dataset)
     unique = {item.id: item for item in row_trials}
     urgency = _urgency(rows, row_trials)
     brackets = _brackets(rows, row_trials) if retired else {}
@@ -249,61 +249,6 @@ def _families(trials: Sequence[Trial]) -> list[str]:
             known[seedless] = lane_key(seedless)
         keys.append(known[seedless])
     return keys
-
-
-def _trials(
-    rows: Sequence[Row], dataset: "Dataset | None"
-) -> "tuple[list[Trial], dict[str, int], dict[tuple[str, int, str], Split]]":
-    encoders = list(dict.fromkeys(row.encoder for row in rows))
-    absent = set(encoders)
-    if dataset is not None:
-        from training.data import index
-
-        absent = set(index.missing_encoders(dataset, encoders))
-    known = _identified([row for row in rows if row.encoder not in absent], dataset)
-    trials = []
-    missing = dict.fromkeys((name for name in encoders if name in absent), 0)
-    for row in rows:
-        found = "" if row.encoder in absent else known[_data_key(row.config)][0]
-        trials.append(trial.make(row.config, found))
-    for item in {item.id: item for item in trials}.values():
-        if item.config.encoder in absent:
-            missing[item.config.encoder] += 1
-    splits = {(key[0], key[1], name): split for key, (name, split) in known.items()}
-    return trials, missing, splits
-
-
-def _data_key(config: TrialConfig) -> tuple[str, int, Hashable]:
-    """What of a configuration decides which data it reads, and how they are split."""
-    share, draw = config.stopping.validation_share, config.draw_seed
-    away = (config.unseen_scanners, config.external_cohorts)
-    views, judged = config.pairs == "augmented", config.stopping.compares_scanners
-    how = (config.task, config.folds, share, draw, *away, views, judged)
-    return (config.encoder, config.fold, how)
-
-
-def _identified(
-    rows: Sequence[Row], dataset: "Dataset | None"
-) -> "dict[tuple[str, int, Hashable], tuple[str, Split]]":
-    """Fingerprint every split once; all problems of all splits come as one error."""
-    if dataset is None or not rows:
-        return {}
-    from training.data import folds
-    from training.errors import DataError
-
-    known: dict[tuple[str, int, Hashable], tuple[str, Split]] = {}
-    problems: dict[str, DataError] = {}
-    # Of configurations with one split, one that needs pairs is checked for them as well.
-    strictest = sorted(rows, key=lambda row: row.config.views == "all")
-    for config in {_data_key(row.config): row.config for row in strictest}.values():
-        try:
-            known[_data_key(config)] = folds.identify(dataset, config)
-        except DataError as error:
-            problems.setdefault(error.message, error)
-    if problems:
-        first = next(iter(problems.values()))
-        raise DataError("\n".join(problems), hint=first.hint) from first
-    return known
 
 
 def _json(value: object) -> str:

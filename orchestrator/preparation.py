@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,8 +113,7 @@ def prepare(
         cluster: profile name; default: the spec's, else the user's default.
         options: how and how much to train.
         site: whether SLURM is asked if it can serve the profile, and must answer.
-        write: whether simulated data may be written below `results`, and results of a driver that
-            died may be judged; without, nothing is changed.
+        write: whether simulated data may be written and what a dead driver left may be judged.
 
     Raises:
         SpecError: The spec is wrong; all problems at once.
@@ -123,8 +122,7 @@ def prepare(
         ClusterError: SLURM does not answer.
     """
     options, sweep = options or Options(), _spec(path)
-    folder = Folder(results / sweep.name)
-    state = progress(folder)
+    state = progress(folder := Folder(results / sweep.name))
     running = runs(state)
     name = cluster or (running and last_cluster(folder)) or sweep.cluster or profiles.default()
     profile = _limited(profiles.load(name), options)
@@ -137,10 +135,12 @@ def prepare(
     busy = live(state) if running else frozenset()
     data, rows = inputs.path(sweep, results), spec.expand(sweep, state.suggested)
     dataset = _data(sweep, data, rows, share=share(profile), write=write)
+    left = failures.left_alone(
+        state.failed, planned=state.trials, retry=options.retry, running=running
+    )
     make = partial(
         plan.make, dataset=dataset, done=state.accepted.keys() - damaged, retired=state.retired,
-        elsewhere=busy, failed=_left_alone(state, retry=options.retry, running=running),
-        begun={} if running else _begun(folder, state),
+        elsewhere=busy, failed=left, begun={} if running else _begun(folder, state),
         lanes_max=profile.lanes_max, packs_min=places(profile),
     )  # fmt: skip
     made, suggested = _grown(sweep, folder, make, make(rows), state.suggested)
@@ -285,18 +285,3 @@ def live(state: events.Progress) -> frozenset[str]:
     """Collect the trials that the running driver trains or will train."""
     ids = {trial for pack in state.planned for trial in state.packs[pack]}
     return frozenset(ids - state.accepted.keys() - state.failed.keys())
-
-
-def _left_alone(state: events.Progress, *, retry: Collection[str], running: bool) -> set[str]:
-    """Choose the failed trials that are not trained again.
-
-    A running driver has given up all that failed. A cancelled trial that the last plan did not have
-    was taken out of the spec, and is wanted again if the spec has it again.
-    """
-    kinds = set(failures.POLICIES if running else failures.PERMANENT) - set(retry)
-    planned = set(state.trials)
-    return {
-        trial
-        for trial, kind in state.failed.items()
-        if kind in kinds and (kind != "cancelled" or trial in planned)
-    }

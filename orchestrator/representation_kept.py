@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from orchestrator import measure_representation, store, store_files
+from orchestrator import files, measure_representation, store
 from orchestrator.aggregate import Joined
 from orchestrator.errors import StoreError
 from orchestrator.folder import Folder
@@ -58,13 +58,17 @@ def measure(
         report: called after each.
 
     Raises:
-        StoreError: There are no embeddings, they cannot be read, or they are not of the scans that
-            they should be.
+        StoreError: There are no embeddings, or none that can be read, of the right scans.
         DataError: A bag cannot be read.
     """
     rows = joined.rows[~joined.rows["cell"].isin(joined.holes)]
     wanted = set(rows["trial"]) & set(joined.known.index)
     sets = _kept(folder, wanted)
+    if not sets:
+        raise StoreError(
+            f"{folder.root}: no trial that counts here kept its embeddings",
+            hint="a sweep keeps them with artefacts: {embeddings: evaluation} in its spec",
+        )
     held_out = predictions[predictions["held_out"].eq(True) & predictions["trial"].isin(wanted)]
     labels = {str(t): its for t, its in held_out.set_index("view").groupby("trial")["label"]}
     patients = pd.Index(np.unique(held_out["patient"].astype(str)))
@@ -75,14 +79,15 @@ def measure(
 
     def measured(trial: str, embeddings: np.ndarray) -> Measures:
         report(len(made.trials) + len(made.encoders), total)
-        scans = sets[trial].scans
-        table = scans[scans["part"].eq("test")]
+        table = sets[trial].scans
+        whole, table = len(table), table[table["part"].eq("test")]
         label = labels[trial].reindex(table["view"])
-        if len(scans) != len(embeddings) or label.isna().any():
+        if whole != len(embeddings) or label.isna().any():
             raise StoreError(f"trial {trial}: kept embeddings are not of its held-out scans")
-        table = table.assign(label=label.to_numpy() if trials[trial].has_classes else -1)
-        numbers = measure_representation.scans(table, patients)
-        return measure_representation.measure(embeddings, numbers, fold=trials[trial].fold)
+        own = trials[trial]
+        table = table.assign(label=label.to_numpy() if own.has_classes else -1)
+        scans = measure_representation.scans(table, patients)
+        return measure_representation.measure(embeddings, scans, fold=own.fold)
 
     with threadpool_limits(limits=1):  # the products are small, and so have the same bits anywhere
         for trial, kept in sets.items():
@@ -104,7 +109,7 @@ class _Kept:
 
     def embeddings(self, trial: str) -> np.ndarray:
         """Read those of a trial."""
-        with store_files.tensors(self.path) as file:
+        with files.tensors(self.path) as file:
             array: np.ndarray = file.get_tensor(trial)
         return array
 
@@ -116,15 +121,10 @@ def _kept(folder: Folder, wanted: set[str]) -> dict[str, _Kept]:
         path = segment / "artefacts" / "embeddings.safetensors"
         if not (trials & wanted) or not path.is_file():
             continue
-        with store_files.tensors(path) as file:
+        with files.tensors(path) as file:
             there = trials & wanted & set(file.keys())
-        kept = _Kept(scans=store_files.read_frame(path.with_name("scans.parquet")), path=path)
+        kept = _Kept(scans=files.read_frame(path.with_name("scans.parquet")), path=path)
         found |= dict.fromkeys(there, kept)
-    if not found:
-        raise StoreError(
-            f"{folder.root}: no trial that counts here kept its embeddings",
-            hint="a sweep keeps them with artefacts: {embeddings: evaluation} in its spec",
-        )
     return dict(sorted(found.items()))
 
 

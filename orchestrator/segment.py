@@ -13,17 +13,6 @@ if TYPE_CHECKING:
     from training.trainer import LaneResult
 
 
-def keep(wanted: Artefacts) -> "Keep":
-    """Say what training must keep beside predictions, as the spec asks for it."""
-    from training.artefacts import Keep
-
-    return Keep(
-        embeddings=wanted.embeddings == "evaluation",
-        attention=wanted.attention == "top",
-        gradients=wanted.gradients == "energy",
-    )
-
-
 def tables(
     trials: Sequence[str], results: Sequence["LaneResult"], shared: Mapping[str, Any]
 ) -> dict[str, pd.DataFrame]:
@@ -106,3 +95,14 @@ def artefacts(
 def _curves(rows: Sequence[tuple[str, int, str, float]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["trial", "epoch", "quantity", "value"])
     return frame.astype({"trial": "str", "epoch": "int64", "quantity": "str", "value": "float64"})
+
+
+def keep(wanted: Artefacts) -> "Keep":
+    """Say to the trainer what a spec wants kept."""
+    from training.artefacts import Keep
+
+    return Keep(
+        embeddings=wanted.embeddings == "evaluation",
+        attention=wanted.attention == "top",
+        gradients=wanted.gradients == "energy",
+    )

@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import events, store_files
+from orchestrator import events, files
 from orchestrator.errors import StoreError
-from orchestrator.folder import Folder, folder_mode
+from orchestrator.folder import Folder, folder_mode, write_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,12 +50,12 @@ def write_segment(
     temporary.mkdir(mode=folder_mode(folder.segments))
     try:
         for name in TABLES:
-            store_files.write_parquet(tables[name], temporary / f"{name}.parquet")
+            files.write_frame(tables[name], temporary / f"{name}.parquet")
         if artefacts:
-            store_files.write_artefacts(artefacts, temporary / "artefacts")
-        store_files.sync(temporary)
+            _write_artefacts(artefacts, temporary / "artefacts")
+        files.sync(temporary)
         temporary.rename(folder.segments / f"{pack}-{attempt}")
-        store_files.sync(folder.segments)
+        files.sync(folder.segments)
     except FileExistsError:
         return False
     except OSError as error:
@@ -75,7 +75,7 @@ def adopt(folder: Folder, journal: events.Journal) -> None:
     for pack, attempt in events.progress(folder).unjudged:
         name = f"{pack}-{attempt}"
         try:
-            trials = store_files.read_frame(folder.segments / name / "trials.parquet")
+            trials = files.read_frame(folder.segments / name / "trials.parquet")
         except StoreError as error:
             set_aside(folder, [name])
             log.warning("segment=%s set aside, its trials are missing: %s", name, error.message)
@@ -108,7 +108,7 @@ def read_folds(folder: Folder) -> "pd.DataFrame | None":
     if not folder.folds.is_file():
         return None
     try:
-        return store_files.read_frame(folder.folds)
+        return files.read_frame(folder.folds)
     except StoreError as error:
         log.warning("%s", error.message)
         return None
@@ -116,7 +116,7 @@ def read_folds(folder: Folder) -> "pd.DataFrame | None":
 
 def _replace(path: Path, frame: "pd.DataFrame") -> None:
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}")
-    store_files.write_parquet(frame, temporary)
+    files.write_frame(frame, temporary)
     temporary.rename(path)
 
 
@@ -131,9 +131,7 @@ def read_plan(folder: Folder, *, whole: bool = False) -> "pd.DataFrame":
         StoreError: There is no plan, or it cannot be read.
     """
     folder.require()
-    plan = store_files.read_frame(
-        folder.plan, hint="launch the spec again: it writes the plan anew"
-    )
+    plan = files.read_frame(folder.plan, hint="launch the spec again: it writes the plan anew")
     return plan if whole or "cell" not in plan else plan[plan["cell"] >= 0]
 
 
@@ -151,7 +149,7 @@ def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     for segment, ids in counting(folder).items():
         for name in TABLES:
-            frame = store_files.read_frame(segment / f"{name}.parquet")
+            frame = files.read_frame(segment / f"{name}.parquet")
             parts[name].append(frame[frame["trial"].isin(ids)])
     return {name: _joined(frames) for name, frames in parts.items()}
 
@@ -180,7 +178,7 @@ def read_validation(folder: Folder, trials: Collection[str]) -> dict[str, float]
     found: dict[str, float] = {}
     for result in wanted:
         name = "-".join(map(str, result))
-        frame = store_files.read_frame(folder.segments / name / "trials.parquet")
+        frame = files.read_frame(folder.segments / name / "trials.parquet")
         pairs = zip(frame["trial"].astype(str), frame["validation"].astype(float), strict=True)
         found |= {trial: v for trial, v in pairs if state.accepted.get(trial) == result}
     return {trial: value for trial, value in found.items() if trial in set(trials)}
@@ -205,13 +203,13 @@ def set_aside(folder: Folder, names: Iterable[str]) -> None:
     for name in names:
         mark = f".damaged-{name}-{secrets.token_hex(2)}"
         (folder.segments / name).rename(folder.segments / mark)
-    store_files.sync(folder.segments)
+    files.sync(folder.segments)
 
 
 def _damage(segment: Path, trials: set[str]) -> str:
     """Tell what is wrong with a segment that should hold results of these trials; else empty."""
     try:
-        tables = {name: store_files.read_frame(segment / f"{name}.parquet") for name in TABLES}
+        tables = {name: files.read_frame(segment / f"{name}.parquet") for name in TABLES}
     except StoreError as error:
         return error.message
     for name in ("trials", "predictions"):
@@ -228,3 +226,18 @@ def _joined(frames: list["pd.DataFrame"]) -> "pd.DataFrame":
         return pd.DataFrame({"trial": pd.Series(dtype="str")})
     joined = pd.concat(frames, ignore_index=True)
     return joined.sort_values("trial", kind="stable", ignore_index=True)
+
+
+def _write_artefacts(
+    artefacts: Mapping[str, "Mapping[str, Any] | pd.DataFrame"], folder: Path
+) -> None:
+    import pandas as pd
+    from safetensors.numpy import save
+
+    folder.mkdir(mode=folder_mode(folder.parent))
+    for stem, content in artefacts.items():
+        if isinstance(content, pd.DataFrame):
+            files.write_frame(content, folder / f"{stem}.parquet")
+        else:
+            write_file(folder / f"{stem}.safetensors", save(dict(content)))
+    files.sync(folder)

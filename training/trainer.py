@@ -97,9 +97,9 @@ def train(
         configs: trials of one `lane_key`.
         dataset: what they read.
         device: a torch device.
-        checkpoint: folder to resume from and to write to; the result is the same bits as without a
-            stop. A checkpoint of other trials, data or device, or a broken one, is passed over with
-            a warning. The caller deletes it.
+        checkpoint: folder to resume from and to write to, which the caller deletes; the result is
+            the same bits as without a stop. One of other trials, data or device, or a broken one,
+            is passed over with a warning.
         on_epoch: called after each epoch with its number and the most there will be.
         stop: asked before each step; true ends training at the epoch before.
         retire: asked after each epoch but the last which trials end now.
@@ -115,8 +115,9 @@ def train(
         raise ValueError("lanes need trials of one lane key")
     if not lanes.aligned_alike():
         log.warning("MKL_CBWR=AUTO is not in force: equal trials may differ in their last bits")
-    together = [*configs, configs[0]] if len(configs) == 1 else configs
-    session = Session(together, dataset, device=torch.device(device), resident_bytes=resident_bytes)
+    companions = [configs[0]] if len(configs) == 1 else []
+    everyone = [*configs, *companions]
+    session = Session(everyone, dataset, device=torch.device(device), resident_bytes=resident_bytes)
     if checkpoint is not None:
         _resume(session, checkpoint)
     epochs = session.shared.optim.epochs

@@ -63,8 +63,7 @@ def import_features(
         slides_csv: the CSV of scans, UTF-8.
         out: the data set; made, or given another encoder.
         encoder: name of the encoder that made the features.
-        folds: CSV with `fold`, `patient` or `slide`, and optional `repetition`: who is held out. A
-            patient in no fold of a repetition takes no part in it, neither training nor test.
+        folds: CSV with `fold`, `patient` or `slide`, and optional `repetition`: who is held out.
         licence: terms of the features.
         progress: called with files read and files to read; each is read twice.
 
@@ -115,8 +114,7 @@ def import_instances(
 ) -> Report:
     """Import a table in which a row is an instance, as classic MIL sets have it.
 
-    All columns but the named ones are the embedding, stored as float32. A bag is a slide with one
-    scan; instances keep their order.
+    Other columns are the embedding, in float32. A bag is a slide with one scan; order is kept.
 
     Args:
         table: CSV (UTF-8) or Parquet.

@@ -1,25 +1,25 @@
-"""Reads and writes the files of a segment: Parquet tables, and arrays as safetensors.
+"""Parquet and safetensors files: written durably, and read with errors that name them.
 
-pyarrow, pandas and safetensors are imported where they are used, so that commands which need no
+pyarrow and safetensors are imported where a file is written or read, so that commands which need no
 table stay quick.
 """
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import StoreError
-from orchestrator.folder import file_mode, folder_mode, write_file
+from orchestrator.folder import file_mode
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 
-def write_parquet(frame: "pd.DataFrame", path: Path) -> None:
-    """Write a new file, flushed to disk, with checksums of its pages."""
+def write_frame(frame: "pd.DataFrame", path: Path) -> None:
+    """Write a frame as a Parquet file with checksums of its pages."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -84,24 +84,8 @@ def tensors(path: Path) -> Iterator[Any]:
         raise StoreError(f"{path}: cannot be read: {error}") from error
 
 
-def write_artefacts(
-    artefacts: Mapping[str, "Mapping[str, Any] | pd.DataFrame"], folder: Path
-) -> None:
-    """Make the folder of artefacts, by file stem: arrays as safetensors, a table as Parquet."""
-    import pandas as pd
-    from safetensors.numpy import save
-
-    folder.mkdir(mode=folder_mode(folder.parent))
-    for stem, content in artefacts.items():
-        if isinstance(content, pd.DataFrame):
-            write_parquet(content, folder / f"{stem}.parquet")
-        else:
-            write_file(folder / f"{stem}.safetensors", save(dict(content)))
-    sync(folder)
-
-
 def sync(folder: Path) -> None:
-    """Flush the entries of a folder to disk."""
+    """Make renames in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
