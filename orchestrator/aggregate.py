@@ -25,8 +25,8 @@ from training.config import TrialConfig, unseen_scanners
 
 METRICS = (*measure.METRICS, *measure_scanners.METRICS)
 
-COUNTS = ("trials", "missing", "failed", "versions")
-"""Columns of every cell beside its names."""
+COUNTS = ("trials", "missing", "failed", "retired", "versions")
+"""Columns of a cell that count; `retired` only where the plan has searches."""
 
 SPREADS = ("accuracy", "auroc")
 """Metrics whose SD over the folds' values is given too, as <metric>_sd."""

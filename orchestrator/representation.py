@@ -63,7 +63,8 @@ def table(joined: Joined, measured: Measured, *, reference: str) -> pd.DataFrame
         folds = {f: (told,) for (encoder, f), told in measured.encoders.items() if encoder == name}
         if folds:
             axes = dict.fromkeys(cells.columns, "")
-            counts = {**dict.fromkeys(COUNTS, 0), "trials": len(folds), "without": 0}
+            counts = {each: 0 for each in (*COUNTS, "without") if each in rows[0]}
+            counts["trials"] = len(folds)
             rows.append({**axes, "encoder": name, "arm": ENCODER, **counts, **_values(folds)})
     made = pd.DataFrame(rows)
     refused = [name for name in made.columns if name.endswith("_refused")]
@@ -165,6 +166,6 @@ def _reference(cells: pd.DataFrame, cell: int, arm: str) -> int | None:
     same = cells[(cells["arm"] == arm) & (cells["encoder"] == cells.loc[cell, "encoder"])]
     if same.empty:
         return None
-    axes = [name for name in cells.columns if name not in ("encoder", "arm", *COUNTS)]
+    axes = [name for name in cells.columns if name not in ("encoder", "arm", "search", *COUNTS)]
     agree = (same[axes] == cells.loc[cell, axes]).sum(axis=1).to_numpy()
     return int(same.index[int(agree.argmax())])

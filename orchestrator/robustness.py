@@ -70,7 +70,7 @@ def scanners(joined: Joined) -> pd.DataFrame | None:
     by = ["cell", "scanner", "seen"]
     values = rows.groupby([*by, "fold"])[metrics].mean().groupby(by).mean()
     values.insert(0, "patients", _patients(joined, found))
-    names = joined.cells.drop(columns=list(COUNTS))
+    names = joined.cells.drop(columns=list(COUNTS), errors="ignore")
     return names.join(values.reset_index(["scanner", "seen"]), how="inner").reset_index(drop=True)
 
 

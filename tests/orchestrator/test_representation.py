@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -146,3 +147,15 @@ def test_cells_with_holes_or_without_embeddings_have_no_value_unless_allowed():
 def test_the_reference_is_the_first_arm_on_routine_scans_without_a_loss():
     assert representation.reference_arm(PLAN) == "erm"
     assert representation.reference_arm(PLAN[PLAN["arm"] == "score"]) == ""
+
+
+def test_the_kind_of_a_search_is_no_axis_and_encoders_have_none():
+    joined = join()
+    cells = joined.cells.assign(search="asha", retired=0)
+    found = measured()
+    found.encoders = {("uni", f): told(70 + f, scanner=2.0, fold=f) for f in (0, 1)}
+    table = representation.table(replace(joined, cells=cells), found, reference="erm")
+    assert table["retired"].to_list() == [0, 0, 0, 0]
+    assert table["search"].to_list() == ["asha", "asha", "asha", ""]
+    plain = representation.table(joined, found, reference="erm")
+    pd.testing.assert_frame_equal(table[plain.columns], plain)

@@ -108,3 +108,14 @@ def test_no_order_of_rows_matters():
     again = join(*shuffled)
     for table in (robustness.cells, robustness.scanners):
         pd.testing.assert_frame_equal(table(again), table(made), check_exact=True)
+
+
+def test_columns_of_a_search_stand_in_both_tables_and_retired_trials_leave_no_value():
+    plan = PLAN.assign(search=["", "", "", "asha", "asha"])
+    trials, predictions = results(list("abcde"))
+    trials.loc[trials["trial"] == "e", "state"] = "retired"
+    joined = join(plan, trials, predictions[predictions["trial"] != "e"])
+    cells, on = robustness.cells(joined), robustness.scanners(joined)
+    assert cells["retired"].to_list() == [0, 1] and cells["rmsd"].isna().to_list() == [False, True]
+    assert set(on["search"]) == {"", "asha"} and "retired" not in on
+    assert on.loc[on["search"] == "asha", "brier"].isna().all()

@@ -29,7 +29,8 @@ def _few_draws(monkeypatch):
 
 
 def run(folder, **changed):
-    given = {"allow_missing": False, "representation": False, "reference": None, "mode": "json"}
+    given = {"allow_missing": False, "representation": False, "reference": None, "select": None,
+             "margin": None, "mode": "json"}  # fmt: skip
     return tabulate.aggregate(folder, **given | changed)
 
 
@@ -49,7 +50,7 @@ def test_all_tables_are_written_and_named(home, capsys):
 def test_json_is_one_value_with_every_table(home, capsys):
     assert run(home) == 0
     told = json.loads(capsys.readouterr().out)
-    assert set(told) == {"sweep", "cells", "robustness", "scanners", "files"}
+    assert set(told) == {"sweep", "cells", "robustness", "scanners", "files", "notes"}
     assert len(told["robustness"]) == len(told["cells"]) == 4
     assert {row["scanner"] for row in told["scanners"] if not row["seen"]} == {"E"}
 
