@@ -36,7 +36,7 @@ from training.config_losses import Loss as Loss
 from training.config_losses import MixStyle as MixStyle
 from training.config_losses import ScoreLoss as ScoreLoss
 from training.config_task import Task as Task
-from training.config_task import twice
+from training.config_task import refusal, twice
 
 
 class Sampling(Config):
@@ -197,6 +197,15 @@ class TrialConfig(Config):
         total = num_folds(self.folds)
         if self.fold >= total:
             raise ValueError(f"fold {self.fold} does not exist: there are {total}")
+        return self
+
+    @model_validator(mode="after")
+    def _goes_with_the_task(self) -> "TrialConfig":
+        wrong = refusal(self.task, self.stopping.metric, self.losses)
+        if wrong:
+            raise ValueError(wrong)
+        if self.task.kind == "survival" and self.regularisation.label_smoothing:
+            raise ValueError("label_smoothing needs classes, which a survival task has not")
         return self
 
     @model_validator(mode="after")

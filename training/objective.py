@@ -28,10 +28,9 @@ from training.config_losses import (
     VRex,
 )
 from training.data.loading import Batch
-from training.losses import calls
+from training.losses import calls, tasks
 from training.losses.adversarial import Discriminator
 from training.losses.risks import Annealing, GroupWeights
-from training.losses.task import task_loss
 from training.models import MILModel, Output, build
 from training.models.embedding import Dropped
 from training.types import Bags, Mask
@@ -42,6 +41,7 @@ class Objective(nn.Module):
 
     Args:
         model: scores bags.
+        task: the task loss.
         losses: robustness losses; weights and temperatures are arguments of `forward`, since lanes
             differ in them.
         num_classes: classes of the task.
@@ -53,11 +53,12 @@ class Objective(nn.Module):
         model: MILModel,
         losses: Sequence[Loss],
         *,
+        task: tasks.Module,
         num_classes: int,
         num_groups: Mapping[str, int],
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.task = model, task
         self.losses = tuple(losses)
         self.num_classes, self.num_groups = num_classes, dict(num_groups)
         self.projections = nn.ModuleDict(
@@ -85,7 +86,7 @@ class Objective(nn.Module):
         output = self.model(bags, mask, dropped)
         if batch is None:
             return (output.scores,)
-        parts = [task_loss(output.scores, batch.label, batch.weight)]
+        parts = [self.task(output.scores, batch)]
         for number, loss in enumerate(self.losses):
             parts.append(self._robustness(number, loss, output, batch, temperatures[number]))
         parted = torch.stack(parts)
@@ -117,6 +118,7 @@ class Objective(nn.Module):
             temperature=temperature,
             project=lambda embeddings: self._project(number, embeddings),
             beside=dict(self.beside.items()).get(str(number)),
+            task=self.task,
             classify=self.model.classifier,
             num_classes=self.num_classes,
             num_groups=self.num_groups,
@@ -150,6 +152,7 @@ def initialise(
     in_dim: int,
     num_outputs: int,
     num_groups: Mapping[str, int] = MappingProxyType({}),
+    num_patients: int = 0,
 ) -> Objective:
     """Make a lane's model, initialised from the seed alone, whatever the precision.
 
@@ -159,12 +162,17 @@ def initialise(
         in_dim: width of the encoder's embeddings.
         num_outputs: columns of the scores.
         num_groups: groups of each column that the losses compare.
+        num_patients: numbers of patients are less than this.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build(config.head, in_dim=in_dim, num_outputs=num_outputs)
         made = Objective(
-            model, config.losses, num_classes=max(num_outputs, 2), num_groups=num_groups
+            model,
+            config.losses,
+            task=tasks.build(config.task, num_patients=num_patients),
+            num_classes=max(num_outputs, 2),
+            num_groups=num_groups,
         )
         return made.to(getattr(torch, config.precision))
 

@@ -47,10 +47,10 @@ class Progress:
         """Decide whether this epoch is the one to keep, and whether the lane goes on.
 
         Of equal values the lower validation loss wins, then the earlier epoch. Where the AUROC is
-        not defined (one class on every scanner), the loss alone decides.
+        not defined (one class on every scanner), or the concordance, the loss alone decides.
 
         Args:
-            value: validation value, a loss or an AUROC; NaN without validation.
+            value: validation value, a loss, an AUROC or a concordance; NaN without validation.
             loss: validation loss; NaN without validation.
             stopping: the rules.
 

@@ -79,6 +79,7 @@ class Session:
                 in_dim=self.scans.in_dim,
                 num_outputs=self.scans.num_outputs,
                 num_groups=self.scans.num_groups,
+                num_patients=self.scans.num_patients,
             )
             for config in self.configs
         ]
@@ -202,7 +203,8 @@ class Session:
             value = loss = math.nan
             if self.validation is not None and scores is not None:
                 loss = values["validation_loss"] = self.validation.loss(scores[place])
-                values["validation_auroc"] = self.validation.auroc(scores[place])
+                for name, found in self.validation.values(scores[place]).items():
+                    values[f"validation_{name}"] = found
                 value = values[f"validation_{self.shared.stopping.metric}"]
             values["lr"] = self.configs[lane].optim.lr * last
             self.progress[lane].record(values)

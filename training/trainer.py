@@ -46,13 +46,14 @@ class LaneResult:
         failure: the reason, empty unless failed.
         epoch: the chosen epoch, from 1; 0 if failed.
         epochs_trained: epochs behind it.
-        threshold: decision threshold on the logit; 0 for several classes.
+        threshold: decision threshold on the logit; 0 but for a binary task.
         validation: validation value of the chosen epoch; NaN without validation.
         curves: per epoch: loss, task_loss, each robustness loss by kind, validation_loss,
-            validation_auroc, lr.
-        predictions: columns patient, slide, view, scanner, cohort, part, held_out, label, score;
-            one row per scan of the held-out patients, and per scan of the validation patients on a
-            seen scanner; scores in the trial's precision.
+            validation_auroc (of a survival task validation_concordance), lr.
+        predictions: columns patient, slide, view, scanner, cohort, part, held_out, label, score,
+            and for a survival task those that `evaluation.predictions` adds; one row per scan of
+            the held-out patients, and per scan of the validation patients on a seen scanner; scores
+            in the trial's precision.
         weights: parameters and buffers of the chosen epoch by name.
     """
 

@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 from training.config import CohortFolds, GivenFolds, StratifiedFolds, TrialConfig
-from training.data import groups, tables
+from training.data import groups, index, survival, tables
 from training.data.index import Dataset, class_numbers, classes
 from training.errors import DataError
 
@@ -56,14 +56,14 @@ def fingerprint(dataset: Dataset, config: TrialConfig) -> str:
     if outside:
         views = views[[patient in everyone for patient in views["patient"].tolist()]]
     views = views.sort_values("view")
-    digest = hashlib.sha256()
+    digest, told = hashlib.sha256(), index.facts(dataset, config.task, numbers)
     for values in (
         *(views[name].astype("str").tolist() for name in READ),
         classes(dataset, config.task),
         parts.train,
         parts.validation,
         parts.test,
-        (f"{patient} {numbers[patient]}" for patient in sorted(everyone)),
+        (f"{patient} {told[patient]}" for patient in sorted(everyone)),
     ):
         digest.update(("\x00".join(values) + "\x01").encode())
     return digest.hexdigest()[:16]
@@ -81,13 +81,14 @@ def _split(
     everyone = sorted([*rest, *test])
     lacking = [patient for patient in everyone if patient in unlabelled]
     if lacking:
-        name = config.task.label
+        name = index.columns(config.task)
         raise DataError("\n".join(f"patient {patient!r}: {name} is empty" for patient in lacking))
     label = {patient: numbers[patient] for patient in everyone}
     validation = _validation(config, rest, label)
     train = sorted(set(rest) - validation)
     found = Split(train=tuple(train), validation=tuple(sorted(validation)), test=tuple(test))
     _refuse(found, config, views, label)
+    survival.require(dataset, config, train=found.train, validation=found.validation)
     return found
 
 
@@ -254,7 +255,8 @@ def _refuse(
         ]
         part.update(dict.fromkeys(patients, name))
     lines += _unseen(parts, config, views)
-    if parts.train and len({label[patient] for patient in parts.train}) < 2:
+    classes_needed = config.task.kind != "survival"
+    if classes_needed and parts.train and len({label[patient] for patient in parts.train}) < 2:
         lines.append("the training part has one class only")
     for owners in _same_bags(views):
         where = {part[patient] for patient in owners if patient in part}

@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from training.data import sampling
+from training.data import sampling, survival
 from training.data.bags import BagReader, is_finite
 from training.data.sampling import Draw, Key, Rows, TilePair
 from training.data.scans import Scans
+from training.data.survival import BagOutcomes
 from training.types import Bags, Mask
 
 
@@ -38,6 +39,7 @@ class Batch:
         patient: patient number of each pair.
         groups: group number of each bag, -1 for none, by the columns that the losses compare.
         key: names the step, for draws of its own.
+        outcomes: of a survival task; None for classes.
     """
 
     bags: Bags
@@ -51,6 +53,7 @@ class Batch:
     patient: Int[Tensor, " pair"]
     groups: dict[str, Int[Tensor, " bag"]]
     key: Key
+    outcomes: BagOutcomes | None = None
 
     @property
     def first(self) -> slice:
@@ -92,6 +95,9 @@ class Loader:
         self._start = np.concatenate([[0], np.cumsum(self._num_tiles)])
         self._shared: dict[tuple[int, int], npt.NDArray[np.int32]] = {}
         self._resident = self._read_all(resident_bytes)
+        outcomes = scans.outcomes
+        whole = outcomes is not None and outcomes.settings.risk_set == "cohort"
+        self._cohort = survival.cohort(outcomes, self._put) if outcomes and whole else None
         self._free_bytes = resident_bytes - (0 if self._resident is None else self._resident.nbytes)
 
     def _read_all(self, resident_bytes: int) -> Tensor | None:
@@ -135,6 +141,7 @@ class Loader:
             patient=self._put(scans.patient[first]),
             groups={name: self._put(group[rows]) for name, group in scans.groups.items()},
             key=draw.key,
+            outcomes=self._outcomes(rows),
         )
 
     def _tiles(self, row: int, draw: Draw, limit: int | None) -> Rows:
@@ -158,6 +165,14 @@ class Loader:
             self._free_bytes -= small.nbytes
             self._shared[a, b] = small
         return found
+
+    def _outcomes(self, rows: Rows) -> BagOutcomes | None:
+        outcomes = self._scans.outcomes
+        if outcomes is None:
+            return None
+        weights = self._weights(rows)
+        found = survival.of_bags(outcomes, rows, weights, put=self._put, cohort=self._cohort)
+        return found._replace(weight=found.weight.to(self._dtype))
 
     def _weights(self, rows: Rows) -> np.ndarray:
         slides = [self._slide[row] for row in rows.tolist()]

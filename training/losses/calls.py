@@ -30,7 +30,8 @@ from training.config_losses import (
     VRex,
 )
 from training.data.loading import Batch
-from training.losses import mixup
+from training.losses import mixup, tasks
+from training.losses.cohort import CohortCox
 from training.losses.embedding import embedding_loss
 from training.losses.groups import coral, lmmd, mmd
 from training.losses.infonce import bag_infonce, tile_infonce
@@ -38,7 +39,7 @@ from training.losses.redundancy import barlow_twins, vicreg
 from training.losses.risks import irm_penalty, risks, vrex_penalty
 from training.losses.score import attention_loss, score_loss
 from training.losses.supcon import supcon
-from training.losses.task import task_loss
+from training.losses.survival import Discrete, compared
 from training.models import Output
 
 
@@ -52,6 +53,7 @@ class Call:
         temperature: of this loss in this lane.
         project: the loss's linear projection of embeddings; the identity if it has none.
         beside: what the loss has of its own, see `Objective`; None if nothing.
+        task: the task loss.
         classify: from bag embeddings to scores; None if the head scores bags itself.
         num_classes: classes of the task.
         num_groups: groups of each column that losses compare.
@@ -62,6 +64,7 @@ class Call:
     temperature: Tensor
     project: Callable[[Tensor], Tensor]
     beside: nn.Module | None
+    task: tasks.Module
     classify: Callable[[Tensor], Tensor] | None
     num_classes: int
     num_groups: Mapping[str, int]
@@ -75,8 +78,10 @@ def between_scans(loss: PairLoss, call: Call) -> Float[Tensor, ""]:
             first, second = output.attention[batch.first], output.attention[batch.second]
             return attention_loss(first, second, matched=batch.matched)
         case ScoreLoss():
-            first, second = output.scores[batch.first], output.scores[batch.second]
-            return score_loss(first, second, form=loss.form)
+            scores = output.scores
+            if isinstance(call.task, Discrete):
+                scores = compared(scores, loss.form)
+            return score_loss(scores[batch.first], scores[batch.second], form=loss.form)
         case InfoNCE(level="tile"):
             return tile_infonce(
                 call.project(output.instances[batch.first]),
@@ -156,15 +161,18 @@ def between_risks(loss: IRM | VRex | GroupDRO, call: Call) -> Float[Tensor, ""]:
     """Compute a loss on the groups' risks."""
     scores, batch, beside = call.output.scores, call.batch, call.beside
     assert beside is not None
-    of = risks(batch.groups[loss.group], batch.weight, num_groups=call.num_groups[loss.group])
+    assert not isinstance(call.task, CohortCox), "the configuration refuses risk sets of a cohort"
+    each, weight = call.task.bags(scores, batch)
+    of = risks(batch.groups[loss.group], weight, num_groups=call.num_groups[loss.group])
     if isinstance(loss, GroupDRO):
-        robust: Tensor = beside(scores, batch.label, of=of)
+        robust: Tensor = beside(each, of=of)
         # In place of the task loss, which is in the total; not where no bag has a group.
-        instead = robust - task_loss(scores, batch.label, batch.weight)
+        instead: Tensor = robust - call.task(scores, batch)
         return of.present.any() * instead
-    penalty = irm_penalty if isinstance(loss, IRM) else vrex_penalty
     factor: Tensor = beside()
-    return factor * penalty(scores, batch.label, of=of)
+    if isinstance(loss, IRM):
+        return factor * irm_penalty(call.task.slopes(scores, batch), of=of)
+    return factor * vrex_penalty(each, of=of)
 
 
 def of_mixtures(loss: Mixup, call: Call) -> Float[Tensor, ""]:
@@ -173,4 +181,5 @@ def of_mixtures(loss: Mixup, call: Call) -> Float[Tensor, ""]:
     assert call.classify is not None, "the configuration refuses heads without a classifier"
     mixture = mixup.draw(batch.key, len(batch.label), loss.alpha, bag.device)
     mixed = mixup.mixup(bag, batch.label, batch.weight, classify=call.classify, mixture=mixture)
-    return mixed - task_loss(call.output.scores, batch.label, batch.weight)
+    instead: Tensor = mixed - call.task(call.output.scores, batch)
+    return instead
