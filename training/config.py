@@ -35,6 +35,7 @@ from training.config_losses import InfoNCE as InfoNCE
 from training.config_losses import Loss as Loss
 from training.config_losses import MixStyle as MixStyle
 from training.config_losses import ScoreLoss as ScoreLoss
+from training.config_task import Survival as Survival
 from training.config_task import Task as Task
 from training.config_task import refusal, twice
 

@@ -57,8 +57,8 @@ class AtRisk(NamedTuple):
         parts = torch.stack(
             [self.rest[:, None].expand_as(left), self.tied[:, None] + left.log()], dim=-1
         )
-        share = used / used.sum(1, keepdim=True).clamp_min(1)
-        return torch.logsumexp(parts, dim=-1), share.to(left.dtype)
+        used = used.to(left.dtype)
+        return torch.logsumexp(parts, dim=-1), used / used.sum(1, keepdim=True).clamp_min(1)
 
     def joined(self, others: "AtRisk") -> "AtRisk":
         """Add those at risk elsewhere with the same events."""
@@ -185,7 +185,7 @@ def _cells(
     return interval < reached, (interval == reached) & outcomes.died[:, None]
 
 
-def compared(scores: Scores, form: str) -> Scores:
+def compared(scores: Scores, form: str) -> Float[Tensor, "bag column"]:
     """Give what a loss between the scores of two scans compares where they are hazards' logits.
 
     The risk; for forms on probabilities the logarithms of the chances of an event in each interval
