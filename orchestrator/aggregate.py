@@ -4,22 +4,24 @@ A cell's value is the mean over folds of the mean over seeds of a trial's metric
 defines it (design, section 5); predictions are never pooled over folds. A fold in which a metric is
 not defined (AUROC where one class is held out) is left out of that metric's mean; `auroc_folds`
 says how many are in. A cell with holes has no value unless they are allowed. The order of the rows
-in the results never changes a bit of the table.
+in the results never changes a bit of the table. Survival tasks have metrics of their own
+(`measure_survival`); the columns are those of the tasks of the sweep.
 """
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from orchestrator import measure
+from orchestrator import measure, measure_survival
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
 
-SPREADS = ("accuracy", "auroc")
+SPREADS = ("accuracy", "auroc", "concordance")
 """Metrics whose SD over the folds' values is given too, as <metric>_sd."""
 
 _NOT_AXES = frozenset(
@@ -59,28 +61,28 @@ def table(
     Returns:
         encoder, arm, axes; `trials` planned, `missing`, `failed`, `versions` (distinct commits and
         library versions); the metrics, NaN where one does not apply, and their SD over the folds'
-        values; `folds`, and `auroc_folds` that count in `auroc`.
+        values; `folds`, and `auroc_folds` that count in `auroc` (`concordance_folds` likewise).
 
     Raises:
         StoreError: A trial has two results, or its predictions are damaged (`measure.trials`).
     """
-    _require_readable(plan, trials, predictions)
+    survives = _require_readable(plan, trials, predictions)
     known = _known(trials, plan)
     done = known.loc[known["state"] == "done", "threshold"]
-    config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
-    unseen = [json.loads(text).get("unseen_scanners", []) for text in config]
-    measured = measure.trials(done, predictions, unseen=unseen)
+    config = plan.drop_duplicates("trial").set_index("trial")["config"]
+    measured = _measured(done, predictions, config.loc[done.index], survives)
 
     rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
     rows = rows.join(known[["state", "version"]], on="trial").join(measured, on="trial")
     counts = _counts(rows)
     if not allow_missing:
         holes = counts.index[counts["missing"] + counts["failed"] > 0]
-        rows.loc[rows["cell"].isin(holes), list(measure.METRICS)] = np.nan
+        rows.loc[rows["cell"].isin(holes), list(measured.columns)] = np.nan
     names = plan.drop_duplicates("cell").set_index("cell")[["encoder", "arm", *axes]].sort_index()
     for name in axes:
         names[name] = names[name].map(_plain)
-    return pd.concat([names, counts, _values(rows)], axis=1).reset_index(drop=True)
+    values = _values(rows, list(measured.columns))
+    return pd.concat([names, counts, values], axis=1).reset_index(drop=True)
 
 
 def write(table: pd.DataFrame, folder: Path) -> list[Path]:
@@ -99,8 +101,28 @@ def write(table: pd.DataFrame, folder: Path) -> list[Path]:
     return paths
 
 
-def _require_readable(plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.DataFrame) -> None:
-    """Refuse tables without what is read of them; those of a sweep without results are empty."""
+def _measured(
+    done: pd.Series, predictions: pd.DataFrame, config: pd.Series, survives: dict[str, bool]
+) -> pd.DataFrame:
+    """Measure each trial as its task wants; columns of both kinds where the sweep has both."""
+    unseen = [json.loads(text).get("unseen_scanners", []) for text in config]
+    mine = config.map(survives).to_numpy(bool)
+    found = []
+    for kind, made in ((False, measure.trials), (True, measure_survival.trials)):
+        if kind in survives.values():
+            away = [names for names, is_mine in zip(unseen, mine == kind, strict=True) if is_mine]
+            found.append(made(done[mine == kind], predictions, unseen=away))
+    return found[0] if len(found) == 1 else pd.concat(found).loc[done.index]
+
+
+def _require_readable(
+    plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.DataFrame
+) -> dict[str, bool]:
+    """Refuse tables without what is read of them; those of a sweep without results are empty.
+
+    Returns:
+        Which configurations are of a survival task.
+    """
     needed = {
         "plan.parquet": (plan, ("cell", "trial", "encoder", "arm", "fold", "seed", "config")),
         "trials.parquet": (trials, ("trial", "state", "threshold")),
@@ -118,10 +140,15 @@ def _require_readable(plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.
         if wrong:
             raise StoreError(f"predictions.parquet: score is {wrong[0]!r}, no number", hint=_MEND)
     try:
-        for text in plan["config"].drop_duplicates():
-            dict(json.loads(text))
+        told = {text: dict(json.loads(text)) for text in plan["config"].drop_duplicates()}
+        return {text: _survives(config) for text, config in told.items()}
     except (TypeError, ValueError) as error:
         raise StoreError(f"plan.parquet: a config is no JSON mapping: {error}") from error
+
+
+def _survives(config: Mapping[str, Any]) -> bool:
+    task = config.get("task")
+    return isinstance(task, dict) and task.get("kind") == "survival"
 
 
 def _known(trials: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
@@ -148,14 +175,17 @@ def _counts(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _values(rows: pd.DataFrame) -> pd.DataFrame:
+def _values(rows: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     """Average the trials of each cell: over folds, of the mean over seeds."""
-    folds = rows.groupby(["cell", "fold"])[list(measure.METRICS)].mean().groupby("cell")
+    folds = rows.groupby(["cell", "fold"])[metrics].mean().groupby("cell")
     values = folds.mean()
     for name in SPREADS:
-        values[f"{name}_sd"] = folds[name].std()
+        if name in metrics:
+            values[f"{name}_sd"] = folds[name].std()
     values["folds"] = folds.size()
-    values["auroc_folds"] = folds["auroc"].count()
+    for name in ("auroc", "concordance"):
+        if name in metrics:
+            values[f"{name}_folds"] = folds[name].count()
     return values
 
 
