@@ -227,8 +227,9 @@ def _records(made: "pd.DataFrame") -> list[dict[str, Any]]:
 def _show_table(made: "pd.DataFrame") -> None:
     """Show what most readers want; the files have every column."""
     hidden = {"folds", *(name for name in made.columns if str(name).endswith("_sd"))}
-    if (made["auroc_folds"] == made["folds"]).all():
-        hidden.add("auroc_folds")
+    for name in {"auroc_folds", "concordance_folds"} & set(made.columns):
+        if (made[name] == made["folds"]).all():
+            hidden.add(name)
     if (made["versions"] <= 1).all():
         hidden.add("versions")
     if not (made["missing"] + made["failed"]).any():

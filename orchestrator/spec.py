@@ -85,8 +85,12 @@ def schema() -> dict[str, Any]:
 
 
 def simulation_id(simulation: Simulation) -> str:
-    """Name a simulated cohort by a hash of its whole configuration."""
-    return trial.hash_of(simulation.model_dump_json())
+    """Name a simulated cohort by a hash of its whole configuration.
+
+    Survival outcomes were added later: without them a cohort has the name that it had before.
+    """
+    added = {"survival"} if simulation.survival is None else None
+    return trial.hash_of(simulation.model_dump_json(exclude=added))
 
 
 def _scalar(value: Any) -> Scalar:

@@ -259,7 +259,7 @@ def test_a_survival_sweep_has_columns_of_its_own():
         "worst_scanner_concordance", "unseen_scanner_concordance", "concordance_sd", "folds",
         "concordance_folds",
     ]  # fmt: skip
-    # Patient i has the score of its neighbour: of 4 + 3 + 2 + 1 + ... pairs none is turned round.
+    # Odd patients have events, and the scores of their left neighbours: no pair is turned round.
     assert table.loc[0, "concordance"] == 1.0 and math.isnan(table.loc[0, "hazard_ratio"])
 
 

@@ -162,6 +162,20 @@ def intervals(
     return survived.astype(np.int64), event & (before < len(ends))
 
 
+def base_logits(scans: ScanOutcomes) -> list[float]:
+    """Estimate the logit of each interval's hazard on the training patients, whatever their bags.
+
+    log((d + 1/2) / (n + 1/2)) with d events in the interval and n patients who survived it: what
+    the likelihood of hazards asks of a model that knows nothing, kept finite.
+    """
+    interval = np.arange(scans.settings.num_intervals)
+    reached, died = scans.survived[scans.train, None], scans.died[scans.train, None]
+    events = ((interval == reached) & died).sum(0)
+    lived = (interval < reached).sum(0)
+    found: list[float] = np.log((events + 0.5) / (lived + 0.5)).tolist()
+    return found
+
+
 def require(
     dataset: Dataset, config: TrialConfig, *, train: Sequence[str], validation: Sequence[str]
 ) -> None:

@@ -56,3 +56,11 @@ class MILModel(nn.Module):
             pooled, attention = self.pooling(instances, mask)
             scores = self.classifier(pooled)
         return Output(scores, pooled, instances, attention)
+
+    @property
+    def last(self) -> tuple[nn.Linear, ...]:
+        """The layers whose mean output the scores are: with equal biases the scores have them."""
+        if self.classifier is not None:
+            return (self.classifier,)
+        names = ("classifier", "instance")
+        return tuple(each for name, each in self.pooling.named_children() if name in names)
