@@ -153,8 +153,9 @@ def initialise(
     num_outputs: int,
     num_groups: Mapping[str, int] = MappingProxyType({}),
     num_patients: int = 0,
+    base: Sequence[float] = (),
 ) -> Objective:
-    """Make a lane's model, initialised from the seed alone, whatever the precision.
+    """Make a lane's model, initialised from the seed and `base` alone, whatever the precision.
 
     Args:
         config: of the trial.
@@ -163,10 +164,13 @@ def initialise(
         num_outputs: columns of the scores.
         num_groups: groups of each column that the losses compare.
         num_patients: numbers of patients are less than this.
+        base: where the scores start, a number for each; none: at their bias.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build(config.head, in_dim=in_dim, num_outputs=num_outputs)
+        if base:
+            model.start_at(base)
         made = Objective(
             model,
             config.losses,

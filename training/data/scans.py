@@ -59,6 +59,12 @@ class Scans:
         """The patients of all parts."""
         return int(self.patient.max()) + 1
 
+    @property
+    def base(self) -> list[float]:
+        """Where scores start: the logits of the hazards of intervals; empty for other tasks."""
+        outcomes = self.outcomes
+        return survival.base_logits(outcomes) if outcomes and self.num_outputs > 1 else []
+
     def of(self, part: str, *, seen_only: bool) -> npt.NDArray[np.int64]:
         """Give the row numbers of a part."""
         rows = (self.table["part"] == part).to_numpy()

@@ -1,7 +1,9 @@
 """A multiple-instance model: tile embedding, then a head that pools and scores."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from training.models.embedding import Dropped, TileEmbedding
@@ -57,10 +59,12 @@ class MILModel(nn.Module):
             scores = self.classifier(pooled)
         return Output(scores, pooled, instances, attention)
 
-    @property
-    def last(self) -> tuple[nn.Linear, ...]:
-        """The layers whose mean output the scores are: with equal biases the scores have them."""
-        if self.classifier is not None:
-            return (self.classifier,)
-        names = ("classifier", "instance")
-        return tuple(each for name, each in self.pooling.named_children() if name in names)
+    def start_at(self, scores: Sequence[float]) -> None:
+        """Add these to the biases, so that the scores start there, whatever the bag."""
+        layers = [self.classifier or self.pooling.classifier]
+        if self.classifier is None and hasattr(self.pooling, "instance"):
+            layers.append(self.pooling.instance)  # DSMIL: the scores are the mean of both
+        for layer in layers:
+            assert isinstance(layer, nn.Linear) and len(layer.bias) == len(scores)
+            with torch.no_grad():
+                layer.bias.add_(torch.tensor(scores))

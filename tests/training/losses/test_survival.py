@@ -264,3 +264,14 @@ def test_the_mean_loss_is_that_of_the_configuration(given: dict[str, str]):
     found = mean_loss(at, outcomes, scans.settings)
     expected = cox(at, outcomes, ties="breslow") if len(at[0]) == 1 else discrete(at, outcomes)
     assert torch.equal(found, expected.mean())
+
+
+def test_scores_of_intervals_start_at_the_hazards_of_training_patients():
+    # Ends 2, 8, 9: two of ten die in the first, which six survive; censored ones are dropped there.
+    time = np.array([*EVENTS, 0.5, 1.5, 3.0, 20.0, 0.5])
+    event = np.array([True] * 5 + [False] * 5)
+    of = Lives(time, event, np.zeros(10, int), np.array([1, 3, *[1] * 8]))
+    found = survival.base_logits(of.scans(loss="discrete", num_intervals=3))
+    # Survivors: of the first 4, 8, 9 and those censored at 1.5, 3, 20; then 9 and 20; then 20.
+    expected = [np.log(2.5 / 6.5), np.log(2.5 / 2.5), np.log(1.5 / 1.5)]
+    assert found == pytest.approx(expected)
