@@ -154,7 +154,7 @@ def intervals(
     """Count the intervals that patients survived, and say who had the event in the next one.
 
     Who was censored survived the intervals whose middle was reached; who had the event after the
-    last end survived all (Gensheimer and Narasimhan, 2019, section on data format).
+    last end survived all (as Gensheimer and Narasimhan, 2019).
     """
     middles = (ends + np.concatenate([[0.0], ends[:-1]])) / 2
     before = np.searchsorted(ends, time, side="left")

@@ -156,7 +156,7 @@ def discrete(scores: Scores, outcomes: BagOutcomes) -> BagLosses:
     intervals and had the event in the next one ($e_i = 1$) or not. Their mean,
     $\sum_i v_i l_i / \sum_i v_i$, is one over patients, censored ones too.
 
-    Gensheimer and Narasimhan, PeerJ 2019, equation 3; who was censored is credited with an interval
+    Gensheimer and Narasimhan, PeerJ 2019; who was censored is credited with an interval
     whose middle was reached, as there. Departures: intervals are closed at their end, so that those
     cut at training events hold equally many; the biases of the last layer start at the hazards of
     the training part, which small learning rates take long to reach.
