@@ -4,12 +4,13 @@ A cell's value is the mean over folds of the mean over seeds of a trial's metric
 defines it (design, section 5); predictions are never pooled over folds. A fold in which a metric is
 not defined (AUROC where one class is held out) is left out of that metric's mean; `auroc_folds`
 says how many are in. A cell with holes has no value unless they are allowed. The order of the rows
-in the results never changes a bit of the table.
+in the results never changes a bit of the table. Survival tasks have metrics of their own
+(`measure_survival`); the columns are those of the tasks of the sweep.
 """
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from orchestrator import external, measure, measure_cases, measure_scanners
+from orchestrator import external, measure, measure_cases, measure_scanners, measure_survival
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
 from orchestrator.measure_cases import Cases
@@ -28,7 +29,7 @@ METRICS = (*measure.METRICS, *measure_scanners.METRICS)
 COUNTS = ("trials", "missing", "failed", "retired", "versions")
 """Columns of a cell that count; `retired` only where the plan has searches."""
 
-SPREADS = ("accuracy", "auroc")
+SPREADS = ("accuracy", "auroc", "concordance")
 """Metrics whose SD over the folds' values is given too, as <metric>_sd."""
 
 _NOT_AXES = frozenset(
@@ -88,12 +89,11 @@ def join(
     allow_missing: bool = False,
 ) -> Joined:
     """Join plan and results, and measure each trial on each scanner; see `table`."""
-    _require_readable(plan, trials, predictions)
+    planned = _require_readable(plan, trials, predictions)
     known = _known(trials, plan)
     done = known[known["state"] == "done"]
     config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
-    settings = [json.loads(text) for text in config]
-    unseen = [_unseen(each) for each in settings]
+    settings = config.map(json.loads)
     rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
     rows = rows.join(known[["state", "version"]], on="trial")
     counts = _counts(rows)
@@ -102,15 +102,14 @@ def join(
     names = plan.drop_duplicates("cell").set_index("cell")[own].sort_index()
     for name in axes:
         names[name] = names[name].map(_plain)
-    cases, on_scanner, measured = None, {}, pd.DataFrame(columns=list(METRICS), dtype=np.float64)
-    if len(done):
-        cases = measure_cases.cases(done["threshold"], predictions, unseen=unseen)
-        on_scanner = measure_scanners.by_scanner(cases, measure.by_scanner(cases))
-        measured = measure.of(cases, on_scanner)
-        measured = measured.join(measure_scanners.averaged(cases, on_scanner))
-    if any(json.loads(text).get("external_cohorts") for text in plan["config"].drop_duplicates()):
+    survives = {_survives(each) for each in planned}
+    cases, on_scanner, measured = _measured(done, predictions, settings, survives)
+    if any(each.get("external_cohorts") for each in planned):
         locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
-        measured = measured.join(external.trials(done.loc[locked, "threshold"], predictions))
+        mine = settings.map(_survives).to_numpy(bool)
+        for survival in sorted(survives):
+            asked = done.loc[locked & (mine == survival), "threshold"]
+            measured = measured.join(external.trials(asked, predictions, survival=survival))
     retired = counts["retired"]
     holes = retired if allow_missing else retired + counts["missing"] + counts["failed"]
     return Joined(
@@ -148,7 +147,8 @@ def table(
         library versions); where the plan has searches, `search` (the kind, empty for cells that no
         search made) and `retired` trials, with which a cell has no value; the metrics, NaN where
         one does not apply (those of `external` only where a trial has external cohorts), and their
-        SD over the folds' values; `folds`, and `auroc_folds` that count in `auroc`.
+        SD over the folds' values; `folds`, and `auroc_folds` that count in `auroc`
+        (`concordance_folds` likewise).
 
     Raises:
         StoreError: A trial has two results, or its predictions are damaged (`measure.trials`).
@@ -160,10 +160,14 @@ def main(joined: Joined) -> pd.DataFrame:
     """Make the main table, see `table`."""
     folds = joined.averaged(joined.measured).groupby("cell")
     values = folds.mean()
+    there = set(joined.measured.columns)
     for name in SPREADS:
-        values[f"{name}_sd"] = folds[name].std()
+        if name in there:
+            values[f"{name}_sd"] = folds[name].std()
     values["folds"] = folds.size()
-    values["auroc_folds"] = folds["auroc"].count()
+    for name in ("auroc", "concordance"):
+        if name in there:
+            values[f"{name}_folds"] = folds[name].count()
     return pd.concat([joined.cells, values], axis=1).reset_index(drop=True)
 
 
@@ -198,8 +202,42 @@ def write(table: pd.DataFrame, folder: Path, name: str = "main") -> list[Path]:
     return paths
 
 
-def _require_readable(plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.DataFrame) -> None:
-    """Refuse tables without what is read of them; those of a sweep without results are empty."""
+def _measured(
+    done: pd.DataFrame, predictions: pd.DataFrame, settings: pd.Series, survives: Collection[bool]
+) -> tuple[Cases | None, Mapping[str, np.ndarray], pd.DataFrame]:
+    """Measure each trial as its task wants; columns of both kinds where the sweep has both.
+
+    Returns:
+        What trials of classes are measured on, what they come to on each scanner, and the metrics.
+    """
+    mine = settings.map(_survives).to_numpy(bool)
+    unseen = settings.map(_unseen)
+    classes, found = done[~mine], []
+    cases, on_scanner = None, {}
+    if len(classes):
+        cases = measure_cases.cases(
+            classes["threshold"], predictions, unseen=unseen[~mine].to_list()
+        )
+        on_scanner = measure_scanners.by_scanner(cases, measure.by_scanner(cases))
+        averaged = measure_scanners.averaged(cases, on_scanner)
+        found.append(measure.of(cases, on_scanner).join(averaged))
+    elif False in survives:
+        found.append(pd.DataFrame(columns=list(METRICS), dtype=np.float64))
+    if True in survives:
+        threshold = done.loc[mine, "threshold"]
+        away = unseen[mine].to_list()
+        found.append(measure_survival.trials(threshold, predictions, unseen=away))
+    return cases, on_scanner, pd.concat(found).reindex(done.index)
+
+
+def _require_readable(
+    plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Refuse tables without what is read of them; those of a sweep without results are empty.
+
+    Returns:
+        The different configurations.
+    """
     needed = {
         "plan.parquet": (plan, ("cell", "trial", "encoder", "arm", "fold", "seed", "config")),
         "trials.parquet": (trials, ("trial", "state", "threshold")),
@@ -217,10 +255,14 @@ def _require_readable(plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.
         if wrong:
             raise StoreError(f"predictions.parquet: score is {wrong[0]!r}, no number", hint=_MEND)
     try:
-        for text in plan["config"].drop_duplicates():
-            dict(json.loads(text))
+        return [dict(json.loads(text)) for text in plan["config"].drop_duplicates()]
     except (TypeError, ValueError) as error:
         raise StoreError(f"plan.parquet: a config is no JSON mapping: {error}") from error
+
+
+def _survives(config: Mapping[str, Any]) -> bool:
+    task = config.get("task")
+    return isinstance(task, dict) and task.get("kind") == "survival"
 
 
 def _known(trials: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:

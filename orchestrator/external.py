@@ -3,26 +3,30 @@
 A row of part `external` counts here and nowhere else. There is no fold behind it: all folds and
 seeds of a cell are measured on the same patients, all scanners alike.
 
-    external_auroc   mean over the scanners of the external cohorts
+    external_auroc         mean over the scanners of the external cohorts
+    external_concordance   of a survival task, Harrell's; likewise
 """
 
 import pandas as pd
 
-from orchestrator import measure
+from orchestrator import measure, measure_survival
 from orchestrator.errors import StoreError
 
-METRICS = ("external_auroc",)
+METRICS = ("external_auroc", "external_concordance")
 
 
-def trials(threshold: pd.Series, predictions: pd.DataFrame) -> pd.DataFrame:
+def trials(
+    threshold: pd.Series, predictions: pd.DataFrame, *, survival: bool = False
+) -> pd.DataFrame:
     """Measure trials on the patients of their external cohorts.
 
     Args:
         threshold: of the trials that have external cohorts, as in `measure.trials`.
         predictions: as there.
+        survival: whether they are of survival tasks.
 
     Returns:
-        A row per trial, columns `METRICS`; NaN where a metric does not apply.
+        A row per trial, the column of the task; NaN where a metric does not apply.
 
     Raises:
         StoreError: A trial has no predictions of these patients, or as in `measure.trials`.
@@ -32,5 +36,8 @@ def trials(threshold: pd.Series, predictions: pd.DataFrame) -> pd.DataFrame:
     without = threshold.index.difference(pd.Index(rows["trial"].astype("str").unique()))
     if len(without):
         raise StoreError(f"trial {without[0]} is done but has no predictions of external cohorts")
-    found = measure.trials(threshold, rows, unseen=[()] * len(threshold))
-    return found[["auroc"]].rename(columns={"auroc": "external_auroc"})
+    measured, name = (
+        (measure_survival.trials, "concordance") if survival else (measure.trials, "auroc")
+    )
+    found = measured(threshold, rows, unseen=[()] * len(threshold))
+    return found[[name]].rename(columns={name: f"external_{name}"})

@@ -148,8 +148,9 @@ def _show_table(made: "pd.DataFrame") -> None:
 
     hidden = {"folds", *measure_scanners.METRICS}
     hidden |= {name for name in made.columns if str(name).endswith("_sd")}
-    if (made["auroc_folds"] == made["folds"]).all():
-        hidden.add("auroc_folds")
+    for name in {"auroc_folds", "concordance_folds"} & set(made.columns):
+        if (made[name] == made["folds"]).all():
+            hidden.add(name)
     if (made["versions"] <= 1).all():
         hidden.add("versions")
     if not (made["missing"] + made["failed"]).any():

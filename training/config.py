@@ -37,8 +37,9 @@ from training.config_losses import Loss as Loss
 from training.config_losses import MixStyle as MixStyle
 from training.config_losses import ScoreLoss as ScoreLoss
 from training.config_pairs import Pairs, problems
+from training.config_task import Survival as Survival
 from training.config_task import Task as Task
-from training.config_task import twice
+from training.config_task import refusal, twice
 
 
 class Sampling(Config):
@@ -233,6 +234,15 @@ class TrialConfig(Config):
                     raise ValueError(
                         f"cohort {name!r} is in external_cohorts and in {key}; expected one of them"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _goes_with_the_task(self) -> "TrialConfig":
+        wrong = refusal(self.task, self.stopping.metric, self.losses)
+        if wrong:
+            raise ValueError(wrong)
+        if self.task.kind == "survival" and self.regularisation.label_smoothing:
+            raise ValueError("label_smoothing needs classes, which a survival task has not")
         return self
 
     @model_validator(mode="after")

@@ -50,6 +50,10 @@ class ScoreLoss(Config):
     )
 
 
+PROBABILITIES = ("probability_mse", "jensen_shannon")
+"""Forms of the score loss that compare probabilities."""
+
+
 class EmbeddingLoss(Config):
     """Distance between the embeddings of the scans of a slide."""
 

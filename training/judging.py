@@ -33,12 +33,12 @@ class Judge:
         Args:
             scores: of the validation scans, in their order.
         """
-        values = {
-            "validation_loss": self.validation.loss(scores),
-            "validation_auroc": self.validation.auroc(scores),
-        }
+        values = {"validation_loss": self.validation.loss(scores)}
+        for name, value in self.validation.values(scores).items():
+            values[f"validation_{name}"] = value
         if self.paired is not None:
-            values["validation_inconsistency"] = self.paired.inconsistency(scores)
+            told = scores if self.validation.outcomes is None else evaluation.risks(scores)
+            values["validation_inconsistency"] = self.paired.inconsistency(told)
         return values
 
 

@@ -87,6 +87,8 @@ class Session:
                 in_dim=self.scans.in_dim,
                 num_outputs=self.scans.num_outputs,
                 num_groups=self.scans.num_groups,
+                num_patients=self.scans.num_patients,
+                base=self.scans.base,
             )
             for config in self.configs
         ]

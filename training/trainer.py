@@ -53,14 +53,16 @@ class LaneResult:
         failure: the reason, empty unless failed.
         epoch: the chosen epoch, from 1; 0 if failed.
         epochs_trained: epochs behind it.
-        threshold: decision threshold on the logit; 0 for several classes.
+        threshold: decision threshold on the logit; 0 but for a binary task.
         validation: validation value of the chosen epoch; NaN without validation.
         curves: per epoch: loss, task_loss, each robustness loss by kind, validation_loss,
-            validation_auroc, validation_inconsistency where the rule of the epoch reads it, lr.
-        predictions: columns patient, slide, view, scanner, cohort, part, held_out, label, score;
-            one row per scan of the held-out patients, per scan of the validation patients that may
-            validate, and per scan of external patients (part `external`, not held out: they are in
-            no fold); scores in the trial's precision.
+            validation_auroc (of a survival task validation_concordance), validation_inconsistency
+            where the rule of the epoch reads it, lr.
+        predictions: columns patient, slide, view, scanner, cohort, part, held_out, label, score,
+            and for a survival task those that `evaluation.predictions` adds; one row per scan of
+            the held-out patients, per scan of the validation patients that may validate, and per
+            scan of external patients (part `external`, not held out: they are in no fold); scores
+            in the trial's precision.
         weights: parameters and buffers of the chosen epoch by name, and what moves embeddings
             before the model: see `training.data.input_map`.
         kept: what else was asked for; None if failed, or where nothing was.
@@ -208,6 +210,8 @@ def _result(
     failure = progress.failure
     if not failure and not np.isfinite(scores).all():
         failure = "numeric: scores are not finite"
+    if session.scans.outcomes is not None:
+        scores = evaluation.risks(scores)
     if session.configs[lane].test_time == "mean_over_scans":
         scores = evaluation.mean_over_scans(session.scans, rows, scores)
     weights, threshold = {}, 0.0

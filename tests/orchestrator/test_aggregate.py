@@ -260,3 +260,56 @@ def test_a_table_without_searches_has_no_remarks():
     table = make([plan_row(0, "a")], {"a": 0.5})
     assert aggregate.remarks(table) == []
     assert not {"search", "retired"} & set(table.columns)
+
+
+def survival_results(trials):
+    """Make trials of a survival task whose scores follow the times of ten patients."""
+    done, rows = [], []
+    for trial in trials:
+        done.append({"trial": trial, "state": "done", "threshold": 0.0, "commit": "c",
+                     "versions": "{}"})  # fmt: skip
+        for i in range(10):
+            rows.append({"trial": trial, "patient": f"p{i}", "slide": f"s{i}", "view": f"v{i}",
+                         "scanner": "A", "held_out": True, "label": i % 2, "time": 1.0 + i,
+                         "event": i % 2, "uno_weight": float(i % 2),
+                         "score": -float(i ^ 1)})  # fmt: skip
+    return pd.DataFrame(done), pd.DataFrame(rows)
+
+
+SURVIVAL = json.dumps({"task": {"kind": "survival"}})
+
+
+def test_a_survival_sweep_has_columns_of_its_own():
+    plan = pd.DataFrame([plan_row(0, "a") | {"config": SURVIVAL}])
+    table = aggregate.table(plan, *survival_results("a"), axes=[])
+    assert list(table.columns) == [
+        "encoder", "arm", "trials", "missing", "failed", "versions", "concordance",
+        "uno_concordance", "hazard_ratio", "inconsistency", "flip_rate",
+        "worst_scanner_concordance", "unseen_scanner_concordance", "concordance_sd", "folds",
+        "concordance_folds",
+    ]  # fmt: skip
+    # Odd patients have events, and the scores of their left neighbours: no pair is turned round.
+    assert table.loc[0, "concordance"] == 1.0 and math.isnan(table.loc[0, "hazard_ratio"])
+
+
+def test_a_survival_sweep_without_results_has_its_columns_too():
+    nothing = pd.DataFrame({"trial": pd.Series(dtype="str")})
+    plan = pd.DataFrame([plan_row(0, "a") | {"config": SURVIVAL}])
+    table = aggregate.table(plan, nothing, nothing, axes=[])
+    assert "concordance" in table and "auroc" not in table and table.loc[0, "missing"] == 1
+
+
+def test_a_sweep_of_both_kinds_of_task_has_both_kinds_of_columns():
+    plan = pd.DataFrame(
+        [plan_row(0, "a"), plan_row(1, "b", arm="cox") | {"config": SURVIVAL}, plan_row(2, "c")]
+    )
+    parts = zip(results({"a": 0.5, "c": 0.7}), survival_results("b"), strict=True)
+    table = aggregate.table(plan, *(pd.concat(part) for part in parts), axes=[])
+    alone = make([plan_row(0, "a"), plan_row(2, "c")], {"a": 0.5, "c": 0.7})
+    shared = [name for name in alone if name in table]
+    assert shared == list(alone)
+    pd.testing.assert_frame_equal(
+        table.loc[[0, 2], shared].reset_index(drop=True), alone, check_exact=True
+    )
+    assert table["concordance"].isna().to_list() == [True, False, True]
+    assert table["auroc"].isna().to_list() == [False, True, False]

@@ -59,6 +59,9 @@ def test_data_may_be_simulated(tmp_path):
 def test_a_simulated_cohort_is_named_by_its_configuration():
     assert spec.simulation_id(Simulation()) == spec.simulation_id(Simulation(seed=0))
     assert spec.simulation_id(Simulation()) != spec.simulation_id(Simulation(seed=1))
+    assert spec.simulation_id(Simulation()) == "3c1f21f3e1f4"  # before outcomes were simulated
+    survival = Simulation.model_validate({"survival": {}})
+    assert spec.simulation_id(Simulation()) != spec.simulation_id(survival)
 
 
 def test_seeds_may_be_listed_and_encoders_may_have_settings(tmp_path):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from training.config import Task, TrialConfig
-from training.data import augmented, fold_makers, leaks, seen, tables
+from training.data import augmented, fold_makers, index, leaks, seen, survival, tables
 from training.data.index import Dataset, class_numbers, classes
 from training.errors import DataError
 
@@ -70,14 +70,14 @@ def identify(dataset: Dataset, config: TrialConfig) -> tuple[str, Split]:
     if outside:
         views = views[[patient in everyone for patient in views["patient"].tolist()]]
     views = views.sort_values("view")
-    digest = hashlib.sha256()
+    digest, told = hashlib.sha256(), index.facts(dataset, config.task, numbers)
     for values in (
         *(views[name].astype("str").tolist() for name in READ),
         classes(dataset, config.task),
         found.train,
         found.validation,
         found.test,
-        (f"{patient} {numbers[patient]}" for patient in sorted(everyone)),
+        (f"{patient} {told[patient]}" for patient in sorted(everyone)),
         *([found.external] if config.external_cohorts else []),
         *augmented.texts(dataset, config, found.train),
     ):
@@ -109,7 +109,7 @@ def _split(
     everyone = sorted([*rest, *test, *external])
     lacking = [patient for patient in everyone if patient in unlabelled]
     if lacking:
-        name = config.task.label
+        name = index.columns(config.task)
         raise DataError("\n".join(f"patient {patient!r}: {name} is empty" for patient in lacking))
     label = {patient: numbers[patient] for patient in everyone}
     inside = {patient: label[patient] for patient in [*rest, *test]}
@@ -123,6 +123,7 @@ def _split(
     made = augmented.views(dataset, config, found.train)[list(READ)]
     views = pd.concat([views, made]) if len(made) else views
     leaks.refuse(found.parts, dataset, config, views=views, label=label)
+    survival.require(dataset, config, train=found.train, validation=found.validation)
     return found
 
 

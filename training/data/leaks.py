@@ -50,9 +50,10 @@ def refuse(
         ]
         part.update(dict.fromkeys(patients, name))
     lines += _cannot_train(parts, dataset, config, views, label)
-    if parts["train"] and len({label[patient] for patient in parts["train"]}) < 2:
-        lines.append("the training part has one class only")
-    lines += _without_class(parts, label)
+    if config.task.kind != "survival":
+        if parts["train"] and len({label[patient] for patient in parts["train"]}) < 2:
+            lines.append("the training part has one class only")
+        lines += _without_class(parts, label)
     for owners in same_bags(views):
         where = {part[patient] for patient in owners if patient in part}
         if len(where) > 1:

@@ -1,7 +1,9 @@
 """A multiple-instance model: tile embedding, then a head that pools and scores."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -63,3 +65,13 @@ class MILModel(nn.Module):
             pooled, attention = self.pooling(instances, mask)
             scores = self.classifier(pooled)
         return Output(scores, pooled, instances, attention)
+
+    def start_at(self, scores: Sequence[float]) -> None:
+        """Add these to the biases, so that the scores start there, whatever the bag."""
+        layers = [self.classifier or self.pooling.classifier]
+        if self.classifier is None and hasattr(self.pooling, "instance"):
+            layers.append(self.pooling.instance)  # DSMIL: the scores are the mean of both
+        for layer in layers:
+            assert isinstance(layer, nn.Linear) and len(layer.bias) == len(scores)
+            with torch.no_grad():
+                layer.bias.add_(torch.tensor(scores))
