@@ -171,21 +171,6 @@ def main(joined: Joined) -> pd.DataFrame:
     return pd.concat([joined.cells, values], axis=1).reset_index(drop=True)
 
 
-def remarks(table: pd.DataFrame) -> list[str]:
-    """Say what a reader must know of cells that a search made; nothing where none did."""
-    lines: list[str] = []
-    if "search" not in table.columns:
-        return lines
-    made = table[table["search"] != ""]
-    for (arm, kind), cells in made.groupby(["arm", "search"], sort=False):
-        text = f"arm {arm}: its settings come from a search ({kind}), not from a grid"
-        if dropped := int(cells["retired"].sum()):
-            empty = int((cells["retired"] > 0).sum())
-            text += f", which retired {dropped:,} trials and left {empty:,} cells without a value"
-        lines.append(f"{text}: a comparison of its cells with those of other arms is biased")
-    return lines
-
-
 def write(table: pd.DataFrame, folder: Path, name: str = "main") -> list[Path]:
     """Write `<name>.csv` (RFC 4180, floats with six digits) and `<name>.parquet` (all digits).
 

@@ -61,7 +61,7 @@ def aggregate(
     incomplete = int((main["missing"] + main["failed"] > 0).sum())
     if mode == "json":
         more = {name: _records(table) for name, table in made.items() if name != "main"}
-        files, notes = [str(path) for path in paths], tables.remarks(main)
+        files, notes = [str(path) for path in paths], remarks(main)
         cells = {"sweep": folder.name, "cells": _records(main), **more}
         render.value({**cells, "files": files, "notes": notes})
     elif mode == "quiet":
@@ -72,8 +72,6 @@ def aggregate(
 
 
 def _show(made: "dict[str, pd.DataFrame]", folder: Folder, *, rule: str, incomplete: int) -> None:
-    from orchestrator.aggregate import remarks
-
     _show_table(made["main"])
     for line in remarks(made["main"]):
         render.note(line, kind="warning")
@@ -87,6 +85,21 @@ def _show(made: "dict[str, pd.DataFrame]", folder: Folder, *, rule: str, incompl
             hint=f"sweep resume {folder.name}; or --allow-missing",
             kind="warning",
         )
+
+
+def remarks(table: "pd.DataFrame") -> list[str]:
+    """Say what a reader must know of cells that a search made; nothing where none did."""
+    lines: list[str] = []
+    if "search" not in table.columns:
+        return lines
+    made = table[table["search"] != ""]
+    for (arm, kind), cells in made.groupby(["arm", "search"], sort=False):
+        text = f"arm {arm}: its settings come from a search ({kind}), not from a grid"
+        if dropped := int(cells["retired"].sum()):
+            empty = int((cells["retired"] > 0).sum())
+            text += f", which retired {dropped:,} trials and left {empty:,} cells without a value"
+        lines.append(f"{text}: a comparison of its cells with those of other arms is biased")
+    return lines
 
 
 def _representation(
