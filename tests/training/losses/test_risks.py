@@ -153,11 +153,12 @@ def test_risks_of_smoothed_labels_follow_the_smoothed_task_loss(num_outputs):
     for e in present(group):
         factor = torch.ones((), dtype=scores.dtype, requires_grad=True)
         slopes.append(torch.autograd.grad(risk(e, factor), factor)[0].item() ** 2)
-    found = irm_penalty(scores, labels, of=shares, smoothing=smoothing)
+    found = irm_penalty(bag_slopes(scores, labels, smoothing=smoothing), of=shares)
     assert found.item() == pytest.approx(np.mean(slopes), rel=1e-10)
     each = [risk(e).item() for e in present(group)]
-    found = vrex_penalty(scores, labels, of=shares, smoothing=smoothing)
+    losses = bag_losses(scores, labels, smoothing=smoothing)
+    found = vrex_penalty(losses, of=shares)
     assert found.item() == pytest.approx(np.var(each), rel=1e-10)
     weigh = GroupWeights(NUM_GROUPS, 0.0).double()
-    found = weigh(scores, labels, of=shares, smoothing=smoothing)
+    found = weigh(losses, of=shares)
     assert found.item() == pytest.approx(np.mean(each), rel=1e-10)
