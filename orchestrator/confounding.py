@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from training.data.index import Dataset
 
 COLUMNS = ("scanner", "site", "lab", "stain")
-LEAST = 0.2
-"""Cramér's V, corrected for chance, above which is warned."""
+LEAST, CHANCE = 0.2, 0.01
+"""Warned is above this Cramér's V, corrected for chance, where chance alone is less probable."""
 
 
 def warnings(dataset: "Dataset | None", plan: Plan) -> list[str]:
@@ -56,7 +56,7 @@ def _of_task(scans: "pd.DataFrame", name: str) -> Iterable[str]:
     """Name the columns that go together with `number`, the class."""
     import pandas as pd
 
-    from training.metrics.association import cramers_v
+    from training.metrics.association import chance, cramers_v
 
     for column in COLUMNS:
         known = scans[scans[column] != ""]
@@ -64,7 +64,7 @@ def _of_task(scans: "pd.DataFrame", name: str) -> Iterable[str]:
         if min(counts.shape) < 2:
             continue
         value, corrected = cramers_v(counts), cramers_v(counts, corrected=True)
-        if corrected > LEAST:
+        if corrected > LEAST and chance(counts) < CHANCE:
             yield (
                 f"{name} and {column} are confounded: Cramér's V {value:.3f} ({corrected:.3f} "
                 f"corrected for chance) over {len(known):,} routine scans of training patients"

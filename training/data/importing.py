@@ -159,8 +159,7 @@ def import_instances(
         folds=held,
         progress=progress,
     )
-    notes = (*_in_no_fold(held, views), *_doubles(out, encoder))
-    return _report(encoder, views, notes=notes)
+    return _report(encoder, views, notes=(*_in_no_fold(held, views), *_doubles(out, encoder)))
 
 
 def _held_out(

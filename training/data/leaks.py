@@ -13,6 +13,9 @@ from training.data import groups, paired, seen, tables
 from training.data.index import Dataset
 from training.errors import DataError
 
+MOST = 20
+"""Identical bags that an error names."""
+
 
 def refuse(
     parts: Mapping[str, Sequence[str]],
@@ -54,13 +57,7 @@ def refuse(
         if parts["train"] and len({label[patient] for patient in parts["train"]}) < 2:
             lines.append("the training part has one class only")
         lines += _without_class(parts, label)
-    for owners in same_bags(views):
-        where = {part[patient] for patient in owners if patient in part}
-        if len(where) > 1:
-            lines.append(
-                f"patients {tables.joined(owners)}: share an identical bag, in parts "
-                f"{tables.joined(sorted(where))}"
-            )
+    lines += _divided_bags(part, views)
     lines += _foreign_copies(dataset.index[dataset.index["encoder"] == config.encoder], views)
     if lines:
         raise DataError(f"fold {config.fold}: " + f"\nfold {config.fold}: ".join(lines))
@@ -70,6 +67,20 @@ def same_bags(views: pd.DataFrame) -> Iterable[list[str]]:
     """Group patients under whom the same bag is stored."""
     known = views[views["checksum"] != ""]
     return tables.ambiguous(known, "checksum", "patient").values()
+
+
+def _divided_bags(part: Mapping[str, str], views: pd.DataFrame) -> Iterable[str]:
+    """Find bags that are stored under patients of different parts; name the first ones."""
+    lines = []
+    for owners in same_bags(views):
+        where = {part[patient] for patient in owners if patient in part}
+        if len(where) > 1:
+            lines.append(
+                f"patients {tables.joined(owners[:8])}{', …' if len(owners) > 8 else ''}: share an "
+                f"identical bag, in parts {tables.joined(sorted(where))}"
+            )
+    more = len(lines) - MOST
+    return [*lines[:MOST], *([f"{more} more identical bags like these"] if more > 0 else [])]
 
 
 def _cannot_train(

@@ -11,8 +11,8 @@ numbers comes first, and what it finds is kept if it reaches the bound of equal 
 (`scipy.optimize.milp`), asked where blocks × folds are at most `site_solver.VARIABLES`, finds
 nothing better: so the answer almost never depends on floating-point arithmetic, and is then the
 same on every machine. Effort is bounded in steps and nodes, never in time; beyond the bounds a
-solution may be short of the optimum, but it is the same each time. (Measured: in 150 random cases
-with up to seven blocks the local search alone was optimal, and HiGHS never found better in larger
+solution may be short of the optimum, but it is the same each time. (Measured: in 400 random cases
+with up to seven blocks the local search alone was optimal. HiGHS never found better in larger
 ones, where it proves little in minutes.) Ties are broken by the order of the blocks, which is that
 of their first sites' names; folds are numbered in the order of their first blocks.
 """

@@ -5,7 +5,6 @@ patients, [block, class]; a solution is the fold of each block.
 """
 
 import itertools
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,8 @@ KICKS = 200
 WORK = 2 * 10**8
 """Exchanges that the local search looks at, at most."""
 NEAR = 32
-"""Whole numbers on either side of a class count for which the first model is exact."""
-NODES = 40
+"""Whole numbers around a class count, and around its share, where the first model is exact."""
+NODES = 100
 """Nodes of each tree that HiGHS searches, at most."""
 TREES = 2
 """Trees, at most: after each, cuts are added where the model was too low."""
@@ -65,7 +64,7 @@ def search(sizes: Whole, num_folds: int) -> Whole:
 
 
 def improve(sizes: Whole, fold: Whole, num_folds: int) -> Whole:
-    """Ask HiGHS for a better solution; give the old one where there is none, or none is found.
+    """Ask HiGHS for a better solution; give the old one where there is none, or it finds none.
 
     A tree bounds the square of a fold's class count from below by the lines through neighbouring
     whole numbers, which are exact there; lines that a solution needs are added after it.
@@ -75,7 +74,8 @@ def improve(sizes: Whole, fold: Whole, num_folds: int) -> Whole:
     best, value = fold, cost(sizes, fold, num_folds)
     share = sizes.sum(0) // num_folds
     away = per_fold(sizes, best, num_folds) - share
-    lines = {each for d in range(-NEAR, NEAR) for each in _lines(away, d)}
+    near = range(-NEAR, NEAR)
+    lines = {each for d in near for each in (*_lines(away, d), *_lines(0 * away, d))}
     for _ in range(TREES):
         # Of the squares of what a fold has above the share: the same minimum, smaller numbers.
         most = value - int(num_folds * (share**2).sum()) - 2 * int((share * away.sum(0)).sum())
@@ -104,41 +104,32 @@ def _tree(
 ) -> Whole | None:
     """Search a tree for a solution whose model is at most `most`; the best that was found."""
     from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import lil_array
 
     num_blocks, num_classes = sizes.shape
     binary, each = num_blocks * num_folds, num_folds * num_classes
-    size = binary + 2 * each  # in a fold; counts above the share; at least their squares
-    rows: list[tuple[dict[int, float], float, float]] = []
-    for block in range(num_blocks):
-        rows.append(({block * num_folds + fold: 1 for fold in range(num_folds)}, 1, 1))
-    for fold in range(num_folds):
-        members = {block * num_folds + fold: 1 for block in range(num_blocks)}
-        rows.append((dict.fromkeys(members, 1), 1, num_blocks))
-        for label in range(num_classes):
-            place = binary + fold * num_classes + label
-            patients = {where: float(sizes[where // num_folds, label]) for where in members}
-            rows.append(({**patients, place: -1}, float(share[label]), float(share[label])))
+    size = binary + each  # whether a block is in a fold; at least the squares above the share
+    once = np.hstack(
+        [np.kron(np.eye(num_blocks), np.ones(num_folds)), np.zeros((num_blocks, each))]
+    )
+    filled = np.hstack([np.tile(np.eye(num_folds), num_blocks), np.zeros((num_folds, each))])
+    rows, least = [*once, *filled], [1.0] * (num_blocks + num_folds)
+    most_of = [1.0] * num_blocks + [float(num_blocks)] * num_folds
     for fold, label, m in sorted(lines):
-        place = binary + fold * num_classes + label
-        rows.append(({place + each: 1, place: -(2 * m + 1)}, -m * (m + 1), np.inf))
-    squares = dict.fromkeys(range(binary + each, size), 1.0)
-    rows.append((squares, -np.inf, float(most)))
-    matrix: Any = lil_array((len(rows), size))
-    for number, (entries, _, _) in enumerate(rows):
-        for where, value in entries.items():
-            matrix[number, where] = value
+        row = np.zeros(size)
+        row[fold:binary:num_folds] = -(2.0 * m + 1) * sizes[:, label]
+        row[binary + fold * num_classes + label] = 1
+        rows.append(row)
+        least.append(-m * (m + 1.0) - (2 * m + 1.0) * share[label])
+        most_of.append(np.inf)
+    squares = np.repeat([0.0, 1.0], [binary, each])
     # Folds are alike: block b may only be in the first b + 1.
-    upper = np.full(size, np.inf)
-    upper[:binary] = [fold <= block for block in range(num_blocks) for fold in range(num_folds)]
-    lower = np.zeros(size)
-    lower[binary : binary + each] = -np.inf
+    first = [fold <= block for block in range(num_blocks) for fold in range(num_folds)]
     result = milp(
-        np.concatenate([np.zeros(binary + each), np.ones(each)]),
-        integrality=np.concatenate([np.ones(binary), np.zeros(2 * each)]),
-        bounds=Bounds(lower, upper),
+        squares,
+        integrality=1 - squares,
+        bounds=Bounds(0, np.concatenate([first, np.full(each, np.inf)])),
         constraints=LinearConstraint(
-            matrix.tocsr(), [row[1] for row in rows], [row[2] for row in rows]
+            np.array([*rows, squares]), [*least, -np.inf], [*most_of, most + 0.5]
         ),
         options={"node_limit": NODES, "mip_rel_gap": 0.0},
     )

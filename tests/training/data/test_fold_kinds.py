@@ -208,7 +208,7 @@ def test_splits_hold_what_folds_promise(name: str, seed: int, locked: bool) -> N
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), locked=st.booleans())
 @pytest.mark.parametrize("name", KINDS)
 def test_many_splits_hold_what_folds_promise(name: str, seed: int, locked: bool) -> None:
