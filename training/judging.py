@@ -61,10 +61,8 @@ def judge(scans: Scans, stopping: Stopping) -> Judge | None:
 
 
 def _require_value(judge: Judge, stopping: Stopping, scores: Scored) -> None:
-    """Refuse a metric that the task does not have, and a margin around what is not defined."""
-    found = judge.values(scores).get(f"validation_{stopping.metric}")
-    if found is None:
-        raise DataError(f"stopping.metric: {stopping.metric} is no value of this task")
+    """Refuse a margin around a value that is not defined."""
+    found = judge.values(scores)[f"validation_{stopping.metric}"]
     if stopping.epoch == "within_margin" and math.isnan(found):
         raise DataError(
             f"stopping: {stopping.metric} is not defined on the validation patients, so there is "

@@ -6,7 +6,7 @@ import pytest
 
 from tests.training import small
 from training import judging
-from training.config import Stopping, Task
+from training.config import Stopping
 from training.data import scans
 from training.data.index import Dataset
 from training.errors import DataError
@@ -112,10 +112,3 @@ def test_a_margin_around_an_undefined_value_is_refused(cohort: Dataset):
         judging.judge(one_class, MARGIN)
     assert judging.judge(one_class, Stopping(validation_share=0.25)) is not None
     assert judging.judge(one_class, MARGIN.model_copy(update={"metric": "loss"})) is not None
-
-
-def test_a_value_that_the_task_does_not_have_is_refused(cohort: Dataset):
-    stopping = Stopping(validation_share=0.25, metric="concordance")
-    found = scans.read(cohort, small.trial(stopping=stopping, task=Task()))
-    with pytest.raises(DataError, match="concordance is no value of this task"):
-        judging.judge(found, stopping)
