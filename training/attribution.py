@@ -11,6 +11,7 @@ from training.data.loading import Loader
 from training.data.sampling import Rows
 from training.data.scans import Scans
 from training.lanes import Lanes
+from training.losses.survival import interval_risk
 from training.metrics.attribution import Subspace, scanner_subspace
 
 RANK = 4
@@ -95,7 +96,9 @@ def gradients(lanes: Lanes, lane: int, scans: Scans, loader: Loader, rows: Rows)
         none = bags.new_empty(0)
         inputs = bags + shift[:, None], mask, (), none, none, None
         scores: Tensor = functional_call(module, (parameters, buffers), inputs)[0]
-        if scores.shape[1] > 1:
+        if scans.outcomes is not None:
+            scores = interval_risk(scores) if scores.shape[1] > 1 else scores
+        elif scores.shape[1] > 1:
             scores = scores - scores.mean(1, keepdim=True)
         each = [
             torch.autograd.grad(column.sum(), shift, retain_graph=True)[0] for column in scores.T

@@ -53,22 +53,9 @@ def judge(scans: Scans, stopping: Stopping) -> Judge | None:
         if stopping.validation_share > 0:
             raise DataError("no scan of a validation patient is on a seen scanner")
         return None
-    found = Judge(
+    return Judge(
         validation=validation, paired=paired_slides(scans) if stopping.compares_scanners else None
     )
-    _require_value(found, stopping, np.zeros((len(validation.rows), scans.num_outputs)))
-    return found
-
-
-def _require_value(judge: Judge, stopping: Stopping, scores: Scored) -> None:
-    """Refuse a margin around a value that is not defined."""
-    found = judge.values(scores)[f"validation_{stopping.metric}"]
-    if stopping.epoch == "within_margin" and math.isnan(found):
-        raise DataError(
-            f"stopping: {stopping.metric} is not defined on the validation patients, so there is "
-            "no margin to keep within",
-            hint="raise stopping.validation_share, or set stopping.metric: loss",
-        )
 
 
 def not_finite(values: dict[str, float], weights: bool, scores: Scored | None) -> str:

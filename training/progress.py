@@ -84,13 +84,18 @@ class Progress:
         return True
 
     def contenders(self, stopping: Stopping) -> list[int]:
-        """List the epochs that `within_margin` may choose, now or later, the chosen one first."""
+        """List the epochs that `within_margin` may choose, now or later, the chosen one first.
+
+        Where the value is not defined there is no margin to keep within: the loss alone decides.
+        """
         if f"validation_{stopping.metric}" not in self.curves:
             return []
         values = np.array(self.curves[f"validation_{stopping.metric}"])
         inconsistency = np.array(self.curves["validation_inconsistency"])
         if stopping.metric == "loss":
             values = -values
+        if np.isnan(values).any():
+            return [1 + int(np.argmin(self.curves["validation_loss"]))]
         return contenders(values, inconsistency, margin=stopping.margin)
 
     def _improves(self, value: float, loss: float, stopping: Stopping) -> bool:

@@ -180,6 +180,10 @@ CONCORDANCE = {"metric": "concordance"}
         ),
         ({"task": {**SURVIVAL, "survival": {"time": "event"}}}, "column 'event' is named twice"),
         (
+            {"task": SURVIVAL, "stopping": CONCORDANCE, "sampling": {"slides_per_batch": 1}},
+            "a risk set of one patient teaches nothing",
+        ),
+        (
             {"task": {**SURVIVAL, "survival": {"loss": "discrete", "strata": ["arm"]}}},
             "strata are of the cox loss",
         ),

@@ -103,12 +103,3 @@ def test_a_rule_on_inconsistency_without_paired_slides_is_refused(tmp_path: Path
     with pytest.raises(DataError, match=r"two validation slides with scans on two seen.*found 0"):
         scans.read(data, small.routine(stopping=stopping))
     scans.read(data, small.routine())
-
-
-def test_a_margin_around_an_undefined_value_is_refused(cohort: Dataset):
-    found = scans.read(cohort, small.trial(stopping=MARGIN))
-    one_class = dataclasses.replace(found, label=np.zeros_like(found.label))
-    with pytest.raises(DataError, match="auroc is not defined on the validation patients"):
-        judging.judge(one_class, MARGIN)
-    assert judging.judge(one_class, Stopping(validation_share=0.25)) is not None
-    assert judging.judge(one_class, MARGIN.model_copy(update={"metric": "loss"})) is not None

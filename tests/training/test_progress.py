@@ -155,3 +155,14 @@ def test_only_an_epoch_that_contends_changes_the_list():
         if not progress.judge(value, 1.0, stopping):
             assert progress.epoch == before
     assert progress.epoch == 3 and progress.contenders(stopping) == [3, 1]
+
+
+def test_without_a_defined_value_the_loss_decides_within_a_margin_too():
+    progress, stopping = Progress(), Stopping(epoch="within_margin", margin=0.1)
+    kept = []
+    for loss, inconsistency in ((0.9, 0.5), (0.4, 0.7), (0.6, 0.1)):
+        values = {"validation_loss": loss, "validation_auroc": math.nan}
+        progress.record(values | {"validation_inconsistency": inconsistency})
+        kept.append(progress.judge(math.nan, loss, stopping))
+    assert kept == [True, True, False]
+    assert progress.epoch == 2 and progress.contenders(stopping) == [2]

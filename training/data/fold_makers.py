@@ -110,9 +110,11 @@ def stratified(
         DataError: A class has fewer patients than there are folds.
     """
     numbers = np.array([label[patient] for patient in patients])
-    counts = np.bincount(numbers)
+    there, counts = np.unique(numbers, return_counts=True)
     few = [
-        f"class {number} has {count}" for number, count in enumerate(counts) if count < num_folds
+        f"class {number} has {count}"
+        for number, count in zip(there, counts, strict=True)
+        if count < num_folds
     ]
     if few:
         raise DataError(

@@ -103,8 +103,9 @@ def _cannot_train(
             yield f"{key}: no routine scan of a training patient is on a seen scanner"
         if parts["validation"] and not found["patient"].isin(parts["validation"]).any():
             yield f"{key}: no scan of a validation patient is on a seen scanner"
-    yield from groups.problems(train, config)
-    yield from groups.input_problems(train[train["source_scan"] == ""], config, label)
+    drawn = train[_drawn(train, config)]
+    yield from groups.problems(drawn, config)
+    yield from groups.input_problems(drawn[drawn["source_scan"] == ""], config, label)
     yield from paired.problems(found[found["patient"].isin(parts["validation"])], config)
     if config.pairs == "augmented" and (train["source_scan"] == "").all():
         yield "pairs is 'augmented', but no training scan on a seen scanner has an augmented view"
@@ -112,6 +113,18 @@ def _cannot_train(
         known = train[train["scanner"] != ""]
         if not tables.ambiguous(known, "slide", "scanner"):
             yield "views is 'all', but no training slide has scans on two seen scanners"
+
+
+def _drawn(train: pd.DataFrame, config: TrialConfig) -> "pd.Series[bool]":
+    """Tell which training scans a batch can hold: routine ones, and those of pairs."""
+    if config.views == "routine":
+        return train["routine"]
+    if config.pairs == "augmented":
+        viewed = train.loc[train["source_scan"] != "", "source_scan"]
+        return train["routine"] | train["scan"].isin(viewed) | (train["source_scan"] != "")
+    named = train["scanner"] != ""
+    scanners = train["scanner"].where(named).groupby(train["slide"]).transform("nunique")
+    return train["routine"] | (named & (scanners > 1))
 
 
 def _without_class(parts: Mapping[str, Sequence[str]], label: Mapping[str, int]) -> Iterable[str]:

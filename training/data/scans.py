@@ -97,7 +97,7 @@ def read(dataset: Dataset, config: TrialConfig) -> Scans:
             hint="rebuild the index of this encoder",
         )
     table = _of_the_fold(dataset, config, table)
-    labels, outcomes = _told(dataset, config, [*split.train, *split.validation])
+    labels, outcomes = _told(dataset, config, split)
     patient = np.unique(table["patient"], return_inverse=True)[1].astype(np.int64)
     is_seen = seen.is_seen(dataset, table, config)
     names = {column: groups.names(table[is_seen], column) for column in groups.columns(config)}
@@ -134,9 +134,10 @@ def _of_the_fold(dataset: Dataset, config: TrialConfig, table: pd.DataFrame) -> 
 
 
 def _told(
-    dataset: Dataset, config: TrialConfig, rest: list[str]
+    dataset: Dataset, config: TrialConfig, split: folds.Split
 ) -> tuple[dict[str, int], dict[str, Outcome]]:
     """Give the label of each patient, and the outcome where the task is survival."""
+    rest = [*split.train, *split.validation]
     if config.task.kind != "survival":
         labels = index.class_numbers(dataset, config.task)
         if config.shuffle_labels:
@@ -146,6 +147,9 @@ def _told(
     if config.shuffle_labels:
         for patient, other in _shuffled(outcomes, rest, config).items():
             outcomes[patient] = other._replace(stratum=outcomes[patient].stratum)
+        lines = survival.problems(outcomes, split.train, split.validation, config.task.survival)
+        if lines:
+            raise DataError("\n".join(f"shuffle_labels: {line}" for line in lines))
     return {patient: int(outcome.event) for patient, outcome in outcomes.items()}, outcomes
 
 

@@ -52,12 +52,12 @@ def routine(dataset: Dataset, views: pd.DataFrame, config: TrialConfig) -> npt.N
     value = is_left_out(dataset, views, config)
     if value is None or not (marked & value).any():
         return marked
-    seen = is_seen(dataset, views, config)
+    scans = is_seen(dataset, views, config) & (views["source_scan"] == "").to_numpy(bool)
     slide = views["slide"].to_numpy(object)
     order = np.argsort(views["view"].to_numpy(object).astype(str), kind="stable")
     without = set(slide[marked & value])
     stands_in = np.zeros(len(views), bool)
-    for row in order[seen[order]].tolist():
+    for row in order[scans[order]].tolist():
         if slide[row] in without:
             without.discard(slide[row])
             stands_in[row] = True

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.training.data import examples
@@ -107,3 +108,15 @@ def test_groups_know_only_what_trains() -> None:
 def test_a_cohort_cannot_be_locked_and_in_a_fold(changed: dict[str, object], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         TrialConfig.model_validate(examples.config().model_dump() | changed)
+
+
+def test_an_augmented_view_never_stands_in_for_a_routine_scan() -> None:
+    dataset = paired(scanners="BAC")
+    scans_of_a = dataset.index[dataset.index["scanner"] == "A"]
+    copies = scans_of_a.assign(
+        view="a copy of " + scans_of_a["view"], source_scan=scans_of_a["scan"], routine=False
+    )
+    views = pd.concat([dataset.index, copies], ignore_index=True)
+    marked = views[seen.routine(dataset, views, config())]
+    assert set(marked["source_scan"]) == {""} and set(marked["scanner"]) == {"A"}
+    assert sorted(marked["patient"]) == sorted(set(views["patient"]))
