@@ -196,7 +196,7 @@ def _measured(
         What trials of classes are measured on, what they come to on each scanner, and the metrics.
     """
     mine = settings.map(_survives).to_numpy(bool)
-    unseen = settings.map(_unseen)
+    unseen = settings.map(unseen_of)
     classes, found = done[~mine], []
     cases, on_scanner = None, {}
     if len(classes):
@@ -276,7 +276,7 @@ def _counts(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _unseen(settings: Mapping[str, Any]) -> Sequence[str]:
+def unseen_of(settings: Mapping[str, Any]) -> Sequence[str]:
     """Name the scanners that a trial did not train on; settings of earlier versions lack fields."""
     if settings.get("folds", {}).get("kind") == "leave_one_out":
         return unseen_scanners(TrialConfig.model_validate(settings))

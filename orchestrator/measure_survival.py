@@ -85,6 +85,9 @@ def _cases(predictions: pd.DataFrame, ids: pd.Index) -> tuple[pd.DataFrame, list
     if absent:
         raise StoreError(f"predictions.parquet: no column {', '.join(absent)} of a survival task")
     rows = predictions[predictions["held_out"].eq(True) & predictions["trial"].isin(ids)]
+    named = rows["scanner"].astype("str") != ""
+    # A scan of an unknown scanner is none of any scanner's, where others are known.
+    rows = rows[named | ~named.groupby(rows["trial"].astype("str")).transform("any")]
     told = rows[list(_TOLD)].isna().any(axis=1)
     if told.any():
         raise StoreError(f"trial {rows['trial'][told].iloc[0]} has a prediction without an outcome")

@@ -65,6 +65,8 @@ def select(
     Raises:
         StoreError: see `selection.choose`, `aggregate.table`.
     """
+    needed = dict.fromkeys([*trials.columns, "state", "threshold"])
+    trials = trials.reindex(columns=list(needed))  # without results there is only `trial`
     choices = selection.choose(
         plan, trials, predictions, axes=axes, rule=rule, allow_missing=allow_missing
     )

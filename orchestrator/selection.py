@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from orchestrator import validation
+from orchestrator import aggregate, validation
 from orchestrator.errors import StoreError
 from orchestrator.spec_select import Select
 
@@ -132,8 +132,9 @@ def choose(
             f"trial {known.index[known.index.duplicated()][0]} has more than one result"
         )
     configs = _configs(plan)
-    unseen = {trial: set(each.get("unseen_scanners", ())) for trial, each in configs.items()}
-    judged = validation.judged(known, predictions, unseen)
+    unseen = {trial: set(aggregate.unseen_of(each)) for trial, each in configs.items()}
+    survival = {trial for trial, each in configs.items() if _metric(each) == "concordance"}
+    judged = validation.judged(known, predictions, unseen, survival)
     table = plan[["cell", "encoder", "arm", "fold", "seed", "trial"]].assign(row=rows(plan, axes))
     table = table.join(known["state"], on="trial").join(judged, on="trial")
     table["metric"] = plan["trial"].map({trial: _metric(each) for trial, each in configs.items()})

@@ -10,12 +10,15 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import pandas as pd
 
-from orchestrator import measure
+from orchestrator import measure, measure_survival
 from orchestrator.errors import StoreError
 
 
 def judged(
-    known: pd.DataFrame, predictions: pd.DataFrame, unseen: Mapping[str, Collection[str]]
+    known: pd.DataFrame,
+    predictions: pd.DataFrame,
+    unseen: Mapping[str, Collection[str]],
+    survival: Collection[str] = (),
 ) -> pd.DataFrame:
     """Measure the trials that are done on their validation patients.
 
@@ -23,6 +26,7 @@ def judged(
         known: results of trials, by trial: `state` and `threshold`.
         predictions: a row per trial and scan.
         unseen: unseen scanners of each trial.
+        survival: trials whose task is survival.
 
     Returns:
         A row per trial that has validation predictions: auroc, concordance and inconsistency as
@@ -45,7 +49,14 @@ def judged(
     rows = rows[named | ~named.groupby(rows["trial"]).transform("any")]
     threshold = done.loc[done.index.isin(rows["trial"].unique()), "threshold"]
     # The measures are of held-out patients, on scanners that are all seen: so these are called.
-    measured = measure.trials(threshold, rows.assign(held_out=True), unseen=[()] * len(threshold))
+    rows = rows.assign(held_out=True)
+    lives = threshold.index.isin(list(survival))
+    parts = [
+        trials(threshold[mine], rows, unseen=[()] * int(mine.sum()))
+        for trials, mine in ((measure.trials, ~lives), (measure_survival.trials, lives))
+        if mine.any()
+    ]
+    measured = pd.concat(parts).loc[threshold.index] if parts else threshold.to_frame()[[]]
     images = rows[["trial", "slide", "scanner"]].drop_duplicates()
     paired = images[images["scanner"] != ""].groupby(["trial", "slide"]).size() > 1
     measured["paired"] = paired.groupby("trial").sum().reindex(measured.index, fill_value=0)

@@ -167,3 +167,14 @@ def test_a_thousand_trials_take_seconds():
     assert clock.process_time() - start < 20
     assert found.notna().all().drop("flip_rate").all()
     assert set(measure.METRICS) & set(found.columns) == {"inconsistency", "flip_rate"}
+
+
+def test_a_scan_of_an_unknown_scanner_is_none_of_any_scanner_s():
+    known = by_hand()
+    strange = known[known["scanner"] == "C"].assign(
+        scanner="", view=lambda rows: "x" + rows["view"], slide=lambda rows: "x" + rows["slide"]
+    )
+    both = pd.concat([known, strange], ignore_index=True)
+    pd.testing.assert_series_equal(one(both, unseen=["C"]), one(known, unseen=["C"]))
+    alone = strange.reset_index(drop=True)
+    assert one(alone)["concordance"] == 0

@@ -272,3 +272,10 @@ def test_a_rule_changes_no_trial(tmp_path):
 def test_a_wrong_rule_in_a_spec_is_named_with_its_line(tmp_path, given, expected):
     (line,) = specs.problems(tmp_path, specs.small(select=given))
     assert line.removeprefix("small.yaml:").startswith(expected)
+
+
+def test_a_sweep_without_any_result_has_a_table_of_what_is_missing():
+    nothing = pd.DataFrame({"trial": pd.Series(dtype="str")})
+    plan = made([0, 1])
+    found = selected.select(plan, nothing, nothing, axes=["losses.s.weight"], rule=ACCURACY)
+    assert found.table["missing"].to_list() == [2]

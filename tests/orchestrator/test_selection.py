@@ -11,6 +11,7 @@ from orchestrator import aggregate, selection, store
 from orchestrator.errors import StoreError
 from orchestrator.spec_select import Select
 from tests.orchestrator import finished
+from tests.training import small
 from training.metrics import accuracy, robustness
 
 NAN = float("nan")
@@ -263,10 +264,21 @@ def test_a_validation_score_on_an_unseen_scanner_is_refused():
         chosen(plan, VALUES, ACCURACY)
 
 
-def test_the_accuracy_of_a_survival_task_is_its_concordance():
-    plan = made([1], config=json.dumps({"task": {"kind": "survival"}}))
-    (choice,) = selection.choose(plan, *results(plan, VALUES), axes=[], rule=ACCURACY)
-    assert choice.metric == "concordance"
+def test_settings_of_a_survival_task_are_chosen_by_concordance():
+    plan = made([0, 1], config=json.dumps({"task": {"kind": "survival"}}))
+    trials, rows = results(plan, {(0, 0): (0.5, 1), (1, 0): (1.0, 2)})
+    # Patients with label 1 die first: a higher score is right where the AUROC is high.
+    rows = rows.assign(time=2.0 - rows["label"], event=rows["label"], uno_weight=1.0)
+    found = selection.choose(plan, trials, rows, axes=["losses.s.weight"], rule=ACCURACY)
+    assert [(choice.chosen.cell, choice.metric) for choice in found] == [(1, "concordance")]
+
+
+def test_a_validation_score_on_the_scanner_that_the_fold_leaves_out_is_refused():
+    folds = {"kind": "leave_one_out", "column": "scanner", "values": ["B"], "num_folds": 2}
+    config = small.trial(folds=folds, fold=0, unseen_scanners=())
+    plan = made([0, 1], config=config.model_dump_json())
+    with pytest.raises(StoreError, match="score on unseen scanner 'B'"):
+        chosen(plan, VALUES, ACCURACY)
 
 
 FLOATS = st.one_of(st.integers(0, 5).map(lambda n: n / 5), st.floats(0, 1))
