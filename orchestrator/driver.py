@@ -45,7 +45,7 @@ HEAD_MEMORY_BYTES = 2**30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Head:
-    """A running Ray head: its node and its address."""
+    """A running Ray head."""
 
     node: Node
     address: str
@@ -118,8 +118,10 @@ def _drive(
 ) -> None:
     folder = Folder(setting.folder)
     journal, notes = Journal(folder, "driver"), Journal(folder, "supervisor")
-    planned = progress(folder).planned
     jobs = _begin(folder, journal, job=job)
+    if not jobs and grow and grow(setting.folder):  # the last driver died between two rounds
+        jobs = read_jobs(folder)
+    planned = progress(folder).planned
     visit = Visit(offer, on_event=pool.telling(Journal(folder, "pilot"))) if offer and job else None
     leaving = Leaving(folder, profile, notes, job="" if foreground else job)
     told = NOTHING
@@ -185,9 +187,8 @@ def _begin(folder: Folder, journal: Journal, *, job: str) -> list[Job]:
     """Take over from a driver that died, and say that this one drives; the packs that are left."""
     store.adopt(folder, journal)
     jobs = read_jobs(folder)
-    journal.write(
-        "driving", host=socket.gethostname(), pid=os.getpid(), job=job, packs=len(jobs)
-    )  # fmt: skip
+    host, pid = socket.gethostname(), os.getpid()
+    journal.write("driving", host=host, pid=pid, job=job, packs=len(jobs))
     return jobs
 
 
