@@ -13,7 +13,7 @@ from torch import Tensor
 
 from training import RESULTS_VERSION, evaluation, objective, seeds
 from training.config import TrialConfig
-from training.data import folds, sampling, scans
+from training.data import folds, inputs, sampling, scans
 from training.data.bags import BagReader
 from training.data.index import Dataset
 from training.data.loading import Batch, Loader
@@ -56,12 +56,14 @@ class Session:
         self.validation = evaluation.validation(self.scans)
         if self.validation is None and shared.stopping.validation_share > 0:
             raise DataError("no scan of a validation patient is on a seen scanner")
+        reader = BagReader(dataset.root)
         self.loader = Loader(
-            BagReader(dataset.root),
+            reader,
             self.scans,
             dtype=getattr(torch, shared.precision),
             device=device,
             resident_bytes=resident_bytes,
+            input_map=inputs.fit(shared, reader, self.scans, self.pool),
         )
         self.num_tiles = self.scans.table["num_tiles"].to_numpy(np.int64)
         self.steps_per_epoch = sampling.steps_per_epoch(self.pool, shared.sampling)

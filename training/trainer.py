@@ -53,7 +53,8 @@ class LaneResult:
         predictions: columns patient, slide, view, scanner, cohort, part, held_out, label, score;
             one row per scan of the held-out patients, and per scan of the validation patients on a
             seen scanner; scores in the trial's precision.
-        weights: parameters and buffers of the chosen epoch by name.
+        weights: parameters and buffers of the chosen epoch by name, and what moves embeddings
+            before the model: see `training.data.input_map`.
     """
 
     state: Literal["done", "failed"]
@@ -165,6 +166,8 @@ def _result(
         weights = {
             name.removeprefix("model."): tensor.cpu().numpy() for name, tensor in chosen.items()
         }
+        if session.loader.input_map is not None:
+            weights |= session.loader.input_map.weights()
         if session.validation is not None:
             rule = session.shared.stopping.threshold
             threshold = session.validation.threshold(scores[num_test:], rule)

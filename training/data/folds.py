@@ -253,7 +253,7 @@ def _refuse(
             if patient in part
         ]
         part.update(dict.fromkeys(patients, name))
-    lines += _unseen(parts, config, views)
+    lines += _unseen(parts, config, views, label)
     if parts.train and len({label[patient] for patient in parts.train}) < 2:
         lines.append("the training part has one class only")
     for owners in _same_bags(views):
@@ -267,7 +267,9 @@ def _refuse(
         raise DataError(f"fold {config.fold}: " + f"\nfold {config.fold}: ".join(lines))
 
 
-def _unseen(parts: Split, config: TrialConfig, views: pd.DataFrame) -> Iterable[str]:
+def _unseen(
+    parts: Split, config: TrialConfig, views: pd.DataFrame, label: Mapping[str, int]
+) -> Iterable[str]:
     """Find what the seen scanners lack: scans to train or select on, groups, pairs."""
     seen = views[~views["scanner"].isin(config.unseen_scanners)]
     if config.unseen_scanners and parts.train:
@@ -277,6 +279,7 @@ def _unseen(parts: Split, config: TrialConfig, views: pd.DataFrame) -> Iterable[
             yield "unseen_scanners: no scan of a validation patient is on a seen scanner"
     if parts.train:
         yield from groups.problems(seen[seen["patient"].isin(parts.train)], config)
+        yield from groups.input_problems(seen[seen["patient"].isin(parts.train)], config, label)
     if config.views == "all":
         trained = seen[seen["patient"].isin(parts.train) & (seen["scanner"] != "")]
         if parts.train and not tables.ambiguous(trained, "slide", "scanner"):

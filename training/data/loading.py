@@ -17,6 +17,7 @@ from torch import Tensor
 
 from training.data import sampling
 from training.data.bags import BagReader, is_finite
+from training.data.input_map import InputMap
 from training.data.sampling import Draw, Key, Rows, TilePair
 from training.data.scans import Scans
 from training.types import Bags, Mask
@@ -73,6 +74,7 @@ class Loader:
         device: where they lie.
         resident_bytes: keep all bags in memory if they take no more than this; a bound on all that
             is kept.
+        input_map: moves every bag that is read.
     """
 
     def __init__(
@@ -83,9 +85,11 @@ class Loader:
         dtype: torch.dtype,
         device: torch.device,
         resident_bytes: int,
+        input_map: InputMap | None = None,
     ) -> None:
         self._reader, self._scans = reader, scans
         self._dtype, self._device = dtype, device
+        self.input_map = None if input_map is None else input_map.to(dtype, device)
         self._index = list(scans.table.itertuples(index=False))
         self._num_tiles = scans.table["num_tiles"].to_numpy(np.int64)
         self._slide: list[str] = scans.table["slide"].tolist()
@@ -107,7 +111,7 @@ class Loader:
 
     def whole(self, rows: Rows) -> tuple[Bags, Mask]:
         """Read whole bags."""
-        return self._padded(rows, [np.arange(count) for count in self._num_tiles[rows]])
+        return self._read(rows, [np.arange(count) for count in self._num_tiles[rows]])
 
     def batch(self, draw: Draw, tiles_per_bag: int | None) -> Batch:
         """Read the bags of a draw, with the tiles that its key names."""
@@ -119,7 +123,7 @@ class Loader:
         ]
         first, second = draw.pairs.T
         rows = np.concatenate([draw.routine, first, second])
-        bags, mask = self._padded(rows, chosen)
+        bags, mask = self._read(rows, chosen)
         num_matched = np.array([pair.matched for pair in pairs], np.int64)
         matched = np.arange(bags.shape[1]) < num_matched[:, None]
         scans = self._scans
@@ -163,6 +167,11 @@ class Loader:
         slides = [self._slide[row] for row in rows.tolist()]
         _, which, counts = np.unique(slides, return_inverse=True, return_counts=True)
         return 1.0 / counts[which]
+
+    def _read(self, rows: Rows, tiles: Sequence[Rows]) -> tuple[Bags, Mask]:
+        """Read the tiles of each bag as the model sees them."""
+        bags, mask = self._padded(rows, tiles)
+        return (bags if self.input_map is None else self.input_map.apply(bags, mask, rows)), mask
 
     def _padded(self, rows: Rows, tiles: Sequence[Rows]) -> tuple[Bags, Mask]:
         """Read the tiles of each bag and fill up with zeros."""
