@@ -253,8 +253,8 @@ def _trials(rows: Sequence[Row], dataset: "Dataset | None") -> tuple[list[Trial]
 def _data_key(config: TrialConfig) -> tuple[object, ...]:
     """What of a configuration decides which data it reads, and how they are split."""
     share, draw = config.stopping.validation_share, config.draw_seed
-    unseen = config.unseen_scanners
-    return (config.encoder, config.task, config.folds, config.fold, share, draw, unseen)
+    unseen, views = config.unseen_scanners, config.pairs == "augmented"
+    return (config.encoder, config.task, config.folds, config.fold, share, draw, unseen, views)
 
 
 def _fingerprints(rows: Sequence[Row], dataset: "Dataset | None") -> dict[tuple[object, ...], str]:

@@ -35,6 +35,7 @@ from training.config_losses import InfoNCE as InfoNCE
 from training.config_losses import Loss as Loss
 from training.config_losses import MixStyle as MixStyle
 from training.config_losses import ScoreLoss as ScoreLoss
+from training.config_pairs import Pairs, problems
 from training.config_task import Task as Task
 from training.config_task import twice
 
@@ -127,7 +128,7 @@ class TrialConfig(Config):
     views: Literal["routine", "all"] = Field(
         "routine", description="routine: one scan per slide; all: paired slides with both scans too"
     )
-    pairs: Literal["scans", "shuffled", "same_scan", "augmented"] = Field(
+    pairs: Pairs = Field(
         "scans",
         description="what pair losses compare. scans: two scans of a slide; controls: shuffled, "
         "scans of different slides; same_scan, two draws of one scan's tiles; augmented, a scan "
@@ -189,6 +190,11 @@ class TrialConfig(Config):
                 )
         if self.pairs != "scans" and self.views == "routine":
             raise ValueError(f"pairs: {self.pairs} needs views: all")
+        several = self.sampling.pairs_per_batch
+        for problem in problems(self.pairs, self.losses, pairs_per_batch=several):
+            raise ValueError(problem)
+        if self.task.kind == "survival" and self.regularisation.label_smoothing:
+            raise ValueError("regularisation.label_smoothing needs classes, not a survival task")
         if isinstance(self.input, PairedErasure) and self.views == "routine":
             raise ValueError("paired_erasure needs views: all")
         scanners = self.unseen_scanners

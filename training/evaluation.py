@@ -144,6 +144,25 @@ def validation(scans: Scans) -> Validation | None:
     )
 
 
+def mean_over_scans(scans: Scans, rows: Rows, scores: Scored) -> Scored:
+    """Give every scan the mean score of its slide's scans among the rows, see `test_time`.
+
+    The scans of a slide are those that are evaluated: on seen and unseen scanners for a held-out
+    patient, on seen ones for a validation patient. So the score of a slide is the same on every
+    scanner, to the bit, unseen ones included.
+
+    Args:
+        scans: of the fold.
+        rows: of the scores.
+        scores: of one lane.
+    """
+    names = scans.table["slide"].to_numpy()[rows].astype(str)
+    slide, counts = np.unique(names, return_inverse=True, return_counts=True)[1:]
+    sums = [np.bincount(slide, weights=column) for column in scores.T]
+    means = np.stack([total / counts for total in sums], axis=1)
+    return means[slide].astype(scores.dtype)
+
+
 def predictions(scans: Scans, rows: Rows, scores: Scored) -> pd.DataFrame:
     """Tabulate the scores of a lane as they are, one row per scan; several classes make a list."""
     table = scans.table.iloc[rows]

@@ -22,22 +22,15 @@ from training.config_losses import (
     EmbeddingLoss,
     GroupDRO,
     Mixup,
-    PairLoss,
     ScanGen,
     SupCon,
     VICReg,
     VRex,
 )
 from training.data.loading import Batch
-from training.losses import mixup
+from training.losses import calls
 from training.losses.adversarial import Discriminator
-from training.losses.embedding import embedding_loss
-from training.losses.groups import coral, lmmd, mmd
-from training.losses.infonce import bag_infonce, tile_infonce
-from training.losses.redundancy import barlow_twins, vicreg
-from training.losses.risks import Annealing, GroupWeights, irm_penalty, risks, vrex_penalty
-from training.losses.score import attention_loss, score_loss
-from training.losses.supcon import supcon
+from training.losses.risks import Annealing, GroupWeights
 from training.losses.task import task_loss
 from training.models import MILModel, Output, build
 from training.models.embedding import Dropped
@@ -53,6 +46,7 @@ class Objective(nn.Module):
             differ in them.
         num_classes: classes of the task.
         num_groups: groups of each column that the losses compare.
+        smoothing: of the labels in training, see `bag_losses`.
     """
 
     def __init__(
@@ -62,10 +56,11 @@ class Objective(nn.Module):
         *,
         num_classes: int,
         num_groups: Mapping[str, int],
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
-        self.losses = tuple(losses)
+        self.losses, self.smoothing = tuple(losses), smoothing
         self.num_classes, self.num_groups = num_classes, dict(num_groups)
         self.projections = nn.ModuleDict(
             {
@@ -92,7 +87,8 @@ class Objective(nn.Module):
         output = self.model(bags, mask, dropped)
         if batch is None:
             return (output.scores,)
-        parts = [task_loss(output.scores, batch.label, batch.weight)]
+        smoothing = self.smoothing
+        parts = [task_loss(output.scores, batch.label, batch.weight, smoothing=smoothing)]
         for number, loss in enumerate(self.losses):
             parts.append(self._robustness(number, loss, output, batch, temperatures[number]))
         parted = torch.stack(parts)
@@ -118,135 +114,26 @@ class Objective(nn.Module):
     def _robustness(
         self, number: int, loss: Loss, output: Output, batch: Batch, temperature: Tensor
     ) -> Float[Tensor, ""]:
+        call = calls.Call(
+            output=output,
+            batch=batch,
+            temperature=temperature,
+            project=lambda embeddings: self._project(number, embeddings),
+            beside=dict(self.beside.items()).get(str(number)),
+            classify=self.model.classifier,
+            num_classes=self.num_classes,
+            num_groups=self.num_groups,
+            smoothing=self.smoothing,
+        )
         match loss:
             case Mixup():
-                return self._mixup(loss, output, batch)
+                return calls.of_mixtures(loss, call)
             case ScoreLoss() | InfoNCE() | EmbeddingLoss() | BarlowTwins() | VICReg() | ScanGen():
-                return self._between_scans(number, loss, output, batch, temperature)
+                return calls.between_scans(loss, call)
             case SupCon() | Coral() | MMD() | LMMD() | Dann() | CDann():
-                return self._between_embeddings(number, loss, output, batch, temperature)
+                return calls.between_embeddings(loss, call)
             case IRM() | VRex() | GroupDRO():
-                return self._between_risks(number, loss, output, batch)
-
-    def _between_scans(
-        self, number: int, loss: PairLoss, output: Output, batch: Batch, temperature: Tensor
-    ) -> Float[Tensor, ""]:
-        match loss:
-            case ScoreLoss(form="attention"):
-                first, second = output.attention[batch.first], output.attention[batch.second]
-                return attention_loss(first, second, matched=batch.matched)
-            case ScoreLoss():
-                first, second = output.scores[batch.first], output.scores[batch.second]
-                return score_loss(first, second, form=loss.form)
-            case InfoNCE(level="tile"):
-                return tile_infonce(
-                    self._project(number, output.instances[batch.first]),
-                    self._project(number, output.instances[batch.second]),
-                    matched=batch.matched,
-                    temperature=temperature,
-                    first_scanner=batch.first_scanner,
-                    second_scanner=batch.second_scanner,
-                    patient=batch.patient,
-                    negatives=loss.negatives,
-                )
-            case InfoNCE() | ScanGen():
-                # ScanGen's contrast, as far as it is known, is this rule of InfoNCE.
-                return bag_infonce(
-                    self._project(number, output.bag[batch.first]),
-                    self._project(number, output.bag[batch.second]),
-                    temperature=temperature,
-                    first_scanner=batch.first_scanner,
-                    second_scanner=batch.second_scanner,
-                    patient=batch.patient,
-                    negatives=getattr(loss, "negatives", "anchor_scanner"),
-                )
-            case _:
-                return self._between_rows(number, loss, output, batch)
-
-    def _between_rows(
-        self,
-        number: int,
-        loss: EmbeddingLoss | BarlowTwins | VICReg,
-        output: Output,
-        batch: Batch,
-    ) -> Float[Tensor, ""]:
-        rows, real = output.bag, torch.ones_like(batch.patient, dtype=torch.bool)
-        if loss.level == "tile":
-            rows, real = output.instances, batch.matched.flatten()
-        a, b = (
-            self._project(number, rows[side]).flatten(0, -2) for side in (batch.first, batch.second)
-        )
-        match loss:
-            case EmbeddingLoss():
-                return embedding_loss(a, b, real=real, form=loss.form)
-            case BarlowTwins():
-                return barlow_twins(a, b, real=real, off_diagonal=loss.off_diagonal)
-            case VICReg():
-                return vicreg(
-                    a,
-                    b,
-                    real=real,
-                    invariance=loss.invariance,
-                    variance=loss.variance,
-                    covariance=loss.covariance,
-                )
-
-    def _between_embeddings(
-        self,
-        number: int,
-        loss: SupCon | Coral | MMD | LMMD | Dann | CDann,
-        output: Output,
-        batch: Batch,
-        temperature: Tensor,
-    ) -> Float[Tensor, ""]:
-        group, num_groups = batch.groups[loss.group], self.num_groups[loss.group]
-        match loss:
-            case SupCon():
-                return supcon(
-                    self._project(number, output.bag),
-                    batch.label,
-                    group,
-                    temperature=temperature,
-                    positives=loss.positives,
-                )
-            case Coral():
-                return coral(output.bag, group, num_groups=num_groups, means=loss.means)
-            case MMD():
-                return mmd(output.bag, group, num_groups=num_groups)
-            case LMMD():
-                return lmmd(
-                    output.bag,
-                    group,
-                    batch.label,
-                    num_groups=num_groups,
-                    num_classes=self.num_classes,
-                )
-            case Dann() | CDann():
-                told: Tensor = self.beside[str(number)](output.bag, group, batch.label)
-                return told
-
-    def _between_risks(
-        self, number: int, loss: IRM | VRex | GroupDRO, output: Output, batch: Batch
-    ) -> Float[Tensor, ""]:
-        num_groups, beside = self.num_groups[loss.group], self.beside[str(number)]
-        of = risks(batch.groups[loss.group], batch.weight, num_groups=num_groups)
-        if isinstance(loss, GroupDRO):
-            robust: Tensor = beside(output.scores, batch.label, of=of)
-            # In place of the task loss, which is in the total; not where no bag has a group.
-            instead = robust - task_loss(output.scores, batch.label, batch.weight)
-            return of.present.any() * instead
-        penalty = irm_penalty if isinstance(loss, IRM) else vrex_penalty
-        factor: Tensor = beside()
-        return factor * penalty(output.scores, batch.label, of=of)
-
-    def _mixup(self, loss: Mixup, output: Output, batch: Batch) -> Float[Tensor, ""]:
-        classify = self.model.classifier
-        assert classify is not None, "the configuration refuses heads without a classifier"
-        mixture = mixup.draw(batch.key, len(batch.label), loss.alpha, output.bag.device)
-        mixed = mixup.mixup(
-            output.bag, batch.label, batch.weight, classify=classify, mixture=mixture
-        )
-        return mixed - task_loss(output.scores, batch.label, batch.weight)
+                return calls.between_risks(loss, call)
 
     def _project(self, number: int, embeddings: Tensor) -> Tensor:
         if str(number) not in self.projections:
@@ -281,7 +168,11 @@ def initialise(
         torch.manual_seed(seed)
         model = build(config.head, in_dim=in_dim, num_outputs=num_outputs)
         made = Objective(
-            model, config.losses, num_classes=max(num_outputs, 2), num_groups=num_groups
+            model,
+            config.losses,
+            num_classes=max(num_outputs, 2),
+            num_groups=num_groups,
+            smoothing=config.regularisation.label_smoothing,
         )
         return made.to(getattr(torch, config.precision))
 

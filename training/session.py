@@ -13,11 +13,12 @@ from torch import Tensor
 
 from training import RESULTS_VERSION, evaluation, objective, seeds
 from training.config import TrialConfig
-from training.data import folds, inputs, sampling, scans
+from training.data import folds, inputs, noise, pairing, sampling, scans
 from training.data.bags import BagReader
 from training.data.index import Dataset
 from training.data.loading import Batch, Loader
 from training.data.mixing import mix_style
+from training.data.noise import add_noise
 from training.errors import DataError
 from training.identity import canonical
 from training.lanes import Lanes, draw_dropped
@@ -52,7 +53,9 @@ class Session:
         shared = self.shared = configs[0]
         self.identity = _identity(configs, dataset, device)
         self.scans = scans.read(dataset, shared)
-        self.pool = sampling.pool(self.scans, paired=shared.views == "all")
+        self.pool = sampling.pool(
+            self.scans, paired=shared.views == "all", augmented=shared.pairs == "augmented"
+        )
         self.validation = evaluation.validation(self.scans)
         if self.validation is None and shared.stopping.validation_share > 0:
             raise DataError("no scan of a validation patient is on a seen scanner")
@@ -68,6 +71,10 @@ class Session:
         self.num_tiles = self.scans.table["num_tiles"].to_numpy(np.int64)
         self.steps_per_epoch = sampling.steps_per_epoch(self.pool, shared.sampling)
         self.loss_names = objective.names(shared.losses)
+        self.noise: Tensor | None = None
+        if shared.regularisation.noise:
+            trained = self.scans.of("train", seen_only=True)
+            self.noise = shared.regularisation.noise * noise.spread(self.loader, trained)
         self._start()
 
     def _start(self) -> None:
@@ -153,8 +160,9 @@ class Session:
         for draw in sampling.epoch(self.pool, shared.sampling, key=key):
             if stop is not None and stop():
                 return None
+            draw = pairing.compare(draw, shared.pairs, patient=self.scans.patient)
             batch = self.loader.batch(draw, shared.sampling.tiles_per_bag)
-            sums += self._step(mix_style(batch, shared.mixstyle))
+            sums += self._step(add_noise(mix_style(batch, shared.mixstyle), self.noise))
         return sums / self.steps_per_epoch
 
     def _step(self, batch: Batch) -> Tensor:

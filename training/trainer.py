@@ -158,6 +158,8 @@ def _result(
     failure = progress.failure
     if not failure and not np.isfinite(scores).all():
         failure = "numeric: scores are not finite"
+    if session.configs[lane].test_time == "mean_over_scans":
+        scores = evaluation.mean_over_scans(session.scans, rows, scores)
     weights, threshold = {}, 0.0
     if failure:
         rows, scores = rows[:0], scores[:0]

@@ -1,8 +1,8 @@
 """Which patients train, validate and test in a fold, and the identity of the data of a trial.
 
 A split is by patient. One that leaks is refused: a patient in two parts, a slide of two patients,
-or the same bag under two patients in different parts. Augmented views decide nothing: training
-reads none.
+or the same bag under two patients in different parts. Augmented views do not decide who trains;
+training reads those of its scans with `pairs: augmented` alone.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 from training.config import CohortFolds, GivenFolds, StratifiedFolds, TrialConfig
-from training.data import groups, tables
+from training.data import augmented, groups, tables
 from training.data.index import Dataset, class_numbers, classes
 from training.errors import DataError
 
@@ -64,6 +64,7 @@ def fingerprint(dataset: Dataset, config: TrialConfig) -> str:
         parts.validation,
         parts.test,
         (f"{patient} {numbers[patient]}" for patient in sorted(everyone)),
+        *augmented.texts(dataset, config, parts.train),
     ):
         digest.update(("\x00".join(values) + "\x01").encode())
     return digest.hexdigest()[:16]
@@ -87,7 +88,8 @@ def _split(
     validation = _validation(config, rest, label)
     train = sorted(set(rest) - validation)
     found = Split(train=tuple(train), validation=tuple(sorted(validation)), test=tuple(test))
-    _refuse(found, config, views, label)
+    made = augmented.views(dataset, config, train)[list(READ)]
+    _refuse(found, config, pd.concat([views, made]), label)
     return found
 
 
@@ -280,7 +282,9 @@ def _unseen(
     if parts.train:
         yield from groups.problems(seen[seen["patient"].isin(parts.train)], config)
         yield from groups.input_problems(seen[seen["patient"].isin(parts.train)], config, label)
-    if config.views == "all":
+    if config.pairs == "augmented" and parts.train and (views["source_scan"] == "").all():
+        yield "pairs is 'augmented', but no training scan on a seen scanner has an augmented view"
+    elif config.views == "all" and config.pairs != "augmented":
         trained = seen[seen["patient"].isin(parts.train) & (seen["scanner"] != "")]
         if parts.train and not tables.ambiguous(trained, "slide", "scanner"):
             yield "views is 'all', but no training slide has scans on two seen scanners"

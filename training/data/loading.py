@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from training.data import sampling
+from training.data import pairing, sampling
 from training.data.bags import BagReader, is_finite
 from training.data.input_map import InputMap
 from training.data.sampling import Draw, Key, Rows, TilePair
@@ -27,6 +27,8 @@ from training.types import Bags, Mask
 class Batch:
     """A batch on the device: routine bags, then the pairs' first scans, then their second scans.
 
+    Labels, weights and groups are those of the bags, whatever pair losses compare.
+
     Attributes:
         bags: padded embeddings.
         mask: True where an instance is real.
@@ -37,6 +39,8 @@ class Batch:
         first_scanner: scanner number of each pair's first scan.
         second_scanner: that of the second.
         patient: patient number of each pair.
+        partner: the pair whose second scan pair losses compare with the first of this one; None:
+            its own; empty: they compare nothing.
         groups: group number of each bag, -1 for none, by the columns that the losses compare.
         key: names the step, for draws of its own.
     """
@@ -52,6 +56,7 @@ class Batch:
     patient: Int[Tensor, " pair"]
     groups: dict[str, Int[Tensor, " bag"]]
     key: Key
+    partner: Int[Tensor, " compared"] | None = None
 
     @property
     def first(self) -> slice:
@@ -62,6 +67,18 @@ class Batch:
     def second(self) -> slice:
         """Positions of the pairs' second scans."""
         return slice(self.num_routine + len(self.patient), len(self.label))
+
+    def anchors(self, values: Tensor) -> Tensor:
+        """Give, of values by pair, those of the first scans that pair losses compare."""
+        return values if self.partner is None else values[: len(self.partner)]
+
+    def partners(self, values: Tensor) -> Tensor:
+        """Give, of values by pair, those of the second scans, each with its first."""
+        return values if self.partner is None else values[self.partner]
+
+    def sides(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Give, of values by bag, those of the first scans and those compared with them."""
+        return self.anchors(values[self.first]), self.partners(values[self.second])
 
 
 class Loader:
@@ -139,6 +156,7 @@ class Loader:
             patient=self._put(scans.patient[first]),
             groups={name: self._put(group[rows]) for name, group in scans.groups.items()},
             key=draw.key,
+            partner=None if draw.partner is None else self._put(draw.partner),
         )
 
     def _tiles(self, row: int, draw: Draw, limit: int | None) -> Rows:
@@ -147,6 +165,8 @@ class Loader:
 
     def _tile_pair(self, a: int, b: int, draw: Draw, limit: int | None) -> TilePair:
         counts = (int(self._num_tiles[a]), int(self._num_tiles[b]))
+        if a == b:
+            return pairing.halves(counts[0], limit, key=draw.key, slide=self._slide[a])
         shared = self._common(a, b)
         return sampling.pair_tiles(shared, counts, limit, key=draw.key, slide=self._slide[a])
 

@@ -1,7 +1,7 @@
 """The scans that a trial reads: one row each, with part, label and what sampling needs to know.
 
-Augmented views never come here. Rows are ordered by view id, so that the order of shards and of the
-index does not change a result.
+Augmented views come with `pairs: augmented` alone, and are of a part of their own. Rows are ordered
+by view id, so that the order of shards and of the index does not change a result.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,18 @@ import pandas as pd
 
 from training import seeds
 from training.config import TrialConfig
-from training.data import folds, groups, index
+from training.data import augmented, folds, groups, index
 from training.data.index import Dataset
 from training.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scans:
-    """The scans of all parts of a fold; arrays have one entry per scan.
+    """The scans of all parts of a fold; arrays have one entry per scan, or view made from one.
 
     Attributes:
-        table: index rows with the column `part`: train, validation or test.
+        table: index rows with the column `part`: train, validation or test; augmented for views of
+            training scans on seen scanners, whose patient, scanner and groups are their scan's.
         label: class number of the patient, after the permutation of `shuffle_labels`.
         seen: False on an unseen scanner.
         patient: number of the patient.
@@ -62,6 +63,10 @@ def read(dataset: Dataset, config: TrialConfig) -> Scans:
     table = dataset.index
     wanted = (table["encoder"] == config.encoder) & (table["source_scan"] == "")
     table = table[wanted & table["patient"].isin(part.keys())]
+    table = table.assign(part=table["patient"].map(part))
+    made = augmented.views(dataset, config, split.train)
+    if len(made):
+        table = pd.concat([table, made.assign(part="augmented")])
     table = table.sort_values("view", kind="stable").reset_index(drop=True)
     widths = table["dim"].unique()
     if len(widths) != 1:
@@ -70,7 +75,6 @@ def read(dataset: Dataset, config: TrialConfig) -> Scans:
             "expected one width",
             hint="rebuild the index of this encoder",
         )
-    table = table.assign(part=table["patient"].map(part))
     labels = index.class_numbers(dataset, config.task)
     if config.shuffle_labels:
         labels |= _shuffled(labels, [*split.train, *split.validation], config)

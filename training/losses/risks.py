@@ -1,6 +1,7 @@
 """Losses on the groups' risks: invariance, extrapolation, robust weights.
 
-The risk of a group is the task loss over its bags in the batch, R_e = sum_i w_i l_i / sum_i w_i;
+The risk of a group is the task loss over its bags in the batch, R_e = sum_i w_i l_i / sum_i w_i,
+with smoothed labels where the task loss of training has them (`smoothing` of `bag_losses`);
 groups that a batch lacks take no part. `IRM` and `V-REx` are penalties beside the task loss;
 `GroupDRO` replaces it. What a lane remembers between steps is a buffer, so that it is stacked with
 the lane, leaves with it and lies in its checkpoints. All run under `torch.func.vmap` over lanes.
@@ -46,11 +47,13 @@ def risks(group: Int[Tensor, " bag"], weights: Float[Tensor, " bag"], *, num_gro
     return Risks(share, inside.any(1))
 
 
-def irm_penalty(scores: Scores, labels: Int[Tensor, " bag"], *, of: Risks) -> Float[Tensor, ""]:
+def irm_penalty(
+    scores: Scores, labels: Int[Tensor, " bag"], *, of: Risks, smoothing: float = 0.0
+) -> Float[Tensor, ""]:
     r"""Average over groups the squared gradient of the risk in a common factor of the scores.
 
     $\frac1E \sum_e (\partial R_e(w s) / \partial w |_{w=1})^2$, whose inner derivative is the mean
-    over bags of $\sum_c s_c (p_c - 1[y = c])$.
+    over bags of $\sum_c s_c (p_c - 1[y = c])$ (with label smoothing, the smoothed label instead).
 
     Arjovsky, Bottou, Gulrajani and Lopez-Paz, 2019 (arXiv 1907.02893), IRMv1. Departures: the
     squared gradient of one batch, which is biased upwards, not the product of two half batches as
@@ -63,17 +66,21 @@ def irm_penalty(scores: Scores, labels: Int[Tensor, " bag"], *, of: Risks) -> Fl
     else:
         p = torch.softmax(scores, dim=-1)
         wanted = F.one_hot(labels.long(), scores.shape[-1]).to(scores.dtype)
+    if smoothing:
+        wanted = wanted * (1 - smoothing) + smoothing / max(scores.shape[-1], 2)
     slope = (scores * (p - wanted)).sum(-1)
     return of.over_groups(of.mean(slope).square())
 
 
-def vrex_penalty(scores: Scores, labels: Int[Tensor, " bag"], *, of: Risks) -> Float[Tensor, ""]:
+def vrex_penalty(
+    scores: Scores, labels: Int[Tensor, " bag"], *, of: Risks, smoothing: float = 0.0
+) -> Float[Tensor, ""]:
     """Compute the variance of the groups' risks, over the groups that are present.
 
     Krueger, Caballero, Jacobsen et al., ICML 2021 (V-REx), equation 8, with the variance of
     DomainBed (divided by the number of groups). Departures: as in `irm_penalty`, the last two.
     """
-    each = of.mean(bag_losses(scores, labels))
+    each = of.mean(bag_losses(scores, labels, smoothing=smoothing))
     return of.over_groups((each - of.over_groups(each)).square())
 
 
@@ -117,10 +124,10 @@ class GroupWeights(nn.Module):
         self.register_buffer("log_q", torch.zeros(num_groups))
 
     def forward(
-        self, scores: Scores, labels: Int[Tensor, " bag"], *, of: Risks
+        self, scores: Scores, labels: Int[Tensor, " bag"], *, of: Risks, smoothing: float = 0.0
     ) -> Float[Tensor, ""]:
         """Compute the loss; in training the weights follow first."""
-        each = of.mean(bag_losses(scores, labels))
+        each = of.mean(bag_losses(scores, labels, smoothing=smoothing))
         log_q = self.log_q + self.eta * each.detach()
         log_q = log_q - torch.logsumexp(log_q, dim=0)
         if self.training:

@@ -12,7 +12,11 @@ from training.types import Scores
 
 
 def task_loss(
-    scores: Scores, labels: Int[Tensor, " bag"], weights: Float[Tensor, " bag"]
+    scores: Scores,
+    labels: Int[Tensor, " bag"],
+    weights: Float[Tensor, " bag"],
+    *,
+    smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Average the negative log-likelihood of the labels over bags.
 
@@ -24,15 +28,24 @@ def task_loss(
         labels: class numbers y; 0 or 1 for a binary task.
         weights: w, not negative, at least one positive; the bags of a slide share weight 1, so that
             a slide that was scanned twice does not count twice.
+        smoothing: see `bag_losses`.
     """
-    return (weights * bag_losses(scores, labels)).sum() / weights.sum()
+    return (weights * bag_losses(scores, labels, smoothing=smoothing)).sum() / weights.sum()
 
 
-def bag_losses(scores: Scores, labels: Int[Tensor, " bag"]) -> Float[Tensor, " bag"]:
-    """Compute the negative log-likelihood l of each bag's label, as in `task_loss`."""
+def bag_losses(
+    scores: Scores, labels: Int[Tensor, " bag"], *, smoothing: float = 0.0
+) -> Float[Tensor, " bag"]:
+    """Compute the negative log-likelihood l of each bag's label, as in `task_loss`.
+
+    With smoothing eps, the cross-entropy of (1 - eps) [c = y] + eps / C over the C classes, as
+    Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, CVPR 2016, section 7; C is 2 for one column.
+    """
     if scores.shape[-1] == 1:
-        return F.binary_cross_entropy_with_logits(
-            scores[:, 0], labels.to(scores.dtype), reduction="none"
-        )
+        targets = labels.to(scores.dtype)
+        if smoothing:
+            targets = targets * (1 - smoothing) + smoothing / 2
+        return F.binary_cross_entropy_with_logits(scores[:, 0], targets, reduction="none")
     log_p = torch.log_softmax(scores, dim=-1)
-    return -log_p.gather(-1, labels.long()[:, None])[:, 0]
+    loss = -log_p.gather(-1, labels.long()[:, None])[:, 0]
+    return (1 - smoothing) * loss - smoothing * log_p.mean(-1) if smoothing else loss
