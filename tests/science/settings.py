@@ -22,7 +22,8 @@ from typing import Any
 Change = Mapping[str, Any]
 """Fields of a trial's configuration that an arm sets; inner mappings are merged."""
 
-DEVELOPMENT_SEEDS = tuple(range(100, 112))
+DEVELOPMENT_SEEDS = tuple(range(100, 120))
+TUNING_SEEDS = DEVELOPMENT_SEEDS[:8]
 REPORTED_SEEDS = tuple(range(1000, 1020))
 INITIALISATIONS = (0, 1)
 """Seeds of each trial in a cohort, averaged: an arm's number is not one initialisation's."""
