@@ -85,8 +85,14 @@ def schema() -> dict[str, Any]:
 
 
 def simulation_id(simulation: Simulation) -> str:
-    """Name a simulated cohort by a hash of its whole configuration."""
-    return trial.hash_of(simulation.model_dump_json())
+    """Name a simulated cohort by a hash of its configuration, added fields at defaults left out."""
+    added = {
+        name
+        for name, field in Simulation.model_fields.items()
+        if field.json_schema_extra == {"added": True}
+        and getattr(simulation, name) == field.get_default()
+    }
+    return trial.hash_of(simulation.model_dump_json(exclude=added))
 
 
 def _scalar(value: Any) -> Scalar:

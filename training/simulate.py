@@ -16,13 +16,14 @@ class.
 
 **Bags.** `training.simulated_world` has the equations of tissue, encoders and scanners. A scan
 lacks `missing_tiles` of the slide's tiles; which ones is drawn per scan, so that tiles of two scans
-meet by their number only.
+meet by their number only. Each scan of a dev slide has `augmented_views` views: the same tiles,
+without the scanner, in another random style each.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from jaxtyping import Bool, Float
 from pydantic import ValidationError
 
 from training.data import bags, shards
-from training.simulated_world import Encoder, Tissue, draw_tissue, generator, traits
+from training.simulated_world import Encoder, Tissue, draw_tissue, generator, style, traits
 from training.simulation_config import Simulation
 
 _TILE_UM, _READ_MPP = 112.0, 0.5  # 224 px at 0.5 µm/px; level 0 has 0.25 µm/px
@@ -80,16 +81,22 @@ def slides(config: Simulation) -> list[Slide]:
     ]
 
 
-def bag(encoder: Encoder, slide: Slide, scanner: str | None) -> bags.Bag:
-    """Make one bag; without a scanner, the oracle's: all tiles, no shift."""
+def bag(encoder: Encoder, slide: Slide, scanner: str | None, *, view: str = "") -> bags.Bag:
+    """Make one bag; without a scanner, the oracle's: all tiles, no shift.
+
+    With a view's name, the scan's tiles in the view's style in place of the scanner's.
+    """
     config = encoder.config
     glass = _tissue(config, slide)
     embeddings = encoder.clean(glass.latent)
     kept = np.arange(len(embeddings))
     if scanner is not None:
         scan = _scan(slide, scanner)
-        rng = generator(config, f"noise/{encoder.name}/{scan}")
-        embeddings = encoder.shifted(embeddings, scanner=traits(config, scanner), rng=rng)
+        if view:
+            embeddings = encoder.restyled(embeddings, style=style(config, view))
+        else:
+            rng = generator(config, f"noise/{encoder.name}/{scan}")
+            embeddings = encoder.shifted(embeddings, scanner=traits(config, scanner), rng=rng)
         order = generator(config, f"missing/{scan}").permutation(len(kept))
         kept = np.sort(order[: _num_kept(config, len(kept))])
     return bags.Bag(
@@ -167,7 +174,8 @@ def _write_encoder(
     encoder: Encoder, root: Path, *, rows: Sequence[Slide], cases: pd.DataFrame
 ) -> None:
     config = encoder.config
-    views, made_from = [], {}
+    views: list[shards.View] = []
+    made_from: dict[str, tuple[Slide, str]] = {}
     for slide in rows:
         num_tiles = _num_kept(config, len(_tissue(config, slide).bearing))
         for scanner in slide.scanners:
@@ -187,11 +195,18 @@ def _write_encoder(
                 dim=encoder.dim,
             )
             views.append(view)
+            number = config.augmented_views if slide.cohort == "dev" else 0
+            views += [
+                replace(view, view=f"{scan}-view{each + 1}", source_scan=scan, routine=False)
+                for each in range(number)
+            ]
     shards.write(
         root,
         encoder=encoder.name,
         views=views,
-        load=lambda view: bag(encoder, *made_from[view.scan]),
+        load=lambda view: bag(
+            encoder, *made_from[view.scan], view=view.view if view.source_scan else ""
+        ),
         cases=cases,
         tile_um=_TILE_UM,
         mpp_read=_READ_MPP,

@@ -193,3 +193,8 @@ def test_every_kind_of_loss_and_mixstyle_can_be_an_arm(tmp_path):
     assert len(found) == len(GIVEN) + 1
     assert {config.losses[0].kind for config in found.values() if config.losses} == kinds()
     assert found["style"].mixstyle.probability == 0.5
+
+
+def test_names_of_simulated_cohorts_stay_as_they_were():
+    assert spec.simulation_id(Simulation()) == "3c1f21f3e1f4"
+    assert spec.simulation_id(Simulation(augmented_views=1)) != "3c1f21f3e1f4"

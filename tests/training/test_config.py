@@ -14,10 +14,12 @@ from training.config import (
     Sampling,
     ScoreLoss,
     Stopping,
+    Task,
     TrialConfig,
     lane_key,
 )
 from training.config_heads import DSMILHead, LinearProbeHead
+from training.config_inputs import Regularisation
 from training.config_losses import BarlowTwins, Mixup, ScanGen, SupCon, VRex
 
 PROBE = LinearProbeHead(kind="linear_probe")
@@ -26,6 +28,8 @@ TWINS, MIXUP = BarlowTwins(kind="barlow_twins"), Mixup(kind="mixup")
 ATTENTION = ScoreLoss(kind="score", form="attention")
 TILE = InfoNCE(kind="infonce", level="tile")
 BAG = InfoNCE(kind="infonce")
+SCORE = ScoreLoss(kind="score")
+PAIRS_OF_4_TILES = Sampling(pairs_per_batch=2, tiles_per_bag=4)
 NO_VALIDATION = Stopping(validation_share=0, epoch="last", threshold="half")
 
 
@@ -58,6 +62,24 @@ def cohort_folds(num_folds: int) -> CohortFolds:
         ({"losses": (ATTENTION,), "head": MeanHead(kind="mean")}, "score changes nothing"),
         ({"losses": (MIXUP,), "head": DSMILHead(kind="dsmil")}, "mixup needs a head that scores"),
         ({"fold": 3}, "fold 3 does not exist: there are 3"),
+        ({"losses": (), "pairs": "shuffled"}, "changes nothing without a loss between scans"),
+        ({"pairs": "same_scan", "views": "routine", "losses": ()}, "same_scan needs views: all"),
+        ({"losses": (TILE,), "pairs": "same_scan"}, "infonce of level tile compares tiles of the"),
+        ({"losses": (ATTENTION,), "pairs": "same_scan"}, "score of form attention compares tiles"),
+        ({"losses": (BAG,), "pairs": "shuffled", "sampling": Sampling(pairs_per_batch=2)}, "3"),
+        ({"losses": (TWINS,), "pairs": "shuffled", "sampling": Sampling(pairs_per_batch=1)}, "2"),
+        (
+            {"losses": (SCORE,), "pairs": "shuffled", "sampling": Sampling(pairs_per_batch=1)},
+            "score with pairs: shuffled needs sampling.pairs_per_batch of at least 2",
+        ),
+        (
+            {
+                "task": Task(kind="survival"),
+                "losses": (SCORE,),
+                "regularisation": Regularisation(label_smoothing=0.1),
+            },
+            "label_smoothing needs classes, not a survival task",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused(changed: dict[str, object], expected: str):
@@ -77,6 +99,12 @@ def test_what_cannot_be_trained_is_refused(changed: dict[str, object], expected:
         {"losses": (ATTENTION,)},
         {"folds": cohort_folds(1), "stopping": NO_VALIDATION},
         {"folds": cohort_folds(2)},
+        {"losses": (), "pairs": "same_scan"},
+        {"losses": (), "pairs": "augmented"},
+        {"losses": (TILE, ATTENTION), "pairs": "augmented"},
+        {"losses": (TILE, SCORE), "pairs": "shuffled", "sampling": PAIRS_OF_4_TILES},
+        {"losses": (BAG, SCANGEN, TWINS), "pairs": "shuffled"},
+        {"losses": (BAG,), "pairs": "same_scan"},
     ],
 )
 def test_neighbours_of_what_is_refused_are_fine(changed: dict[str, object]):

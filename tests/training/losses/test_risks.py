@@ -137,3 +137,27 @@ def test_bag_losses_make_the_task_loss():
         scores, labels, _, weights = example(2, num_outputs=num_outputs)
         found = (weights * bag_losses(scores, labels)).sum() / weights.sum()
         assert torch.equal(found, task_loss(scores, labels, weights))
+
+
+@pytest.mark.parametrize("num_outputs", [1, 3])
+def test_risks_of_smoothed_labels_follow_the_smoothed_task_loss(num_outputs):
+    scores, labels, group, weights = example(3, num_outputs=num_outputs)
+    shares, smoothing = of(group, weights), 0.3
+
+    def risk(e, factor=1.0):
+        inside = group == e
+        rest = labels[inside], weights[inside]
+        return task_loss(factor * scores[inside], *rest, smoothing=smoothing)
+
+    slopes = []
+    for e in present(group):
+        factor = torch.ones((), dtype=scores.dtype, requires_grad=True)
+        slopes.append(torch.autograd.grad(risk(e, factor), factor)[0].item() ** 2)
+    found = irm_penalty(scores, labels, of=shares, smoothing=smoothing)
+    assert found.item() == pytest.approx(np.mean(slopes), rel=1e-10)
+    each = [risk(e).item() for e in present(group)]
+    found = vrex_penalty(scores, labels, of=shares, smoothing=smoothing)
+    assert found.item() == pytest.approx(np.var(each), rel=1e-10)
+    weigh = GroupWeights(NUM_GROUPS, 0.0).double()
+    found = weigh(scores, labels, of=shares, smoothing=smoothing)
+    assert found.item() == pytest.approx(np.mean(each), rel=1e-10)
