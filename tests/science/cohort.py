@@ -11,6 +11,7 @@ import pandas as pd
 from orchestrator import measure
 from tests.science.settings import (
     ARMS,
+    AUGMENTED_VIEWS,
     ENCODER,
     INITIALISATIONS,
     ORACLE,
@@ -51,10 +52,11 @@ def compute(
         settings: arms and the number of their setting; default: all arms as chosen.
     """
     wanted = [(arm, arm.chosen) for arm in ARMS] if settings is None else list(settings)
-    dataset = write_data(world, seed, scratch)
     configs = {
         (arm.name, setting): trials(world, arm, seed, setting=setting) for arm, setting in wanted
     }
+    augmented = any(each[0].pairs == "augmented" for each in configs.values())
+    dataset = write_data(simulation(world, seed, augmented=augmented), scratch)
     lanes: dict[str, list[tuple[tuple[str, int], TrialConfig]]] = {}
     for key, lane_configs in configs.items():
         for config in lane_configs:
@@ -67,9 +69,12 @@ def compute(
     return [_record(name, setting, found[name, setting]) for name, setting in configs]
 
 
-def simulation(world: World, seed: int) -> Simulation:
-    """Give the configuration of a cohort's data."""
-    return Simulation.model_validate({**_merged(SIMULATION, world.simulation), "seed": seed})
+def simulation(world: World, seed: int, *, augmented: bool) -> Simulation:
+    """Give the configuration of a cohort's data; views, where wanted, move nothing else."""
+    views = {"augmented_views": AUGMENTED_VIEWS if augmented else 0}
+    return Simulation.model_validate(
+        {**_merged(SIMULATION, world.simulation), **views, "seed": seed}
+    )
 
 
 def trials(world: World, arm: Arm, seed: int, *, setting: int) -> list[TrialConfig]:
@@ -90,12 +95,11 @@ def change(arm: Arm, setting: int | None = None) -> dict[str, Any]:
     return _merged(arm.change, tried)
 
 
-def write_data(world: World, seed: int, root: Path) -> Dataset:
+def write_data(config: Simulation, root: Path) -> Dataset:
     """Write a cohort, and beside its test slides what no scanner touched.
 
     A scan of the oracle is a slide of its own, so that nothing averages it with real scans.
     """
-    config = simulation(world, seed)
     simulate.write(config, root / "scans")
     scans = index.read(root / "scans")
     reader = bags.BagReader(root / "scans")

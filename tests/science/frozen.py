@@ -34,9 +34,9 @@ class ThawedError(Exception):
 
 
 def commit(file: Path = SETTINGS) -> str:
-    """Name the commit that is checked out, "not known" without git."""
+    """Name the commit that is checked out, "-dirty" if files differ; "not known" without git."""
     try:
-        return _git(file, "rev-parse", "--short", "HEAD")
+        return _git(file, "describe", "--always", "--dirty", "--exclude", "*")
     except ThawedError:
         return "not known"
 

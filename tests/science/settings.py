@@ -8,11 +8,12 @@ encoder and scanners, `dev` for training and an independent `test` of the same s
 nobody has seen. Equal seeds share the tissue and the scanners between worlds.
 
 **Arms** have all scans and no loss (`all_scans`) as their reference. An arm that is tuned has
-`TRIED` settings; the one that is used was chosen on `DEVELOPMENT_SEEDS` in the base world by one rule
-for all (`tuning.choose`): of the settings whose mean AUROC on the test cohorts is within `MARGIN` of
-the arm's best, the least inconsistent. The learning rate is the one chosen for `all_scans`; `erm`
-has its own. A control that copies an arm takes that arm's setting, so that the two differ in the
-control alone. `python -m tests.science.tuning` makes the table of all tried settings.
+`TRIED` settings; the one that is used was chosen on `TUNING_SEEDS` in the base world by one rule
+for all (`tuning.choose`): of the settings whose mean AUROC on the test cohorts is within `MARGIN`
+of the arm's best, the least inconsistent. The learning rate is the one chosen for `all_scans`;
+`erm` and `leace`, which has no other dial, have their own. A control that copies an arm takes that
+arm's setting, so that the two differ in the control alone. `python -m tests.science.tuning` makes
+the table of all tried settings.
 """
 
 from collections.abc import Mapping
@@ -31,15 +32,17 @@ INITIALISATIONS = (0, 1)
 TRIED = 4
 MARGIN = 0.01
 """What the AUROC may lose."""
-HONEST = 0.01
-"""A null is dishonest where chance gives what was found less often than this."""
+HONEST = 0.05
+"""How often nulls that are all honest may be called dishonest (Holm over the checks)."""
 
 ENCODER = "simulated"
 ORACLE = "oracle"
 """Scanner and slide suffix of the scans that no scanner touched; only in the test cohort."""
 UNSEEN = "E"
+AUGMENTED_VIEWS = 1
+"""Views of each dev scan, where an arm compares a scan with a view of it."""
 REFERENCE = "all_scans"
-LEARNING_RATE = 1e-2
+LEARNING_RATE = 4e-2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +107,8 @@ TRIAL: Change = {
     "head": {"kind": "attention", "embed_dims": (32,), "attention_dim": 16, "dropout": 0.25},
     "views": "all",
     "unseen_scanners": (UNSEEN, ORACLE),
-    "sampling": {"slides_per_batch": 16, "pairs_per_batch": 8},
-    "optim": {"lr": LEARNING_RATE, "epochs": 14},
+    "sampling": {"slides_per_batch": 20, "pairs_per_batch": 8},
+    "optim": {"lr": LEARNING_RATE, "epochs": 20},
     "stopping": {"validation_share": 0.25, "epoch": "last"},
     "folds": {"kind": "cohort", "train": ("dev",), "test": ("test",)},
     "fold": 0,
@@ -119,8 +122,8 @@ WORLDS = (
     World(name="base", says="20 % paired, confounding .8, every kind of shift"),
     World(name="paired 5 %", says="5 % of slides paired", simulation={"paired_share": 0.05}),
     World(name="paired 100 %", says="all slides paired", simulation={"paired_share": 1.0}),
-    World(name="confounding 0", says="class and scanner independent", simulation={"confounding": 0.0}),
-    World(name="confounding 1", says="class decides on the scanners", simulation={"confounding": 1.0}),
+    World(name="confounding 0", says="any class, any scanner", simulation={"confounding": 0.0}),
+    World(name="confounding 1", says="the class decides", simulation={"confounding": 1.0}),
     *(
         World(
             name=f"shift {part}",
@@ -162,44 +165,45 @@ def _rates(*rates: float) -> tuple[Change, ...]:
 
 
 def _pair(infonce: float, score: float) -> Change:
-    return {
-        "losses": ({"kind": "infonce", "weight": infonce}, {"kind": "score", "weight": score})
-    }
+    return {"losses": ({"kind": "infonce", "weight": infonce}, {"kind": "score", "weight": score})}
 
 
 ARMS = (
     Arm(
         name="erm", family="baseline", change={"views": "routine"},
-        tried=_rates(2e-3, 5e-3, 1e-2, 2e-2), chosen=2,
+        tried=_rates(1e-2, 2e-2, 4e-2, 8e-2), chosen=2,
     ),
-    Arm(name=REFERENCE, family="baseline", tried=_rates(2e-3, 5e-3, 1e-2, 2e-2), chosen=2),
-    Arm(name="infonce", family="pair loss", tried=_weights("infonce", 0.1, 0.3, 1.0, 3.0)),
-    Arm(name="score", family="pair loss", tried=_weights("score", 0.1, 0.3, 1.0, 3.0)),
+    Arm(name=REFERENCE, family="baseline", tried=_rates(1e-2, 2e-2, 4e-2, 8e-2), chosen=2),
+    Arm(name="infonce", family="pair loss", tried=_weights("infonce", 0.03, 0.1, 0.3, 1.0)),
+    Arm(name="score", family="pair loss", tried=_weights("score", 0.03, 0.1, 0.3, 1.0)),
     Arm(
         name="infonce_score", family="pair loss",
-        tried=(_pair(0.1, 0.1), _pair(0.3, 0.3), _pair(1.0, 0.3), _pair(1.0, 1.0)),
+        tried=(_pair(0.03, 0.1), _pair(0.1, 0.1), _pair(0.1, 0.3), _pair(0.3, 0.3)),
     ),
-    Arm(name="embedding", family="pair loss", tried=_weights("embedding", 0.3, 1.0, 3.0, 10.0)),
+    Arm(name="embedding", family="pair loss", tried=_weights("embedding", 0.1, 0.3, 1.0, 3.0)),
     Arm(
         name="attention", family="pair loss",
-        tried=_weights("score", 1.0, 3.0, 10.0, 30.0, form="attention"),
+        tried=_weights("score", 0.1, 0.3, 1.0, 3.0, form="attention"),
     ),
-    Arm(name="barlow_twins", family="pair loss", tried=_weights("barlow_twins", 0.003, 0.01, 0.03, 0.1)),
-    Arm(name="vicreg", family="pair loss", tried=_weights("vicreg", 0.001, 0.003, 0.01, 0.03)),
-    Arm(name="scangen", family="pair loss", tried=_weights("scangen", 0.1, 0.3, 1.0, 3.0)),
-    Arm(name="coral", family="group loss", tried=_weights("coral", 0.1, 1.0, 10.0, 100.0)),
-    Arm(name="mmd", family="group loss", tried=_weights("mmd", 0.01, 0.03, 0.1, 0.3)),
+    Arm(
+        name="barlow_twins", family="pair loss",
+        tried=_weights("barlow_twins", 0.001, 0.003, 0.01, 0.03),
+    ),
+    Arm(name="vicreg", family="pair loss", tried=_weights("vicreg", 0.01, 0.03, 0.1, 0.3)),
+    Arm(name="scangen", family="pair loss", tried=_weights("scangen", 0.03, 0.1, 0.3, 1.0)),
+    Arm(name="coral", family="group loss", tried=_weights("coral", 0.1, 0.3, 1.0, 3.0)),
+    Arm(name="mmd", family="group loss", tried=_weights("mmd", 0.1, 0.3, 0.6, 1.0)),
     Arm(
         name="dann", family="group loss",
         tried=_weights("dann", 0.03, 0.1, 0.3, 1.0, discriminator_dims=(32,)),
     ),
-    Arm(name="irm", family="group loss", tried=_weights("irm", 0.1, 1.0, 10.0, 100.0)),
-    Arm(name="vrex", family="group loss", tried=_weights("vrex", 0.3, 1.0, 10.0, 100.0)),
+    Arm(name="irm", family="group loss", tried=_weights("irm", 0.03, 0.1, 0.3, 1.0)),
+    Arm(name="vrex", family="group loss", tried=_weights("vrex", 0.1, 0.3, 1.0, 3.0)),
     Arm(
         name="group_dro", family="group loss",
         tried=tuple(_loss("group_dro", eta=eta) for eta in (0.001, 0.01, 0.1, 1.0)),
     ),
-    Arm(name="supcon", family="label loss", tried=_weights("supcon", 0.03, 0.1, 0.3, 1.0)),
+    Arm(name="supcon", family="label loss", tried=_weights("supcon", 0.3, 1.0, 3.0, 10.0)),
     Arm(
         name="mixup", family="label loss",
         tried=tuple(_loss("mixup", alpha=alpha) for alpha in (0.1, 0.2, 0.5, 1.0)),
@@ -227,11 +231,11 @@ ARMS = (
     ),
     Arm(
         name="leace", family="input method", change={"input": {"kind": "leace"}},
-        tried=_rates(2e-3, 5e-3, 1e-2, 2e-2),
+        tried=_rates(1e-2, 2e-2, 4e-2, 8e-2),
     ),
     Arm(
         name="paired_erasure", family="input method",
-        tried=tuple({"input": {"kind": "paired_erasure", "rank": rank}} for rank in (1, 2, 4, 8)),
+        tried=tuple({"input": {"kind": "paired_erasure", "rank": rank}} for rank in (2, 4, 8, 16)),
     ),
     *(
         Arm(name=f"{loss}, {words}", family="control", copies=loss, change={"pairs": pairs})
@@ -244,19 +248,19 @@ ARMS = (
     ),
     Arm(
         name="dropout", family="control",
-        tried=tuple({"head": {"dropout": share}} for share in (0.0, 0.4, 0.6, 0.8)),
+        tried=tuple({"head": {"dropout": share}} for share in (0.0, 0.1, 0.4, 0.6)),
     ),
     Arm(
         name="weight_decay", family="control",
-        tried=tuple({"optim": {"weight_decay": decay}} for decay in (0.1, 0.3, 1.0, 3.0)),
+        tried=tuple({"optim": {"weight_decay": decay}} for decay in (0.03, 0.1, 0.3, 1.0)),
     ),
     Arm(
         name="noise", family="control",
-        tried=tuple({"regularisation": {"noise": sd}} for sd in (0.1, 0.3, 1.0, 2.0)),
+        tried=tuple({"regularisation": {"noise": sd}} for sd in (0.05, 0.1, 0.3, 1.0)),
     ),
     Arm(
         name="label_smoothing", family="control",
-        tried=tuple({"regularisation": {"label_smoothing": s}} for s in (0.05, 0.1, 0.2, 0.4)),
+        tried=tuple({"regularisation": {"label_smoothing": s}} for s in (0.1, 0.2, 0.4, 0.6)),
     ),
     Arm(
         name="mean over scans", family="control", copies=REFERENCE,
@@ -267,7 +271,7 @@ ARMS = (
 PRIMARY_ARM = "infonce_score"
 PRIMARY_WORLD = "base"
 PRIMARY = (
-    f"{PRIMARY_ARM} against {REFERENCE} in the world {PRIMARY_WORLD!r}: lower inconsistency (ratio, "
-    f"95 % interval below 1), and an AUROC that is not lower by {MARGIN} (interval above that)"
+    f"{PRIMARY_ARM} against {REFERENCE} in the world {PRIMARY_WORLD!r}: lower inconsistency (95 % "
+    f"interval of the ratio below 1), and an AUROC that is not lower by {MARGIN} (interval above)"
 )
 SHUFFLED_PAIRS = ("infonce, shuffled pairs", "score, shuffled pairs")

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
 
@@ -56,10 +55,10 @@ def log_ratio(
 
 def holm(p: Float[ndarray, " test"]) -> Float[ndarray, " test"]:
     """Adjust p-values of a family (Holm, 1979); NaN takes no part."""
+    order = np.argsort(p)[: int((~np.isnan(p)).sum())]  # NaN comes last
     adjusted = np.full(len(p), np.nan)
-    there = ~np.isnan(p)
-    if there.any():
-        adjusted[there] = multipletests(p[there], method="holm")[1]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
 
 
@@ -80,8 +79,12 @@ class Chance:
     num_arms: int
 
 
-def wins_by_chance(differences: Float[ndarray, "cohort arm"], *, draws: int = 10_000) -> Chance:
-    """Ask whether more arms have an interval above zero than chance gives.
+def wins_by_chance(
+    differences: Float[ndarray, "cohort arm"], *, draws: int = 10_000
+) -> tuple[Chance, Chance]:
+    """Ask whether more arms have an interval above zero than chance gives, or one lies higher.
+
+    Returns the number of such intervals, and the largest t.
 
     Where there is nothing to be won, an arm's difference is as likely as its negative. All
     differences of a cohort change sign together (one sign per cohort, drawn), so that arms stay as
@@ -92,7 +95,10 @@ def wins_by_chance(differences: Float[ndarray, "cohort arm"], *, draws: int = 10
         differences: positive is in favour of the arm; an arm with a NaN takes no part.
         draws: of signs; the generator is fixed.
     """
-    return _chance(differences, lambda t, limit: (t > limit).sum(-1), draws)
+    return (
+        _chance(differences, lambda t, limit: (t > limit).sum(-1), draws),
+        _chance(differences, lambda t, _: t.max(-1, initial=0.0), draws),
+    )
 
 
 def deviation_by_chance(

@@ -37,7 +37,10 @@ class Cohorts:
 
     def __init__(self, found: Sequence[Stored]) -> None:
         rows = pd.concat(
-            [frame(each["records"]).assign(world=each["world"], seed=each["seed"]) for each in found]
+            [
+                frame(each["records"]).assign(world=each["world"], seed=each["seed"])
+                for each in found
+            ]
         )
         self.seeds = sorted(set(rows["seed"]))
         self.failures: dict[str, int] = {}
@@ -105,7 +108,9 @@ def verdicts(cohorts: Cohorts) -> dict[tuple[str, str], Verdict]:
             auroc = statistics.estimate(cohorts.against(world, arm, "auroc"))
             zero = bool((cohorts.of(world, arm, "inconsistency") == 0).all())
             symbol = "0" if zero else judge(ratio, auroc)
-            found[world, arm] = Verdict(symbol=symbol, sure=bool(p < 0.05), ratio=ratio, auroc=auroc)
+            found[world, arm] = Verdict(
+                symbol=symbol, sure=bool(p < 0.05), ratio=ratio, auroc=auroc
+            )
     return found
 
 

@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 
 from tests.science import frozen, settings, work
-from tests.science.settings import ARMS, MARGIN, TUNING_SEEDS, Arm
+from tests.science.settings import ARMS, MARGIN, TRIED, TUNING_SEEDS, Arm
+
+TABLE = Path("results/bench/science-tuning.csv")
 
 
 @click.command()
@@ -26,7 +28,8 @@ from tests.science.settings import ARMS, MARGIN, TUNING_SEEDS, Arm
 @click.option("--minutes", default=60.0, show_default=True, help="Longest time.")
 @click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="Processes.")
 @click.option("--only", default="", help="Names of arms, with commas; default: all.")
-def main(out: Path, minutes: float, workers: int, only: str) -> None:
+@click.option("--write", is_flag=True, help="Keep the table as results/bench/science-tuning.csv.")
+def main(out: Path, minutes: float, workers: int, only: str, write: bool) -> None:
     """Try all settings and show which the rule chooses."""
     arms = [arm for arm in ARMS if arm.tried and (not only or arm.name in only.split(","))]
     grid = json.dumps([(arm.name, arm.change, arm.tried) for arm in arms])
@@ -40,8 +43,26 @@ def main(out: Path, minutes: float, workers: int, only: str) -> None:
         found = work.compute(plan, out / "tuning", workers=workers, minutes=minutes, say=click.echo)
     except work.ScienceError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(markdown(table(found, arms)))
-    sys.exit(0 if len(found) == len(plan.cohorts) else 1)
+    if len(found) < len(plan.cohorts):
+        click.echo(f"INCOMPLETE: {len(found)} of {len(plan.cohorts)} cohorts")
+        sys.exit(1)
+    tried = table(found, arms)
+    click.echo(markdown(tried))
+    if write:
+        TABLE.parent.mkdir(parents=True, exist_ok=True)
+        tried.to_csv(TABLE, index=False, float_format="%.4f")
+
+
+def section() -> str:
+    """Write the part of the report on what was tried, from the kept table."""
+    if not TABLE.exists():
+        return "The table of tried settings is not there: `python -m tests.science.tuning --write`."
+    return (
+        f"On {len(TUNING_SEEDS)} development cohorts (seeds {TUNING_SEEDS[0]} to "
+        f"{TUNING_SEEDS[-1]}) of the base world, {TRIED} settings an arm; bold: the least "
+        f"inconsistent whose AUROC is within {MARGIN} of the arm's best. Arms that are not here "
+        "copy another arm's setting.\n\n" + markdown(pd.read_csv(TABLE))
+    )
 
 
 def table(found: Sequence[work.Stored], arms: Sequence[Arm]) -> pd.DataFrame:

@@ -1,10 +1,11 @@
 """The controlled-shift test: identical biology, only the scanner changes; how far do scores move?
 
-For paired scans of real slides, where a scan of each slide is the reference, and for simulated ones,
-where the scan that no scanner touched is. `robustness.inconsistency` compares the scans of a slide
-with each other; here they are compared with a reference, and what moves is split into what a
-scanner does to all slides alike and the rest. Arrays are [..., slide, scanner] with NaN where a
-slide was not scanned; leading axes are groups (trials, for example). What is not defined is NaN.
+For paired scans of real slides, where a scan of each slide is the reference, and for simulated
+ones, where the scan that no scanner touched is. `robustness.inconsistency` compares the scans of a
+slide with each other; `distance` compares them with the reference, and `scanner_ratio` compares
+what a scanner does to all slides alike with the rest. Arrays are [..., slide, scanner] with NaN
+where a slide was not scanned; leading axes are groups (trials, for example). What is not defined is
+NaN.
 """
 
 import numpy as np
@@ -19,9 +20,9 @@ Values = Float[ndarray, "*group"]
 def distance(scores: Scores, reference: Reference) -> Values:
     """Compute how far scores lie from those of each slide's reference scan, in its spread.
 
-    sqrt(mean over slides of the mean over scanners of (s - r)^2) / (SD over slides of r), with n - 1
-    in the SD. Not changed by scaling or shifting all scores; 0 means that nothing moved. NaN with
-    fewer than two slides that have both, or without spread.
+    sqrt(mean over slides of the mean over scanners of (s - r)^2) / (SD over slides of r), with
+    n - 1 in the SD. Not changed by scaling or shifting all scores; 0 means that nothing moved. NaN
+    with fewer than two slides that have both, or without spread.
 
     Args:
         scores: of each slide on each scanner.
@@ -44,10 +45,10 @@ def distance(scores: Scores, reference: Reference) -> Values:
 def scanner_ratio(scores: Scores) -> Values:
     """Compute the F ratio of the scanners: do scores move with the scanner, or just with the scan?
 
-    MS_scanner / MS_error of the two-way analysis of variance, slide by scanner, over the slides that
-    were scanned on all scanners. About 1 where scanners are exchangeable, whatever the spread of the
-    scores: unlike the inconsistency, a model that is merely less sensitive to which tiles a scan has
-    does not lower it. NaN with fewer than two such slides or scanners, or no error.
+    MS_scanner / MS_error of the two-way analysis of variance, slide by scanner, over the slides
+    that were scanned on all scanners. About 1 where scanners are exchangeable, whatever the spread
+    of the scores: unlike the inconsistency, a model that is merely less sensitive to which tiles a
+    scan has does not lower it. NaN with fewer than two such slides or scanners, or no error.
     """
     complete = ~np.isnan(scores).any(-1, keepdims=True)
     count, k = complete.sum((-2, -1)), scores.shape[-1]
