@@ -1,6 +1,3 @@
-import subprocess
-from pathlib import Path
-
 import pytest
 
 from tests.science import cohort
@@ -93,11 +90,3 @@ def test_initialisations_share_a_call() -> None:
     for arm in ARMS:
         pair = cohort.trials(WORLDS[0], arm, 1, setting=arm.chosen)
         assert len({lane_key(trial) for trial in pair}) == 1 < len({trial.seed for trial in pair})
-
-
-def test_the_seeds_are_used_nowhere_else() -> None:
-    folder = Path(__file__).parent
-    said = subprocess.run(
-        ["grep", "-rlw", "REPORTED_SEEDS", "--include=*.py", folder], capture_output=True, text=True
-    ).stdout.split()
-    assert {Path(path).name for path in said} == {"settings.py", "__main__.py", "test_settings.py"}
