@@ -171,28 +171,40 @@ def _pair(infonce: float, score: float) -> Change:
 ARMS = (
     Arm(
         name="erm", family="baseline", change={"views": "routine"},
-        tried=_rates(1e-2, 2e-2, 4e-2, 8e-2), chosen=2,
+        tried=_rates(1e-2, 2e-2, 4e-2, 8e-2), chosen=3,
     ),
     Arm(name=REFERENCE, family="baseline", tried=_rates(1e-2, 2e-2, 4e-2, 8e-2), chosen=2),
-    Arm(name="infonce", family="pair loss", tried=_weights("infonce", 0.03, 0.1, 0.3, 1.0)),
-    Arm(name="score", family="pair loss", tried=_weights("score", 0.03, 0.1, 0.3, 1.0)),
+    Arm(
+        name="infonce", family="pair loss", chosen=2,
+        tried=_weights("infonce", 0.03, 0.1, 0.3, 1.0),
+    ),
+    Arm(name="score", family="pair loss", tried=_weights("score", 0.03, 0.1, 0.3, 1.0), chosen=1),
     Arm(
         name="infonce_score", family="pair loss",
-        tried=(_pair(0.03, 0.1), _pair(0.1, 0.1), _pair(0.1, 0.3), _pair(0.3, 0.3)),
+        tried=(_pair(0.03, 0.1), _pair(0.1, 0.1), _pair(0.1, 0.3), _pair(0.3, 0.3)), chosen=2,
     ),
-    Arm(name="embedding", family="pair loss", tried=_weights("embedding", 0.1, 0.3, 1.0, 3.0)),
+    Arm(
+        name="embedding", family="pair loss", chosen=2,
+        tried=_weights("embedding", 0.1, 0.3, 1.0, 3.0),
+    ),
     Arm(
         name="attention", family="pair loss",
-        tried=_weights("score", 0.1, 0.3, 1.0, 3.0, form="attention"),
+        tried=_weights("score", 0.1, 0.3, 1.0, 3.0, form="attention"), chosen=2,
     ),
     Arm(
         name="barlow_twins", family="pair loss",
-        tried=_weights("barlow_twins", 0.001, 0.003, 0.01, 0.03),
+        tried=_weights("barlow_twins", 0.001, 0.003, 0.01, 0.03), chosen=2,
     ),
-    Arm(name="vicreg", family="pair loss", tried=_weights("vicreg", 0.01, 0.03, 0.1, 0.3)),
-    Arm(name="scangen", family="pair loss", tried=_weights("scangen", 0.03, 0.1, 0.3, 1.0)),
-    Arm(name="coral", family="group loss", tried=_weights("coral", 0.1, 0.3, 1.0, 3.0)),
-    Arm(name="mmd", family="group loss", tried=_weights("mmd", 0.1, 0.3, 0.6, 1.0)),
+    Arm(
+        name="vicreg", family="pair loss", chosen=1,
+        tried=_weights("vicreg", 0.01, 0.03, 0.1, 0.3),
+    ),
+    Arm(
+        name="scangen", family="pair loss", chosen=2,
+        tried=_weights("scangen", 0.03, 0.1, 0.3, 1.0),
+    ),
+    Arm(name="coral", family="group loss", tried=_weights("coral", 0.1, 0.3, 1.0, 3.0), chosen=2),
+    Arm(name="mmd", family="group loss", tried=_weights("mmd", 0.1, 0.3, 0.6, 1.0), chosen=2),
     Arm(
         name="dann", family="group loss",
         tried=_weights("dann", 0.03, 0.1, 0.3, 1.0, discriminator_dims=(32,)),
@@ -201,12 +213,15 @@ ARMS = (
     Arm(name="vrex", family="group loss", tried=_weights("vrex", 0.1, 0.3, 1.0, 3.0)),
     Arm(
         name="group_dro", family="group loss",
-        tried=tuple(_loss("group_dro", eta=eta) for eta in (0.001, 0.01, 0.1, 1.0)),
+        tried=tuple(_loss("group_dro", eta=eta) for eta in (0.001, 0.01, 0.1, 1.0)), chosen=3,
     ),
-    Arm(name="supcon", family="label loss", tried=_weights("supcon", 0.3, 1.0, 3.0, 10.0)),
+    Arm(
+        name="supcon", family="label loss", chosen=3,
+        tried=_weights("supcon", 0.3, 1.0, 3.0, 10.0),
+    ),
     Arm(
         name="mixup", family="label loss",
-        tried=tuple(_loss("mixup", alpha=alpha) for alpha in (0.1, 0.2, 0.5, 1.0)),
+        tried=tuple(_loss("mixup", alpha=alpha) for alpha in (0.1, 0.2, 0.5, 1.0)), chosen=1,
     ),
     Arm(
         name="mixstyle", family="input method",
@@ -219,8 +234,13 @@ ARMS = (
         Arm(
             name=name, family="input method",
             tried=tuple({"input": {"kind": name, "shrinkage": s}} for s in (0.0, 0.25, 0.5, 0.75)),
+            chosen=3,
         )
         for name in ("centre", "standardise")
+    ),
+    Arm(
+        name="centre, full", family="input method", copies="centre",
+        change={"input": {"shrinkage": 0.0}},
     ),
     Arm(
         name="combat", family="input method",
@@ -231,11 +251,12 @@ ARMS = (
     ),
     Arm(
         name="leace", family="input method", change={"input": {"kind": "leace"}},
-        tried=_rates(1e-2, 2e-2, 4e-2, 8e-2),
+        tried=_rates(1e-2, 2e-2, 4e-2, 8e-2), chosen=3,
     ),
     Arm(
         name="paired_erasure", family="input method",
         tried=tuple({"input": {"kind": "paired_erasure", "rank": rank}} for rank in (2, 4, 8, 16)),
+        chosen=2,
     ),
     *(
         Arm(name=f"{loss}, {words}", family="control", copies=loss, change={"pairs": pairs})
@@ -248,7 +269,7 @@ ARMS = (
     ),
     Arm(
         name="dropout", family="control",
-        tried=tuple({"head": {"dropout": share}} for share in (0.0, 0.1, 0.4, 0.6)),
+        tried=tuple({"head": {"dropout": share}} for share in (0.0, 0.1, 0.4, 0.6)), chosen=1,
     ),
     Arm(
         name="weight_decay", family="control",
@@ -256,11 +277,12 @@ ARMS = (
     ),
     Arm(
         name="noise", family="control",
-        tried=tuple({"regularisation": {"noise": sd}} for sd in (0.05, 0.1, 0.3, 1.0)),
+        tried=tuple({"regularisation": {"noise": sd}} for sd in (0.05, 0.1, 0.3, 1.0)), chosen=1,
     ),
     Arm(
         name="label_smoothing", family="control",
         tried=tuple({"regularisation": {"label_smoothing": s}} for s in (0.1, 0.2, 0.4, 0.6)),
+        chosen=2,
     ),
     Arm(
         name="mean over scans", family="control", copies=REFERENCE,

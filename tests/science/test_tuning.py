@@ -25,6 +25,8 @@ def test_the_table_averages_over_cohorts_and_marks_what_is_chosen_and_used() -> 
         for one, other in ((1.0, 0.79), (4.0, 0.80))
     ]
     found = tuning.table(cohorts, [arm])
+    two = {"losses": ({"kind": "infonce", "weight": 0.1}, {"kind": "score", "weight": 0.3})}
+    assert tuning.brief(two) == "infonce weight 0.1, score weight 0.3"
     assert found["setting"].tolist() == ["lr 0.01", "weight 0.3"]
     assert found["inconsistency"].round(6).tolist() == [2.0, 1.0]
     assert found["chosen"].tolist() == [False, True]

@@ -104,7 +104,9 @@ def brief(change: settings.Change) -> str:
     words = []
     for name, value in change.items():
         if name == "losses":
-            words += [brief(loss) for loss in value]
+            for loss in value:
+                kind = f"{loss['kind']} " if len(value) > 1 else ""
+                words.append(kind + brief(loss))
         elif isinstance(value, dict):
             words.append(brief(value))
         elif name not in ("kind", "discriminator_dims", "form"):
