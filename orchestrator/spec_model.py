@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args
 from pydantic import Discriminator, Field, Tag, create_model
 from pydantic.fields import FieldInfo
 
+from orchestrator.spec_artefacts import NO_ARTEFACTS, Artefacts
+from orchestrator.spec_search import Search
+from orchestrator.spec_select import Select
 from training.config import Config, Loss, Task, TrialConfig
 from training.simulation_config import Simulation
 
@@ -145,20 +148,15 @@ class Arm(Axes):
         {}, description="robustness losses by a name of yours, which grid keys use"
     )
     priority: int = Field(0, description="packs of the arm with the higher priority go first")
+    search: Search | None = Field(
+        None, description="settings to search instead of a grid; not for a factorial comparison"
+    )
 
 
 class SimulatedData(Config):
     """Data made by `training.simulate`."""
 
     simulate: Simulation = Field(description="fields of the simulated cohort; {} for its defaults")
-
-
-class Artefacts(Config):
-    """What a trial leaves beside its predictions."""
-
-    weights: Literal["none", "all"] = Field(
-        "none", description="weights of the chosen epoch to keep: none, or of every trial"
-    )
 
 
 Data = Annotated[
@@ -200,7 +198,11 @@ class Language(Axes):
         "cell that fits all of a mapping is left out",
     )
     artefacts: Artefacts = Field(
-        Artefacts(), description="what a trial leaves beside its predictions"
+        NO_ARTEFACTS, description="what a trial leaves beside its predictions"
+    )
+
+    select: Select | None = Field(
+        None, description="how the table of selected settings chooses; sweep aggregate --select"
     )
 
     @property

@@ -21,6 +21,7 @@ from training.config_folds import GivenFolds as GivenFolds
 from training.config_folds import LeaveOneOutFolds as LeaveOneOutFolds
 from training.config_folds import SitePreservedFolds as SitePreservedFolds
 from training.config_folds import StratifiedFolds as StratifiedFolds
+from training.config_folds import left_out as left_out
 from training.config_folds import num_folds as num_folds
 from training.config_heads import AttentionHead as AttentionHead
 from training.config_heads import GatedAttentionHead as GatedAttentionHead
@@ -30,14 +31,15 @@ from training.config_heads import MeanHead as MeanHead
 from training.config_inputs import InputMethod as InputMethod
 from training.config_inputs import NoInputMethod as NoInputMethod
 from training.config_inputs import PairedErasure, Regularisation
-from training.config_losses import GroupLoss, Mixup, PairLoss, blind, compares_pairs
+from training.config_losses import ClamClustering, GroupLoss, Mixup, PairLoss, blind, compares_pairs
 from training.config_losses import InfoNCE as InfoNCE
 from training.config_losses import Loss as Loss
 from training.config_losses import MixStyle as MixStyle
 from training.config_losses import ScoreLoss as ScoreLoss
 from training.config_pairs import Pairs, problems
+from training.config_task import Survival as Survival
 from training.config_task import Task as Task
-from training.config_task import twice
+from training.config_task import refusal, twice
 
 
 class Sampling(Config):
@@ -104,6 +106,11 @@ class Stopping(Config):
         description="decision threshold of a binary task: best balanced accuracy on the validation "
         "patients, or probability one half",
     )
+
+    @property
+    def compares_scanners(self) -> bool:
+        """Whether an epoch is judged by its inconsistency, too."""
+        return self.metric == "inconsistency" or self.epoch == "within_margin"
 
     @model_validator(mode="after")
     def _needs_validation(self) -> "Stopping":
@@ -188,6 +195,12 @@ class TrialConfig(Config):
                 raise ValueError(
                     f"mixup needs a head that scores bag embeddings alone, not {self.head.kind}"
                 )
+            if isinstance(loss, ClamClustering) and self.head.kind not in ("clam_sb", "clam_mb"):
+                raise ValueError(
+                    f"clam_clustering needs a head of kind clam_sb or clam_mb, not {self.head.kind}"
+                )
+            if isinstance(loss, ClamClustering) and self.task.kind == "survival":
+                raise ValueError("clam_clustering needs classes, not a survival task")
         if self.pairs != "scans" and self.views == "routine":
             raise ValueError(f"pairs: {self.pairs} needs views: all")
         several = self.sampling.pairs_per_batch
@@ -203,6 +216,33 @@ class TrialConfig(Config):
         total = num_folds(self.folds)
         if self.fold >= total:
             raise ValueError(f"fold {self.fold} does not exist: there are {total}")
+        return self
+
+    @model_validator(mode="after")
+    def _locks_what_no_fold_has(self) -> "TrialConfig":
+        locked, folds = self.external_cohorts, self.folds
+        if len(set(locked)) < len(locked):
+            raise ValueError(f"external_cohorts holds {twice(locked)!r} twice; expected it once")
+        named: dict[str, tuple[str, ...]] = {}
+        if isinstance(folds, CohortFolds):
+            named = {"folds.train": folds.train, "folds.test": folds.test}
+        elif isinstance(folds, LeaveOneOutFolds) and folds.column == "cohort":
+            named = {"folds.values": folds.values}
+        for key, names in named.items():
+            for name in names:
+                if name in locked:
+                    raise ValueError(
+                        f"cohort {name!r} is in external_cohorts and in {key}; expected one of them"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _goes_with_the_task(self) -> "TrialConfig":
+        wrong = refusal(self.task, self.stopping.metric, self.losses)
+        if wrong:
+            raise ValueError(wrong)
+        if self.task.kind == "survival" and self.regularisation.label_smoothing:
+            raise ValueError("label_smoothing needs classes, which a survival task has not")
         return self
 
     @model_validator(mode="after")
@@ -228,6 +268,16 @@ class TrialConfig(Config):
                 "stopping.validation_share must not be 0"
             )
         return self
+
+
+def unseen_scanners(config: TrialConfig) -> tuple[str, ...]:
+    """Name the scanners that a trial may not train on: as configured, and what its fold leaves out.
+
+    Code asks this, not the field.
+    """
+    column, value = left_out(config.folds, config.fold) or ("", "")
+    more = (value,) if column == "scanner" else ()
+    return tuple(dict.fromkeys((*config.unseen_scanners, *more)))
 
 
 def lane_key(config: TrialConfig) -> str:

@@ -58,7 +58,11 @@ class LeaveOneOutFolds(Config):
     The patients with a scan of the value are held out, or with `num_folds` above 1 one stratified
     part of them after the other; no scan of the value trains or validates. With several parts the
     others of its patients train with what they have elsewhere: the way for paired scans, where
-    every patient has every scanner.
+    every patient has every scanner. Fold f is part f % num_folds of value f // num_folds.
+
+    The held-out patients are tested on their scans of the value; where it is a scanner, on all
+    their scans, and the value is an unseen scanner of the fold. A slide whose routine scan is of
+    the value trains with its first other scan in its place.
     """
 
     kind: Literal["leave_one_out"] = Field(description="one value of a column held out per fold")
@@ -97,6 +101,13 @@ Folds = Annotated[
     StratifiedFolds | GivenFolds | CohortFolds | LeaveOneOutFolds | SitePreservedFolds,
     Field(discriminator="kind"),
 ]
+
+
+def left_out(folds: Folds, fold: int) -> tuple[str, str] | None:
+    """Give the column, and its value that a fold leaves out; None for folds of other kinds."""
+    if not isinstance(folds, LeaveOneOutFolds):
+        return None
+    return folds.column, folds.values[fold // folds.num_folds]
 
 
 def num_folds(folds: Folds) -> int:

@@ -74,7 +74,10 @@ class Regularisation(Config):
         "over the training scans",
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of a label spread evenly over the classes"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of a label spread evenly over the classes, in training's task loss",
     )
 
 

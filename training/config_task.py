@@ -5,6 +5,18 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from training.config_base import Config
+from training.config_losses import (
+    IRM,
+    LMMD,
+    PROBABILITIES,
+    CDann,
+    GroupDRO,
+    Loss,
+    Mixup,
+    ScoreLoss,
+    SupCon,
+    VRex,
+)
 
 
 class Survival(Config):
@@ -30,6 +42,19 @@ class Survival(Config):
     num_intervals: int = Field(
         10, ge=2, le=200, description="discrete: intervals with equally many training events"
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Survival":
+        names = (self.time, self.event, *self.strata)
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"column {twice(names)!r} is named twice; expected time, event and strata apart"
+            )
+        if self.loss == "discrete" and self.strata:
+            raise ValueError("strata are of the cox loss; discrete has none")
+        if self.loss == "discrete" and self.risk_set == "cohort":
+            raise ValueError("risk_set: cohort is of the cox loss; discrete has no risk sets")
+        return self
 
 
 class Task(Config):
@@ -60,6 +85,31 @@ class Task(Config):
             wanted = "2" if self.kind == "binary" else "at least 2"
             raise ValueError(f"classes holds {len(names)}; expected {wanted} for kind {self.kind}")
         return self
+
+
+def refusal(task: Task, metric: str, losses: tuple[Loss, ...]) -> str:
+    """Say what of a trial does not go with its task; empty if all does.
+
+    Args:
+        task: of the trial.
+        metric: the validation value, `stopping.metric`.
+        losses: robustness losses of the trial.
+    """
+    if task.kind != "survival":
+        known = "auroc, loss or inconsistency"
+        wrong = metric == "concordance"
+        return f"concordance is of survival tasks; set stopping.metric to {known}" if wrong else ""
+    if metric == "auroc":
+        return "a survival task has no auroc; set stopping.metric to concordance or loss"
+    settings = task.survival
+    for loss in losses:
+        if isinstance(loss, SupCon | LMMD | CDann | Mixup):
+            return f"{loss.kind} needs classes, which a survival task has not"
+        if settings.loss == "cox" and isinstance(loss, ScoreLoss) and loss.form in PROBABILITIES:
+            return f"score of form {loss.form} needs probabilities, which a log-risk has not"
+        if settings.risk_set == "cohort" and isinstance(loss, IRM | VRex | GroupDRO):
+            return f"{loss.kind} needs risk sets inside the batch, task.survival.risk_set: batch"
+    return ""
 
 
 def twice(names: tuple[str, ...]) -> str:

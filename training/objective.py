@@ -17,6 +17,7 @@ from training.config_losses import (
     MMD,
     BarlowTwins,
     CDann,
+    ClamClustering,
     Coral,
     Dann,
     EmbeddingLoss,
@@ -28,10 +29,10 @@ from training.config_losses import (
     VRex,
 )
 from training.data.loading import Batch
-from training.losses import calls
+from training.losses import calls, tasks
 from training.losses.adversarial import Discriminator
+from training.losses.clam import InstanceClustering
 from training.losses.risks import Annealing, GroupWeights
-from training.losses.task import task_loss
 from training.models import MILModel, Output, build
 from training.models.embedding import Dropped
 from training.types import Bags, Mask
@@ -42,11 +43,11 @@ class Objective(nn.Module):
 
     Args:
         model: scores bags.
+        task: the task loss.
         losses: robustness losses; weights and temperatures are arguments of `forward`, since lanes
             differ in them.
         num_classes: classes of the task.
         num_groups: groups of each column that the losses compare.
-        smoothing: of the labels in training, see `bag_losses`.
     """
 
     def __init__(
@@ -54,13 +55,13 @@ class Objective(nn.Module):
         model: MILModel,
         losses: Sequence[Loss],
         *,
+        task: tasks.Module,
         num_classes: int,
         num_groups: Mapping[str, int],
-        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        self.model = model
-        self.losses, self.smoothing = tuple(losses), smoothing
+        self.model, self.task = model, task
+        self.losses = tuple(losses)
         self.num_classes, self.num_groups = num_classes, dict(num_groups)
         self.projections = nn.ModuleDict(
             {
@@ -82,13 +83,17 @@ class Objective(nn.Module):
         weights: Float[Tensor, " loss"],
         temperatures: Float[Tensor, " loss"],
         batch: Batch | None,
+        observed: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Compute (total, task and robustness losses); without a batch, the scores alone."""
+        """Compute (total, task and robustness losses); without a batch, the scores.
+
+        Where they are observed, bag embeddings and attention come with the scores.
+        """
         output = self.model(bags, mask, dropped)
         if batch is None:
-            return (output.scores,)
-        smoothing = self.smoothing
-        parts = [task_loss(output.scores, batch.label, batch.weight, smoothing=smoothing)]
+            rest = (output.bag, output.attention) if observed else ()
+            return output.scores, *rest
+        parts = [self.task(output.scores, batch)]
         for number, loss in enumerate(self.losses):
             parts.append(self._robustness(number, loss, output, batch, temperatures[number]))
         parted = torch.stack(parts)
@@ -108,6 +113,14 @@ class Objective(nn.Module):
                 return Annealing(loss.anneal_steps)
             case GroupDRO():
                 return GroupWeights(self.num_groups[loss.group], loss.eta)
+            case ClamClustering():
+                return InstanceClustering(
+                    self.model.embedding.width,
+                    self.num_classes,
+                    num_tiles=loss.num_tiles,
+                    form=loss.form,
+                    out_of_class=loss.out_of_class,
+                )
             case _:
                 return None
 
@@ -120,10 +133,10 @@ class Objective(nn.Module):
             temperature=temperature,
             project=lambda embeddings: self._project(number, embeddings),
             beside=dict(self.beside.items()).get(str(number)),
+            task=self.task,
             classify=self.model.classifier,
             num_classes=self.num_classes,
             num_groups=self.num_groups,
-            smoothing=self.smoothing,
         )
         match loss:
             case Mixup():
@@ -134,6 +147,8 @@ class Objective(nn.Module):
                 return calls.between_embeddings(loss, call)
             case IRM() | VRex() | GroupDRO():
                 return calls.between_risks(loss, call)
+            case ClamClustering():
+                return calls.on_tiles(loss, call)
 
     def _project(self, number: int, embeddings: Tensor) -> Tensor:
         if str(number) not in self.projections:
@@ -154,8 +169,10 @@ def initialise(
     in_dim: int,
     num_outputs: int,
     num_groups: Mapping[str, int] = MappingProxyType({}),
+    num_patients: int = 0,
+    base: Sequence[float] = (),
 ) -> Objective:
-    """Make a lane's model, initialised from the seed alone, whatever the precision.
+    """Make a lane's model, initialised from the seed and `base` alone, whatever the precision.
 
     Args:
         config: of the trial.
@@ -163,16 +180,24 @@ def initialise(
         in_dim: width of the encoder's embeddings.
         num_outputs: columns of the scores.
         num_groups: groups of each column that the losses compare.
+        num_patients: numbers of patients are less than this.
+        base: where the scores start, a number for each; none: at their bias.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build(config.head, in_dim=in_dim, num_outputs=num_outputs)
+        if base:
+            model.start_at(base)
         made = Objective(
             model,
             config.losses,
+            task=tasks.build(
+                config.task,
+                num_patients=num_patients,
+                smoothing=config.regularisation.label_smoothing,
+            ),
             num_classes=max(num_outputs, 2),
             num_groups=num_groups,
-            smoothing=config.regularisation.label_smoothing,
         )
         return made.to(getattr(torch, config.precision))
 

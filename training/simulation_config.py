@@ -45,6 +45,25 @@ class Shift(Config):
     )
 
 
+class SimulatedSurvival(Config):
+    """Times to an event with proportional hazards: the label-bearing tissue shortens them."""
+
+    log_hazard_ratio: float = Field(
+        1.5, ge=-10, le=10, description="log hazard ratio of each class to the one before it"
+    )
+    shape: float = Field(
+        1.2, gt=0, le=10, description="shape of the Weibull distribution; 1: exponential"
+    )
+    median: float = Field(48.0, gt=0, le=1e6, description="median time of class 0")
+    followup: float = Field(60.0, gt=0, le=1e6, description="time after which all are censored")
+    lost_share: float = Field(
+        0.2, ge=0, lt=1, description="probability to be lost before the end of follow-up"
+    )
+    step: float = Field(
+        0.0, ge=0, le=1e6, description="times are rounded up to multiples of this; 0: not rounded"
+    )
+
+
 class Simulation(Config):
     """A paired-scanner cohort with known truth; the defaults are the demo's."""
 
@@ -114,6 +133,11 @@ class Simulation(Config):
         ge=0,
         le=100,
         description="factor on offset and mixing of a view's style; 1: as strong as a scanner's",
+        json_schema_extra={"added": True},
+    )
+    survival: SimulatedSurvival | None = Field(
+        None,
+        description="columns time and event beside the label; null: none",
         json_schema_extra={"added": True},
     )
 

@@ -1,4 +1,4 @@
-"""One small data set and one finished sweep of it, shared by all tests of a session."""
+"""One small data set and one finished sweep of it, shared by all tests of this package."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import pytest
 from tests.bad_inputs import inputs
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def quiet_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the user's own profiles and settings, and SLURM, out of these tests."""
     home = tmp_path_factory.mktemp("home")
@@ -23,7 +23,7 @@ def quiet_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sound_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a sound data folder that nobody may change."""
     return inputs.write_data(tmp_path_factory.mktemp("sound") / "data")
@@ -35,7 +35,7 @@ def data(tmp_path: Path, sound_data: Path) -> Path:
     return Path(shutil.copytree(sound_data, tmp_path / "data"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sound_results(tmp_path_factory: pytest.TempPathFactory, sound_data: Path) -> Path:
     """Return the results folder of a sweep whose trials are all done."""
     return inputs.write_results(tmp_path_factory.mktemp("results"), sound_data)

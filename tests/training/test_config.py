@@ -119,12 +119,90 @@ def test_a_warm_up_ends_before_training_does():
 
 @pytest.mark.parametrize("loss", LOSSES, ids=named)
 def test_lanes_share_all_of_a_loss_but_weight_and_temperature(loss: Loss):
-    key = lane_key(small.trial(losses=(loss,)))
+    head = {"head": {"kind": "clam_sb"}} if loss.kind == "clam_clustering" else {}
+    key = lane_key(small.trial(losses=(loss,), **head))
     for name, info in type(loss).model_fields.items():
         old = getattr(loss, name)
         values = {bool: [not old], str: get_args(info.annotation), tuple: [(3,)]}
         for value in values.get(type(old), [old + 1] if type(old) in (int, float) else []):
             if value != old:
                 changed = loss.model_copy(update={name: value})
-                config = small.trial().model_copy(update={"losses": (changed,)})
+                config = small.trial(**head).model_copy(update={"losses": (changed,)})
                 assert (lane_key(config) == key) == (name in ("weight", "temperature")), name
+
+
+SURVIVAL = {"kind": "survival"}
+CONCORDANCE = {"metric": "concordance"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"task": SURVIVAL}, "a survival task has no auroc; set stopping.metric to concordance"),
+        ({"stopping": CONCORDANCE}, "concordance is of survival tasks; set stopping.metric to"),
+        *(
+            (
+                {"task": SURVIVAL, "stopping": CONCORDANCE, "losses": [{"kind": kind}]},
+                f"{kind} needs classes, which a survival task has not",
+            )
+            for kind in ("supcon", "lmmd", "cdann", "mixup")
+        ),
+        *(
+            (
+                {
+                    "task": SURVIVAL,
+                    "stopping": CONCORDANCE,
+                    "views": "all",
+                    "losses": [{"kind": "score", "form": form}],
+                },
+                f"score of form {form} needs probabilities, which a log-risk has not",
+            )
+            for form in ("probability_mse", "jensen_shannon")
+        ),
+        *(
+            (
+                {
+                    "task": {"kind": "survival", "survival": {"risk_set": "cohort"}},
+                    "stopping": CONCORDANCE,
+                    "losses": [{"kind": kind}],
+                },
+                f"{kind} needs risk sets inside the batch, task.survival.risk_set: batch",
+            )
+            for kind in ("irm", "vrex", "group_dro")
+        ),
+        (
+            {
+                "task": SURVIVAL,
+                "stopping": CONCORDANCE,
+                "regularisation": {"label_smoothing": 0.1},
+            },
+            "label_smoothing needs classes",
+        ),
+        ({"task": {**SURVIVAL, "survival": {"time": "event"}}}, "column 'event' is named twice"),
+        (
+            {"task": {**SURVIVAL, "survival": {"loss": "discrete", "strata": ["arm"]}}},
+            "strata are of the cox loss",
+        ),
+        (
+            {"task": {**SURVIVAL, "survival": {"loss": "discrete", "risk_set": "cohort"}}},
+            "risk_set: cohort is of the cox loss",
+        ),
+    ],
+)
+def test_what_does_not_go_with_a_survival_task_is_refused(changed, expected):
+    with pytest.raises(ValidationError) as error:
+        small.routine(**changed)
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [{"kind": "score", "form": "huber"}, {"kind": "infonce"}, {"kind": "dann"}],
+        [{"kind": "irm"}, {"kind": "coral"}],
+    ],
+)
+@pytest.mark.parametrize("metric", ["concordance", "loss", "inconsistency"])
+def test_a_survival_task_takes_losses_that_need_no_classes(losses, metric):
+    changed = {"task": SURVIVAL, "stopping": {"metric": metric}, "views": "all", "losses": losses}
+    assert small.routine(**changed).losses

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 import pandas as pd
 
 from training.config import TrialConfig
+from training.data import seen
 from training.data.index import Dataset
 
 _OF_THE_SCAN = ["patient", "slide", "scanner", "site", "lab", "stain", "cohort"]
@@ -25,7 +26,7 @@ def views(dataset: Dataset, config: TrialConfig, patients: Collection[str]) -> p
     mine = dataset.index[dataset.index["encoder"] == config.encoder]
     made = mine[(mine["source_scan"] != "") & (config.pairs == "augmented")]
     scans = mine[(mine["source_scan"] == "") & mine["patient"].isin(patients)]
-    scans = scans[~scans["scanner"].isin(config.unseen_scanners)]
+    scans = scans[seen.is_seen(dataset, scans, config)]
     made = made[made["source_scan"].isin(scans["scan"])].sort_values("view", kind="stable")
     source = scans.set_index("scan").loc[made["source_scan"]]
     return made.assign(**{name: source[name].to_numpy() for name in _OF_THE_SCAN})

@@ -78,18 +78,15 @@ def input_problems(
         text = f"only {found[0]!r}" if found else "none"
         yield f"{kind}: expected training scans of two groups by {column}, found {text}"
     elif isinstance(method, ComBat):
-        known = (drawn[column] != "").to_numpy()
-        classes = np.array([label[each] for each in drawn["patient"]])[known]
-        if method.covariate == "none":
-            classes = np.zeros_like(classes)
-        yield from _not_estimable(drawn[column].to_numpy(str)[known], classes, column)
+        known = drawn[drawn[column] != ""]
+        kept = method.covariate == "label"
+        classes = [label[each] if kept else 0 for each in known["patient"]]
+        yield from _not_estimable(known[column].tolist(), classes, column)
 
 
-def _not_estimable(
-    group: npt.NDArray[np.str_], classes: npt.NDArray[np.generic], column: str
-) -> Iterable[str]:
+def _not_estimable(group: Sequence[str], classes: Sequence[int], column: str) -> Iterable[str]:
     """Say which coefficients of ComBat, of groups and of classes but one, have no estimate."""
-    columns = [group[:, None] == np.unique(group), classes[:, None] == np.unique(classes)]
+    columns = [np.array(each)[:, None] == np.unique(each) for each in (group, classes)]
     design = np.hstack(columns).astype(np.float64)
     coefficients = design.shape[1] - 1
     if np.linalg.matrix_rank(design) < coefficients:

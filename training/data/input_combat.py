@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from training.data.moments import Features
+from training.data.moments import Features, PerGroup
 
 _ROUNDING = 1e-12
 _TOLERANCE, _MOST_STEPS = 1e-10, 1000
@@ -17,7 +17,7 @@ def combat(
     label: npt.NDArray[np.int64] | None,
     *,
     mean_only: bool,
-) -> tuple[Features, Features]:
+) -> tuple[PerGroup, PerGroup]:
     r"""Fit ComBat on the tile means of scans; give the map of each group.
 
     The model for feature f of scan j in group i is

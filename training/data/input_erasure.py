@@ -8,6 +8,12 @@ from training.data.input_map import Erasure
 from training.data.moments import Features, Square
 from training.errors import DataError
 
+_COLLINEAR = 1e-10
+"""A direction with less of the features' variance, compared with the largest, is rounding."""
+
+_ROUNDING = 1e-12
+"""An SD below this share of the mean is rounding."""
+
 _UNCORRELATED = 1e-6
 """A direction whose correlation with the group is below this has nothing to erase."""
 
@@ -21,8 +27,9 @@ def leace(within: Square, mean: Features, which: npt.NDArray[np.int64]) -> Erasu
 
     Belrose, Schneider-Joseph, Ravfogel, Cotterell, Raff and Biderman, NeurIPS 2023, theorem 4.3.
     Moments are those of tiles with each scan counting once; `concept_erasure` has no weights, hence
-    the closed form here. Without its shrinkage of the covariance, which guards against fewer tiles
-    than features: there, $W$ is a pseudoinverse and the guarantee holds, on a smaller span.
+    the closed form here. It is computed on standardised features, which leaves r as it is and keeps
+    it accurate in float32. Without the package's shrinkage of the covariance, which guards against
+    fewer tiles than features: there, $W$ is a pseudoinverse and the guarantee holds.
 
     Args:
         within: mean covariance of a scan's tiles.
@@ -32,16 +39,19 @@ def leace(within: Square, mean: Features, which: npt.NDArray[np.int64]) -> Erasu
     centre = mean.mean(0)
     apart = torch.from_numpy(mean - centre)
     concept = torch.nn.functional.one_hot(torch.from_numpy(which)).to(torch.float64)
-    cross = apart.T @ (concept - concept.mean(0)) / len(mean)
-    values, vectors = torch.linalg.eigh(within + apart.T @ apart / len(mean))
-    real = values > values[-1] * len(values) * torch.finfo(torch.float64).eps
+    covariance, mean_x = within + apart.T @ apart / len(mean), torch.from_numpy(centre)
+    spread = covariance.diagonal().sqrt()
+    spread = torch.where(spread > _ROUNDING * mean_x.abs(), spread, 1.0)
+    cross = apart.T @ (concept - concept.mean(0)) / spread[:, None] / len(mean)
+    values, vectors = torch.linalg.eigh(covariance / spread / spread[:, None])
+    real = values > values[-1] * _COLLINEAR
     root, vectors = values[real].sqrt(), vectors[:, real]
     spans, size, _ = torch.linalg.svd(vectors.T @ cross / root[:, None], full_matrices=False)
     spans = spans[:, size > _UNCORRELATED]
     return Erasure(
-        left=vectors @ (root[:, None] * spans),
-        right=(spans.T / root) @ vectors.T,
-        mean=torch.from_numpy(centre),
+        left=spread[:, None] * (vectors @ (root[:, None] * spans)),
+        right=(spans.T / root) @ vectors.T / spread,
+        mean=mean_x,
     )
 
 
@@ -51,7 +61,7 @@ def paired_erasure(square: Square | None, mean: npt.NDArray[np.float64], rank: i
     $x' = x - V V^\top (x - \mu)$, V the first `rank` eigenvectors of the second moment about zero
     of differences $x^a_t - x^b_t$ over shared tiles, each pair of scans counting once. About zero,
     since a move that all tiles of a scanner share is what is to be erased. Directions in which
-    nothing differs stay.
+    nothing differs stay. With `pairs: augmented` a pair is a scan and a view made from it.
 
     Args:
         square: that second moment; None where no pair shares a tile.

@@ -1,18 +1,18 @@
 r"""Fits what is done to embeddings before the model sees them, on the scans that training may draw.
 
 Those are the routine scans of training patients on seen scanners and, where views is all, their
-paired scans. **A scan counts once**, whatever its number of tiles: a mean is the mean over scans of
-their tile means, a variance the mean over scans of the tiles' mean square about it. Labels play no
-part but in ComBat's fit. With `centre`, `standardise` and `combat` each group has a map of its own;
-a scan whose group was not in training (an unseen scanner, another site, an empty name) stays as it
-is, since its location and scale are not known. `leace` and `paired_erasure` move all scans alike.
+paired scans; a view that is not a scan counts in no mean. **A scan counts once**, whatever its
+number of tiles: a mean is the mean over scans of their tile means, a variance the mean over scans
+of the tiles' mean square about it. Labels play no part but in ComBat's fit (of a survival task:
+whether the event was seen). With `centre`, `standardise` and `combat` each group has a map of its
+own; a scan whose group was not in training (an unseen scanner, another site, an empty name) stays
+as it is, since its location and scale are not known. `leace` and `paired_erasure` move all scans
+alike.
 
 **Confounding.** Where the class and the group go together, `centre`, `standardise` and `leace` take
 away what the class explains too. `combat` with the class as covariate keeps it, `paired_erasure`
 compares scans of one slide.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from training.data.bags import BagReader, Row
 from training.data.input_combat import combat
 from training.data.input_erasure import leace, paired_erasure
 from training.data.input_map import InputMap, group_map
-from training.data.moments import Features, Moments
+from training.data.moments import Features, Moments, PerGroup
 from training.data.sampling import Pool
 from training.data.scans import Scans
 from training.errors import DataError
@@ -52,6 +52,7 @@ def fit(config: TrialConfig, reader: BagReader, scans: Scans, pool: Pool) -> Inp
     if isinstance(method, NoInputMethod):
         return None
     rows = np.unique(np.concatenate([pool.routine, *(pairs.ravel() for pairs in pool.pairs)]))
+    rows = rows[(scans.table["source_scan"] == "").to_numpy()[rows]]
     table = scans.table.iloc[rows]
     label = dict(zip(table["patient"], scans.label[rows].tolist(), strict=True))
     problems = list(groups.input_problems(table, config, label))
@@ -80,7 +81,7 @@ def fit(config: TrialConfig, reader: BagReader, scans: Scans, pool: Pool) -> Inp
 
 def _aligned(
     found: Moments, which: npt.NDArray[np.int64], method: Centre | Standardise
-) -> tuple[Features, Features]:
+) -> tuple[PerGroup, PerGroup]:
     r"""Give groups the mean of all and, to standardise, the pooled SD.
 
     With shrinkage $\lambda$, mean $\mu_g$ of group g and mean $\mu$ over all scans:
@@ -105,7 +106,6 @@ def _aligned(
     return scale, overall + method.shrinkage * (centre - overall) - scale * centre
 
 
-def _per_group(values: Features, which: npt.NDArray[np.int64]) -> Features:
+def _per_group(values: Features, which: npt.NDArray[np.int64]) -> PerGroup:
     """Average the scans of each group."""
-    each: Sequence[Features] = [values[which == group] for group in range(which.max() + 1)]
-    return np.stack([scans.mean(0) for scans in each])
+    return np.stack([values[which == group].mean(0) for group in range(which.max() + 1)])

@@ -15,11 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from training.data import pairing, sampling
+from training.data import pairing, sampling, survival
 from training.data.bags import BagReader, is_finite
 from training.data.input_map import InputMap
 from training.data.sampling import Draw, Key, Rows, TilePair
 from training.data.scans import Scans
+from training.data.survival import BagOutcomes
 from training.types import Bags, Mask
 
 
@@ -43,6 +44,7 @@ class Batch:
             its own; empty: they compare nothing.
         groups: group number of each bag, -1 for none, by the columns that the losses compare.
         key: names the step, for draws of its own.
+        outcomes: of a survival task; None for classes.
     """
 
     bags: Bags
@@ -57,6 +59,7 @@ class Batch:
     groups: dict[str, Int[Tensor, " bag"]]
     key: Key
     partner: Int[Tensor, " compared"] | None = None
+    outcomes: BagOutcomes | None = None
 
     @property
     def first(self) -> slice:
@@ -113,6 +116,9 @@ class Loader:
         self._start = np.concatenate([[0], np.cumsum(self._num_tiles)])
         self._shared: dict[tuple[int, int], npt.NDArray[np.int32]] = {}
         self._resident = self._read_all(resident_bytes)
+        outcomes = scans.outcomes
+        whole = outcomes is not None and outcomes.settings.risk_set == "cohort"
+        self._cohort = survival.cohort(outcomes, self._put) if outcomes and whole else None
         self._free_bytes = resident_bytes - (0 if self._resident is None else self._resident.nbytes)
 
     def _read_all(self, resident_bytes: int) -> Tensor | None:
@@ -157,6 +163,7 @@ class Loader:
             groups={name: self._put(group[rows]) for name, group in scans.groups.items()},
             key=draw.key,
             partner=None if draw.partner is None else self._put(draw.partner),
+            outcomes=self._outcomes(rows),
         )
 
     def _tiles(self, row: int, draw: Draw, limit: int | None) -> Rows:
@@ -167,21 +174,32 @@ class Loader:
         counts = (int(self._num_tiles[a]), int(self._num_tiles[b]))
         if a == b:
             return pairing.halves(counts[0], limit, key=draw.key, slide=self._slide[a])
-        shared = self._common(a, b)
+        shared = self.common(a, b)
         return sampling.pair_tiles(shared, counts, limit, key=draw.key, slide=self._slide[a])
 
-    def _common(self, a: int, b: int) -> TilePair:
+    def common(self, a: int, b: int) -> TilePair:
         """Find the places that two scans share, or remember them."""
         if (a, b) in self._shared:
             first, second = self._shared[a, b].astype(np.int64)
             return TilePair(first, second, len(first))
-        numbers = (self._reader.tiles(self._index[row]) for row in (a, b))
-        found = sampling.common(*numbers)
+        found = sampling.common(self.tile_numbers(a), self.tile_numbers(b))
         small = np.stack(found[:2]).astype(np.int32)
         if small.nbytes <= self._free_bytes:
             self._free_bytes -= small.nbytes
             self._shared[a, b] = small
         return found
+
+    def tile_numbers(self, row: int) -> npt.NDArray[np.int32]:
+        """Read the tile numbers of a scan, in the order of its bag."""
+        return self._reader.tiles(self._index[row])
+
+    def _outcomes(self, rows: Rows) -> BagOutcomes | None:
+        outcomes = self._scans.outcomes
+        if outcomes is None:
+            return None
+        weights = self._weights(rows)
+        found = survival.of_bags(outcomes, rows, weights, put=self._put, cohort=self._cohort)
+        return found._replace(weight=found.weight.to(self._dtype))
 
     def _weights(self, rows: Rows) -> np.ndarray:
         slides = [self._slide[row] for row in rows.tolist()]

@@ -21,6 +21,9 @@ _CHUNK_TILES = 4096
 Features = Float64[np.ndarray, "scan feature"]
 """One number per scan and feature."""
 
+PerGroup = Float64[np.ndarray, "group feature"]
+"""One number per group and feature."""
+
 Square = Float64[Tensor, "feature feature"]
 """A second moment."""
 

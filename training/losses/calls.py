@@ -18,6 +18,7 @@ from training.config_losses import (
     MMD,
     BarlowTwins,
     CDann,
+    ClamClustering,
     Coral,
     Dann,
     EmbeddingLoss,
@@ -30,7 +31,8 @@ from training.config_losses import (
     VRex,
 )
 from training.data.loading import Batch
-from training.losses import mixup
+from training.losses import mixup, tasks
+from training.losses.cohort import CohortCox
 from training.losses.embedding import embedding_loss
 from training.losses.groups import coral, lmmd, mmd
 from training.losses.infonce import bag_infonce, tile_infonce
@@ -38,7 +40,7 @@ from training.losses.redundancy import barlow_twins, vicreg
 from training.losses.risks import irm_penalty, risks, vrex_penalty
 from training.losses.score import attention_loss, score_loss
 from training.losses.supcon import supcon
-from training.losses.task import task_loss
+from training.losses.survival import Discrete, compared
 from training.models import Output
 
 
@@ -52,10 +54,10 @@ class Call:
         temperature: of this loss in this lane.
         project: the loss's linear projection of embeddings; the identity if it has none.
         beside: what the loss has of its own, see `Objective`; None if nothing.
+        task: the task loss.
         classify: from bag embeddings to scores; None if the head scores bags itself.
         num_classes: classes of the task.
         num_groups: groups of each column that losses compare.
-        smoothing: of the labels, in every loss that is one of their likelihood.
     """
 
     output: Output
@@ -63,15 +65,10 @@ class Call:
     temperature: Tensor
     project: Callable[[Tensor], Tensor]
     beside: nn.Module | None
+    task: tasks.Module
     classify: Callable[[Tensor], Tensor] | None
     num_classes: int
     num_groups: Mapping[str, int]
-    smoothing: float = 0.0
-
-    def task_loss(self) -> Float[Tensor, ""]:
-        """Compute the task loss of training."""
-        batch = self.batch
-        return task_loss(self.output.scores, batch.label, batch.weight, smoothing=self.smoothing)
 
 
 def between_scans(loss: PairLoss, call: Call) -> Float[Tensor, ""]:
@@ -82,7 +79,10 @@ def between_scans(loss: PairLoss, call: Call) -> Float[Tensor, ""]:
             first, second = batch.sides(output.attention)
             return attention_loss(first, second, matched=_matched(batch))
         case ScoreLoss():
-            first, second = batch.sides(output.scores)
+            scores = output.scores
+            if isinstance(call.task, Discrete):
+                scores = compared(scores, loss.form)
+            first, second = batch.sides(scores)
             return score_loss(first, second, form=loss.form)
         case InfoNCE(level="tile"):
             first, second = batch.sides(output.instances)
@@ -179,14 +179,27 @@ def between_risks(loss: IRM | VRex | GroupDRO, call: Call) -> Float[Tensor, ""]:
     """Compute a loss on the groups' risks."""
     scores, batch, beside = call.output.scores, call.batch, call.beside
     assert beside is not None
-    of = risks(batch.groups[loss.group], batch.weight, num_groups=call.num_groups[loss.group])
+    assert not isinstance(call.task, CohortCox), "the configuration refuses risk sets of a cohort"
+    each, weight = call.task.bags(scores, batch)
+    of = risks(batch.groups[loss.group], weight, num_groups=call.num_groups[loss.group])
     if isinstance(loss, GroupDRO):
-        robust: Tensor = beside(scores, batch.label, of=of, smoothing=call.smoothing)
+        robust: Tensor = beside(each, of=of)
         # In place of the task loss, which is in the total; not where no bag has a group.
-        return of.present.any() * (robust - call.task_loss())
-    penalty = irm_penalty if isinstance(loss, IRM) else vrex_penalty
+        instead: Tensor = robust - call.task(scores, batch)
+        return of.present.any() * instead
     factor: Tensor = beside()
-    return factor * penalty(scores, batch.label, of=of, smoothing=call.smoothing)
+    if isinstance(loss, IRM):
+        return factor * irm_penalty(call.task.slopes(scores, batch), of=of)
+    return factor * vrex_penalty(each, of=of)
+
+
+def on_tiles(loss: ClamClustering, call: Call) -> Float[Tensor, ""]:
+    """Compute a loss between the tiles of each bag."""
+    output, batch = call.output, call.batch
+    assert call.beside is not None, f"{loss.kind} has classifiers of its own"
+    branches = output.attention.unsqueeze(1) if output.branches is None else output.branches
+    found: Tensor = call.beside(output.instances, branches, batch.mask, batch.label, batch.weight)
+    return found
 
 
 def of_mixtures(loss: Mixup, call: Call) -> Float[Tensor, ""]:
@@ -200,6 +213,7 @@ def of_mixtures(loss: Mixup, call: Call) -> Float[Tensor, ""]:
         batch.weight,
         classify=call.classify,
         mixture=mixture,
-        smoothing=call.smoothing,
+        smoothing=getattr(call.task, "smoothing", 0.0),
     )
-    return mixed - call.task_loss()
+    instead: Tensor = mixed - call.task(call.output.scores, batch)
+    return instead
