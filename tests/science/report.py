@@ -114,13 +114,13 @@ def _what(found: Sequence[Stored], origin: Origin) -> str:
     seeds = sorted({each["seed"] for each in found})
     commits = sorted({each["commit"] for each in found})
     trials = len(found) * len(ARMS) * len(INITIALISATIONS)
-    seconds = sum(each["seconds"] for each in found)
+    seconds = sum(each["cpu_seconds"] for each in found)
     return (
         f"`{origin.command}` on commit {listed([f'`{each}`' for each in commits])}: {len(WORLDS)} "
         f"simulated worlds × {len(seeds)} cohorts (seeds {seeds[0]} to {seeds[-1]}) × {len(ARMS)} "
         f"arms × {len(INITIALISATIONS)} initialisations = {trials:,} trials in "
         f"{wall_minutes(found):.0f} minutes with {origin.workers} processes ({seconds / 60:.0f} "
-        f"process minutes). {origin.settings}\n\n"
+        f"CPU minutes). {origin.settings}\n\n"
         "A cohort is a world of its own: tissue, encoder, scanners, training patients and an "
         "independent test cohort in which all scanners see every slide, one of them unseen in "
         "training. An arm's number in a cohort is the mean over its initialisations. Comparisons "

@@ -25,7 +25,7 @@ from typing import Any
 from tests.science.settings import Arm, World
 
 Stored = dict[str, Any]
-"""A cohort's file: settings, world, seed, commit, began, seconds, records."""
+"""A cohort's file: settings, world, seed, commit, began, seconds, cpu_seconds, records."""
 
 
 class ScienceError(Exception):
@@ -171,7 +171,7 @@ def _one(plan: Plan, out: Path, world: World, seed: int) -> None:
     """Compute a cohort in a worker and leave its file."""
     from tests.science import cohort
 
-    began, clock = datetime.now(UTC), time.monotonic()
+    began, clock, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
     scratch = out / "scratch" / f"{os.getpid()}-{seed}"
     try:
         records = cohort.compute(world, seed, scratch, settings=plan.arms)
@@ -186,6 +186,7 @@ def _one(plan: Plan, out: Path, world: World, seed: int) -> None:
             "seed": seed,
             "began": began.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 2),
+            "cpu_seconds": round(time.process_time() - cpu, 2),
             "records": records,
         },
     )
