@@ -33,7 +33,7 @@ from tests.science import frozen, nulls, report, settings, summary, tuning, work
     show_default=True,
     help="Page that gets the section.",
 )
-@click.option("--minutes", default=60.0, show_default=True, help="Longest time of this call.")
+@click.option("--minutes", default=58.0, show_default=True, help="No cohort begins later.")
 @click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="Processes.")
 @click.option("--development", is_flag=True, help="Development seeds; only shows the section.")
 @click.option("--cohorts", type=int, help="With --development: that many cohorts.")

@@ -26,7 +26,8 @@ def found(effects: Mapping[tuple[str, str], Mapping[str, float]] | None = None) 
             made.append(
                 {
                     "settings": "it", "commit": "abc1234", "world": world.name, "seed": seed,
-                    "began": f"2026-11-24T0{seed}:{number:02d}:00+00:00", "seconds": 60.0, "cpu_seconds": 50.0,
+                    "began": f"2026-11-24T0{seed}:{number:02d}:00+00:00", "seconds": 60.0,
+                    "cpu_seconds": 50.0,
                     "records": records,
                 }
             )  # fmt: skip

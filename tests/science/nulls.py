@@ -81,7 +81,13 @@ def _no_labels(cohorts: Cohorts) -> list[Asked]:
     for metric, words in SEEN_AND_UNSEEN:
         values = [cohorts.of(NO_LABELS, arm.name, metric) - 0.5 for arm in ARMS]
         chance = statistics.deviation_by_chance(np.stack(values, axis=1))
-        found.append((f"{NO_LABELS}: AUROC of one half on {words}", "largest |t| {:.1f}", chance))
+        found.append(
+            (
+                f"{NO_LABELS}: AUROC of one half on {words}",
+                "largest t {:.1f}, of either sign,",
+                chance,
+            )
+        )
     return found
 
 

@@ -157,7 +157,9 @@ def _words(cohorts: Cohorts, judged: dict[tuple[str, str], Verdict]) -> str:
     }
     ordered = sorted(wins, key=lambda arm: -wins[arm])
     some = [f"`{arm}` {wins[arm]}" for arm in ordered if wins[arm]]
-    never = [f"`{arm}`" for arm in ordered if not wins[arm]]
+    never = [
+        f"`{arm}`" for arm in ordered if not wins[arm] and judged[PRIMARY_WORLD, arm].symbol != "0"
+    ]
     lines.append(
         f"- Worlds of {len(shifted)} with a scanner effect in which an arm wins (`+`): "
         f"{listed(some)}. In none: {listed(never)}."
@@ -171,7 +173,8 @@ def _words(cohorts: Cohorts, judged: dict[tuple[str, str], Verdict]) -> str:
 
 def _group(base: dict[str, Verdict], symbol: str) -> str:
     arms = [f"`{arm}`" for arm, verdict in base.items() if verdict.symbol == symbol]
-    return f"{VERDICTS[symbol].capitalize()} (`{symbol}`): {listed(arms)}."
+    words = VERDICTS[symbol]
+    return f"{words[0].upper()}{words[1:]} (`{symbol}`): {listed(arms)}."
 
 
 def _pairs(cohorts: Cohorts, loss: str) -> str:
@@ -224,7 +227,8 @@ def _map(judged: dict[tuple[str, str], Verdict]) -> str:
     ]
     return (
         f"Against `{REFERENCE}`, by the intervals, margin {MARGIN}; bold: the inconsistency "
-        f"differs after Holm over the arms of a world. {legend}.\n\n"
+        f"differs after Holm over the arms of a world. {legend}. With shuffled labels there is "
+        "nothing to predict, and symbols speak of noise.\n\n"
         + table(["arm", *(world.name for world in WORLDS)], rows)
     )
 

@@ -18,11 +18,11 @@ SCALES = ("inconsistency", "seen_inconsistency", "oracle_distance", "scanner_rat
 """Metrics that are compared by their ratio."""
 
 VERDICTS = {
-    "+": "less inconsistent, and the AUROC not lower by the margin",
-    "±": "less inconsistent, paid with AUROC: its interval is below 0 and reaches past the margin",
-    "(+)": "less inconsistent, but the AUROC's interval reaches past the margin either way",
-    "a": "a higher AUROC, as inconsistent",
-    "·": "no difference by the intervals",
+    "+": "less inconsistent, with an AUROC that is not lower by the margin",
+    "(+)": "less inconsistent, with an AUROC that may be lower by the margin or not",
+    "±": "less inconsistent, at the cost of AUROC",
+    "a": "a higher AUROC, no less inconsistent",
+    "·": "no difference",
     "−": "more inconsistent, or a lower AUROC without less inconsistency",
     "0": "consistent by construction",
 }
