@@ -144,7 +144,9 @@ def _selectivity(
         return {**nothing, refused: "no embeddings of this cell"}
     if not before:
         return {**nothing, refused: f"no embeddings of the {name}"}
-    if before.keys() != after.keys():
+    if before.keys() != after.keys() or any(
+        _patients(before[fold]) != _patients(after[fold]) for fold in after
+    ):
         return {**nothing, refused: f"the {name} has other folds"}
     scanner = _averaged(before, "scanner"), _averaged(after, "scanner")
     label = _averaged(before, "label"), _averaged(after, "label")
@@ -159,6 +161,11 @@ def _selectivity(
     )
     values = dict(zip(names, (found.value, found.low, found.high), strict=True))
     return {**values, refused: found.reason}
+
+
+def _patients(told: tuple[Measures, ...]) -> set[int]:
+    """Collect who was held out."""
+    return {patient for each in told for patient in each.scanner.patient.tolist()}
 
 
 def _reference(cells: pd.DataFrame, cell: int, arm: str) -> int | None:

@@ -159,3 +159,14 @@ def test_the_kind_of_a_search_is_no_axis_and_encoders_have_none():
     assert table["search"].to_list() == ["asha", "asha", "asha", ""]
     plain = representation.table(joined, found, reference="erm")
     pd.testing.assert_frame_equal(table[plain.columns], plain)
+
+
+def test_cells_whose_folds_hold_out_other_patients_are_not_compared():
+    found = measured()
+    for trial in "ab":
+        its = found.trials[trial].scanner
+        moved = replace(its, patient=its.patient + 1)
+        found.trials[trial] = replace(found.trials[trial], scanner=moved)
+    table = representation.table(join(), found, reference="erm")
+    assert table.loc[0, "selectivity_reference_refused"] == "the reference has other folds"
+    assert np.isnan(table.loc[0, "selectivity_reference"])
