@@ -1,7 +1,10 @@
 import math
+from pathlib import Path
+
+import pandas as pd
 
 from tests.science import tuning
-from tests.science.settings import Arm
+from tests.science.settings import ARMS, Arm
 
 
 def test_the_rule_takes_the_least_inconsistent_setting_near_the_best_auroc() -> None:
@@ -34,3 +37,12 @@ def test_the_table_averages_over_cohorts_and_marks_what_is_chosen_and_used() -> 
     assert tuning.markdown(found).splitlines()[-1] == (
         "| erm | lr 0.01: .800 / 2.00 (!); **weight 0.3: .795 / 1.00** (!) |"
     )
+
+
+def test_what_is_used_is_what_the_kept_table_chose() -> None:
+    kept = pd.read_csv(Path(__file__).parents[2] / tuning.TABLE)
+    tuned = [arm for arm in ARMS if arm.tried]
+    expected = [(arm.name, tuning.brief(change)) for arm in tuned for change in arm.tried]
+    assert list(zip(kept["arm"], kept["setting"], strict=True)) == expected
+    chosen = kept.groupby("arm")["chosen"].apply(lambda column: column.to_list().index(True))
+    assert {arm.name: arm.chosen for arm in tuned} == chosen.to_dict()
