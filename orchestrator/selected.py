@@ -65,8 +65,7 @@ def select(
     Raises:
         StoreError: see `selection.choose`, `aggregate.table`.
     """
-    needed = dict.fromkeys([*trials.columns, "state", "threshold"])
-    trials = trials.reindex(columns=list(needed))  # without results there is only `trial`
+    trials = trials.reindex(columns=list(dict.fromkeys([*trials.columns, "state", "threshold"])))
     choices = selection.choose(
         plan, trials, predictions, axes=axes, rule=rule, allow_missing=allow_missing
     )
@@ -94,9 +93,8 @@ def select(
         {"encoder": mine[0].encoder, "arm": mine[0].arm, **own, "folds": _folds(mine, settings)}
         for mine, own in zip(by_row, put, strict=True)
     ]
-    told = {"rule": rule.rule, "margin": rule.margin, "rows": plain}
-    if rule.rule != "robust_within_margin":
-        del told["margin"]
+    margin = {"margin": rule.margin} if rule.rule == "robust_within_margin" else {}
+    told = {"rule": rule.rule, **margin, "rows": plain}
     return Selected(table=pd.concat(parts, axis=1), choices=told)
 
 

@@ -238,19 +238,12 @@ class TrialConfig(Config):
 
     @model_validator(mode="after")
     def _goes_with_the_task(self) -> "TrialConfig":
-        wrong = refusal(self.task, self.stopping.metric, self.losses)
+        alone = self.views == "routine" and self.sampling.slides_per_batch < 2
+        wrong = refusal(self.task, self.stopping.metric, self.losses, alone=alone)
         if wrong:
             raise ValueError(wrong)
         if self.task.kind == "survival" and self.regularisation.label_smoothing:
             raise ValueError("label_smoothing needs classes, which a survival task has not")
-        survival = self.task.survival
-        in_batches = survival.loss == "cox" and survival.risk_set == "batch"
-        alone = self.views == "routine" and self.sampling.slides_per_batch < 2
-        if self.task.kind == "survival" and in_batches and alone:
-            raise ValueError(
-                "a risk set of one patient teaches nothing: sampling.slides_per_batch must be at "
-                "least 2, or task.survival.risk_set cohort"
-            )
         return self
 
     @model_validator(mode="after")

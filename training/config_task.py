@@ -87,13 +87,14 @@ class Task(Config):
         return self
 
 
-def refusal(task: Task, metric: str, losses: tuple[Loss, ...]) -> str:
+def refusal(task: Task, metric: str, losses: tuple[Loss, ...], *, alone: bool) -> str:
     """Say what of a trial does not go with its task; empty if all does.
 
     Args:
         task: of the trial.
         metric: the validation value, `stopping.metric`.
         losses: robustness losses of the trial.
+        alone: whether a batch holds one patient.
     """
     if task.kind != "survival":
         known = "auroc, loss or inconsistency"
@@ -102,6 +103,11 @@ def refusal(task: Task, metric: str, losses: tuple[Loss, ...]) -> str:
     if metric == "auroc":
         return "a survival task has no auroc; set stopping.metric to concordance or loss"
     settings = task.survival
+    if alone and (settings.loss, settings.risk_set) == ("cox", "batch"):
+        return (
+            "a risk set of one patient teaches nothing: sampling.slides_per_batch must be at least "
+            "2, or task.survival.risk_set cohort"
+        )
     for loss in losses:
         if isinstance(loss, SupCon | LMMD | CDann | Mixup):
             return f"{loss.kind} needs classes, which a survival task has not"
