@@ -1,6 +1,7 @@
 # make demo    a virtual environment, everything installed, and the demo sweep on this machine
 # make test    all tests, those on a real SLURM included where a test bed can be set up (root on Debian)
 # make chaos   faults by the hundred on the test bed, at most 60 minutes; goes on where it stopped
+# make science simulated worlds, all arms and controls, at most 60 minutes; goes on where it stopped
 # make check   format, lint, types, import floors and unit tests, in under two minutes
 # make wheelhouse, then  make demo WHEELHOUSE=wheelhouse  on a machine without internet
 
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/c
 	$(if $(WHEELHOUSE),--no-index --find-links=$(WHEELHOUSE))
 UNIT := -n 2 --dist loadscope -m "not slurm and not slow and not gpu"
 
-.PHONY: setup demo test check clean wheelhouse format testbed chaos
+.PHONY: setup demo test check clean wheelhouse format testbed chaos science
 
 setup: .venv/.installed
 
@@ -42,6 +43,9 @@ test: .venv/.installed-dev testbed
 
 chaos: .venv/.installed-dev testbed
 	@$(BIN)/python -m tests.chaos
+
+science: .venv/.installed-dev
+	@$(BIN)/python -m tests.science
 
 check: .venv/.installed-dev
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -4,28 +4,38 @@ A cell's value is the mean over folds of the mean over seeds of a trial's metric
 defines it (design, section 5); predictions are never pooled over folds. A fold in which a metric is
 not defined (AUROC where one class is held out) is left out of that metric's mean; `auroc_folds`
 says how many are in. A cell with holes has no value unless they are allowed. The order of the rows
-in the results never changes a bit of the table.
+in the results never changes a bit of the table. Survival tasks have metrics of their own
+(`measure_survival`); the columns are those of the tasks of the sweep.
 """
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from orchestrator import measure
+from orchestrator import external, measure, measure_cases, measure_scanners, measure_survival
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
+from orchestrator.measure_cases import Cases
+from training.config import TrialConfig, unseen_scanners
 
-SPREADS = ("accuracy", "auroc")
+METRICS = (*measure.METRICS, *measure_scanners.METRICS)
+
+COUNTS = ("trials", "missing", "failed", "retired", "versions")
+"""Columns of a cell that count; `retired` only where the plan has searches."""
+
+SPREADS = ("accuracy", "auroc", "concordance")
 """Metrics whose SD over the folds' values is given too, as <metric>_sd."""
 
 _NOT_AXES = frozenset(
     (
         "cell", "trial", "encoder", "arm", "fold", "seed", "config", "fingerprint", "pack_family",
-        "priority",
+        "priority", "search", "bracket",
     )
 )  # fmt: skip
 
@@ -38,6 +48,82 @@ def axes(plan: pd.DataFrame) -> list[str]:
     return [name for name in names if plan[name].nunique(dropna=False) > 1]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """A plan with the results of its trials.
+
+    Attributes:
+        rows: cell, fold, seed, trial, state and version; one per cell and trial, in that order.
+        cells: encoder, arm, axes and the counts of `table`, by cell.
+        holes: cells that have no value, since trials of theirs are missing, failed or retired.
+        allow_missing: whether cells with missing or failed trials have values all the same.
+        known: the rows of `trials` of trials that are done, by trial.
+        cases: what these trials are measured on; None without any.
+        on_scanner: what they come to on each scanner, `measure_scanners.by_scanner`.
+        measured: the metrics of the main table, by trial.
+    """
+
+    rows: pd.DataFrame
+    cells: pd.DataFrame
+    holes: pd.Index
+    allow_missing: bool
+    known: pd.DataFrame
+    cases: Cases | None
+    on_scanner: Mapping[str, np.ndarray]
+    measured: pd.DataFrame
+
+    def averaged(self, measured: pd.DataFrame) -> pd.DataFrame:
+        """Average metrics of trials, by trial: over seeds, a row per cell and fold."""
+        rows = self.rows[["cell", "fold", "trial"]].join(measured, on="trial")
+        names = list(measured.columns)
+        rows.loc[rows["cell"].isin(self.holes), names] = np.nan
+        return rows.groupby(["cell", "fold"])[names].mean()
+
+
+def join(
+    plan: pd.DataFrame,
+    trials: pd.DataFrame,
+    predictions: pd.DataFrame,
+    *,
+    axes: Sequence[str],
+    allow_missing: bool = False,
+) -> Joined:
+    """Join plan and results, and measure each trial on each scanner; see `table`."""
+    planned = _require_readable(plan, trials, predictions)
+    known = _known(trials, plan)
+    done = known[known["state"] == "done"]
+    config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
+    settings = config.map(json.loads)
+    rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
+    rows = rows.join(known[["state", "version"]], on="trial")
+    counts = _counts(rows)
+    searched = ["search"] if "search" in plan.columns else []
+    own = ["encoder", "arm", *axes, *searched]
+    names = plan.drop_duplicates("cell").set_index("cell")[own].sort_index()
+    for name in axes:
+        names[name] = names[name].map(_plain)
+    survives = {_survives(each) for each in planned}
+    cases, on_scanner, measured = _measured(done, predictions, settings, survives)
+    if any(each.get("external_cohorts") for each in planned):
+        locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
+        mine = settings.map(_survives).to_numpy(bool)
+        for survival in sorted(survives):
+            asked = done.loc[locked & (mine == survival), "threshold"]
+            measured = measured.join(external.trials(asked, predictions, survival=survival))
+    retired = counts["retired"]
+    holes = retired if allow_missing else retired + counts["missing"] + counts["failed"]
+    return Joined(
+        rows=rows,
+        cells=pd.concat([names, counts if searched else counts.drop(columns="retired")], axis=1),
+        holes=counts.index[holes > 0],
+        allow_missing=allow_missing,
+        known=done,
+        cases=cases,
+        on_scanner=on_scanner,
+        measured=measured,
+    )
+
+
 def table(
     plan: pd.DataFrame,
     trials: pd.DataFrame,
@@ -46,7 +132,7 @@ def table(
     axes: Sequence[str],
     allow_missing: bool = False,
 ) -> pd.DataFrame:
-    """Make the table, a row per cell in the plan's order.
+    """Make the main table, a row per cell in the plan's order.
 
     Args:
         plan: a row per cell and trial, as in `plan.parquet`; a trial may stand in several cells.
@@ -58,33 +144,35 @@ def table(
 
     Returns:
         encoder, arm, axes; `trials` planned, `missing`, `failed`, `versions` (distinct commits and
-        library versions); the metrics, NaN where one does not apply, and their SD over the folds'
-        values; `folds`, and `auroc_folds` that count in `auroc`.
+        library versions); where the plan has searches, `search` (the kind, empty for cells that no
+        search made) and `retired` trials, with which a cell has no value; the metrics, NaN where
+        one does not apply (those of `external` only where a trial has external cohorts), and their
+        SD over the folds' values; `folds`, and `auroc_folds` that count in `auroc`
+        (`concordance_folds` likewise).
 
     Raises:
         StoreError: A trial has two results, or its predictions are damaged (`measure.trials`).
     """
-    _require_readable(plan, trials, predictions)
-    known = _known(trials, plan)
-    done = known.loc[known["state"] == "done", "threshold"]
-    config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
-    unseen = [json.loads(text).get("unseen_scanners", []) for text in config]
-    measured = measure.trials(done, predictions, unseen=unseen)
-
-    rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
-    rows = rows.join(known[["state", "version"]], on="trial").join(measured, on="trial")
-    counts = _counts(rows)
-    if not allow_missing:
-        holes = counts.index[counts["missing"] + counts["failed"] > 0]
-        rows.loc[rows["cell"].isin(holes), list(measure.METRICS)] = np.nan
-    names = plan.drop_duplicates("cell").set_index("cell")[["encoder", "arm", *axes]].sort_index()
-    for name in axes:
-        names[name] = names[name].map(_plain)
-    return pd.concat([names, counts, _values(rows)], axis=1).reset_index(drop=True)
+    return main(join(plan, trials, predictions, axes=axes, allow_missing=allow_missing))
 
 
-def write(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write `main.csv` (RFC 4180, floats with six digits) and `main.parquet` (all digits).
+def main(joined: Joined) -> pd.DataFrame:
+    """Make the main table, see `table`."""
+    folds = joined.averaged(joined.measured).groupby("cell")
+    values = folds.mean()
+    there = set(joined.measured.columns)
+    for name in SPREADS:
+        if name in there:
+            values[f"{name}_sd"] = folds[name].std()
+    values["folds"] = folds.size()
+    for name in ("auroc", "concordance"):
+        if name in there:
+            values[f"{name}_folds"] = folds[name].count()
+    return pd.concat([joined.cells, values], axis=1).reset_index(drop=True)
+
+
+def write(table: pd.DataFrame, folder: Path, name: str = "main") -> list[Path]:
+    """Write `<name>.csv` (RFC 4180, floats with six digits) and `<name>.parquet` (all digits).
 
     Equal tables give equal bytes. Both files are replaced in one step each.
     """
@@ -93,14 +181,48 @@ def write(table: pd.DataFrame, folder: Path) -> list[Path]:
     text = table.to_csv(index=False, float_format="%.6g", lineterminator="\r\n")
     binary = io.BytesIO()
     table.to_parquet(binary, index=False)
-    paths = [folder / "main.csv", folder / "main.parquet"]
+    paths = [folder / f"{name}.csv", folder / f"{name}.parquet"]
     write_file(paths[0], text.encode())
     write_file(paths[1], binary.getvalue())
     return paths
 
 
-def _require_readable(plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.DataFrame) -> None:
-    """Refuse tables without what is read of them; those of a sweep without results are empty."""
+def _measured(
+    done: pd.DataFrame, predictions: pd.DataFrame, settings: pd.Series, survives: Collection[bool]
+) -> tuple[Cases | None, Mapping[str, np.ndarray], pd.DataFrame]:
+    """Measure each trial as its task wants; columns of both kinds where the sweep has both.
+
+    Returns:
+        What trials of classes are measured on, what they come to on each scanner, and the metrics.
+    """
+    mine = settings.map(_survives).to_numpy(bool)
+    unseen = settings.map(unseen_of)
+    classes, found = done[~mine], []
+    cases, on_scanner = None, {}
+    if len(classes):
+        cases = measure_cases.cases(
+            classes["threshold"], predictions, unseen=unseen[~mine].to_list()
+        )
+        on_scanner = measure_scanners.by_scanner(cases, measure.by_scanner(cases))
+        averaged = measure_scanners.averaged(cases, on_scanner)
+        found.append(measure.of(cases, on_scanner).join(averaged))
+    elif False in survives:
+        found.append(pd.DataFrame(columns=list(METRICS), dtype=np.float64))
+    if True in survives:
+        threshold = done.loc[mine, "threshold"]
+        away = unseen[mine].to_list()
+        found.append(measure_survival.trials(threshold, predictions, unseen=away))
+    return cases, on_scanner, pd.concat(found).reindex(done.index)
+
+
+def _require_readable(
+    plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Refuse tables without what is read of them; those of a sweep without results are empty.
+
+    Returns:
+        The different configurations.
+    """
     needed = {
         "plan.parquet": (plan, ("cell", "trial", "encoder", "arm", "fold", "seed", "config")),
         "trials.parquet": (trials, ("trial", "state", "threshold")),
@@ -118,15 +240,20 @@ def _require_readable(plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.
         if wrong:
             raise StoreError(f"predictions.parquet: score is {wrong[0]!r}, no number", hint=_MEND)
     try:
-        for text in plan["config"].drop_duplicates():
-            dict(json.loads(text))
+        return [dict(json.loads(text)) for text in plan["config"].drop_duplicates()]
     except (TypeError, ValueError) as error:
         raise StoreError(f"plan.parquet: a config is no JSON mapping: {error}") from error
 
 
+def _survives(config: Mapping[str, Any]) -> bool:
+    task = config.get("task")
+    return isinstance(task, dict) and task.get("kind") == "survival"
+
+
 def _known(trials: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
     """Index the planned trials that have a result: state, threshold, version of the code."""
-    known = trials.reindex(columns=["trial", "state", "threshold", "commit", "versions"])
+    needed = ["trial", "state", "threshold", "commit", "versions"]
+    known = trials.reindex(columns=list(dict.fromkeys([*needed, *trials.columns])))
     known = known[known["trial"].isin(plan["trial"])].sort_values("trial")
     twice = known.loc[known["trial"].duplicated(), "trial"]
     if len(twice):
@@ -143,20 +270,18 @@ def _counts(rows: pd.DataFrame) -> pd.DataFrame:
             "trials": cells.size(),
             "missing": cells.size() - cells["state"].count(),
             "failed": rows["state"].eq("failed").groupby(rows["cell"]).sum(),
+            "retired": rows["state"].eq("retired").groupby(rows["cell"]).sum(),
             "versions": cells["version"].nunique(),
         }
     )
 
 
-def _values(rows: pd.DataFrame) -> pd.DataFrame:
-    """Average the trials of each cell: over folds, of the mean over seeds."""
-    folds = rows.groupby(["cell", "fold"])[list(measure.METRICS)].mean().groupby("cell")
-    values = folds.mean()
-    for name in SPREADS:
-        values[f"{name}_sd"] = folds[name].std()
-    values["folds"] = folds.size()
-    values["auroc_folds"] = folds["auroc"].count()
-    return values
+def unseen_of(settings: Mapping[str, Any]) -> Sequence[str]:
+    """Name the scanners that a trial did not train on; settings of earlier versions lack fields."""
+    if settings.get("folds", {}).get("kind") == "leave_one_out":
+        return unseen_scanners(TrialConfig.model_validate(settings))
+    names: Sequence[str] = settings.get("unseen_scanners", ())
+    return names
 
 
 def _plain(value: object) -> str:

@@ -2,7 +2,7 @@
 
 The Parquet has a row per trial; the manifest beside it has the spec, versions, events and the
 checksum, and is written last. A restored sweep gives the same tables, byte for byte, and can be
-resumed. Kept weights are not archived.
+resumed. Kept weights and other artefacts are not archived.
 """
 
 import hashlib
@@ -161,7 +161,7 @@ def _counts(state: Progress) -> dict[str, int]:
 
 
 def _left_out(folder: Folder) -> dict[str, int]:
-    """Count the kept weights, which stay where they are."""
+    """Count the artefacts, weights among them, which stay where they are."""
     files = list(folder.segments.glob("[!.]*/artefacts/*"))
     return {"weights_files": len(files), "weights_bytes": sum(f.stat().st_size for f in files)}
 
@@ -197,6 +197,4 @@ def _tell(content: Mapping[str, Any], *, files: Sequence[Path], mode: Mode) -> N
         render.facts([(content["sweep"], f"{text}; {size}"), ("wrote", "\n".join(paths))])
     if left_out["weights_files"]:
         size = f"{left_out['weights_bytes'] / 1e6:.1f} MB"
-        render.note(
-            f"{left_out['weights_files']:,} files of weights ({size}) are not in the archive"
-        )
+        render.note(f"{left_out['weights_files']:,} artefacts ({size}) are not in the archive")

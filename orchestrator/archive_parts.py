@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import archive_rows, store
+from orchestrator import archive_rows, files, store
 from orchestrator.errors import SweepError
 from orchestrator.events import Progress
 from orchestrator.folder import Folder
@@ -118,5 +118,5 @@ def _read(folder: Folder, key: tuple[str, int], name: str, *, rows: bool = True)
     import pyarrow.parquet as pq
 
     path = folder.segments / f"{key[0]}-{key[1]}" / f"{name}.parquet"
-    with store.readable(path):
-        return store.read_table(path) if rows else pq.read_schema(path).empty_table()
+    with files.readable(path):
+        return files.read_table(path) if rows else pq.read_schema(path).empty_table()

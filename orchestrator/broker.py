@@ -12,8 +12,9 @@ from typing import Any
 from orchestrator import failures, queueing
 from orchestrator.custody import Custody, Holding
 from orchestrator.custody import Lost as Lost
-from orchestrator.events import Journal, Observation
+from orchestrator.events import Event, Journal, Observation
 from orchestrator.failures import Failure
+from orchestrator.halving import Bracket, Rungs
 from orchestrator.health import Health
 from orchestrator.worker import Assignment, Draw, Job, Place
 
@@ -31,6 +32,7 @@ class Broker:
         history: class and signature of each pack's failures since the launch.
         larger: whether packs that do not fit may ask for larger pilots.
         outcomes: how the first attempts of packs ended since the launch, see `failures.breaker`.
+        rungs: what earlier drivers decided about trials of a search.
     """
 
     def __init__(
@@ -43,26 +45,22 @@ class Broker:
         history: Mapping[str, Sequence[tuple[str, str]]] = MappingProxyType({}),
         larger: bool = False,
         outcomes: Sequence[str] = (),
+        rungs: Sequence[Event] = (),
     ) -> None:
-        self._journal = journal
-        self._waiting = list(jobs)
+        self._journal, self._waiting = journal, list(jobs)
         self._out = Custody()
         self._attempts = dict(attempts)
-        self._failures = {
-            pack: [Failure(kind=kind, message="", signature=mark) for kind, mark in known]
-            for pack, known in history.items()
-        }
+        self._failures = failures.recall(history)
         self._closed: dict[str, str] = {}
         self._dropped: set[str] = set()
         self._lengths = queueing.Lengths(observations)
         self._larger = larger
         self._health = Health(outcomes)
+        self._rungs = Rungs().recall(rungs)
         self._held = False
         self._stopped: tuple[str, str] | None = None
-        self._done = 0
-        self._failed = 0
-        self._packs = len(jobs)
-        self._total = sum(len(job.trials) for job in jobs)
+        self._done = self._failed = 0
+        self._packs, self._total = len(jobs), sum(len(job.trials) for job in jobs)
 
     def draw(self, worker: str, *, resident: str = "", place: Place | None = None) -> Draw:
         """Give a worker its next pack; of equally urgent ones one that reads what is resident.
@@ -74,10 +72,8 @@ class Broker:
         """
         place = place or Place()
         self.lose(worker)  # what it still has: it would not ask
-        if self._stopped:
-            return Draw(reason="stopped")
-        if self._held:
-            return Draw(reason="held")
+        if self._stopped or self._held:
+            return Draw(reason="stopped" if self._stopped else "held")
         if self._health.is_sick(place):
             return Draw(reason="sick")
         self._lengths.visit(place)
@@ -107,12 +103,17 @@ class Broker:
 
     def stopping(self, worker: str) -> bool:
         """Tell whether a worker must give its pack back."""
-        held = self._out.of(worker)
-        if held is None:
+        if (held := self._out.of(worker)) is None:
             return False
         job = held.assignment.job
         dropped = all(trial in self._dropped for trial, _ in job.trials)
         return self._stopped is not None or dropped or job.pack in self._closed
+
+    def judge_rung(self, bracket: Bracket, epoch: int, values: Mapping[str, float]) -> list[str]:
+        """Name those of some trials that end at a rung of a search, see `orchestrator.halving`."""
+        told = self._rungs.judge(bracket, epoch, values)
+        self._journal.note("rung", **told)
+        return list(told["retired"])
 
     def accept(
         self,
@@ -120,6 +121,7 @@ class Broker:
         assignment: Assignment,
         *,
         failed: Mapping[str, str],
+        retired: Sequence[str] = (),
         seconds: float,
         device: str = "cpu",
     ) -> bool:
@@ -129,6 +131,7 @@ class Broker:
             worker: who trained it; it may have been taken for lost meanwhile.
             assignment: what it trained.
             failed: trial id to failure class, for lanes that died.
+            retired: trials that a search ended.
             seconds: wall time of the attempt.
             device: what trained it.
         """
@@ -136,10 +139,12 @@ class Broker:
         job = assignment.job
         if job.pack in self._closed:
             return False
+        if retired:  # a pack that lost lanes tells nothing of what whole ones take
+            job = replace(job, kind="")
         self._journal.note(
-            "accepted", pack=job.pack, attempt=assignment.attempt, worker=worker,
-            failed=dict(failed), seconds=round(seconds, 3), kind=job.kind, lanes=len(job.trials),
-            device=device,
+            "accepted", pack=job.pack, attempt=assignment.attempt, worker=worker, kind=job.kind,
+            failed=dict(failed), retired=list(retired), seconds=round(seconds, 3),
+            lanes=len(job.trials), device=device,
         )  # fmt: skip
         self._waiting = [other for other in self._waiting if other.pack != job.pack]
         self._closed[job.pack] = "accepted"
@@ -151,12 +156,9 @@ class Broker:
         return True
 
     def fail(self, worker: str, assignment: Assignment, failure: Failure) -> bool:
-        """Take back a pack that ended in an error: again, in another way, or given up.
+        """Take back a pack that ended in an error; true if its checkpoint is of no use any more.
 
         A worker that was taken for lost, and whose pack somebody else has now, is not heard.
-
-        Returns:
-            Whether its checkpoint is of no use any more: the pack was split.
         """
         if holding := self._out.forget(worker, assignment):
             self._fail(worker, holding, failure)
@@ -196,8 +198,7 @@ class Broker:
 
     def lose(self, worker: str) -> None:
         """Take back the pack of a worker that vanished, once it is known why; at once if local."""
-        one = self._out.lose(worker)
-        if one and not one.pilot:
+        if (one := self._out.lose(worker)) and not one.pilot:
             self.judge(worker, "lost", f"worker {worker} vanished")
 
     def lost(self) -> list[Lost]:
@@ -242,10 +243,9 @@ class Broker:
         """Count packs and trials.
 
         Returns:
-            `packs` in all, `waiting`, `training` and `lost` ones, `large`: waiting ones that need
-            a large pilot; `total`, `done` and `failed` trials; `shares`: trials that the packs in
-            training amount to so far; `busy`: packs in training by pilot; `remaining_s`: predicted
-            seconds of work, NaN where it is not known; `held`; `stopped`: reason and message.
+            `packs`, of them `waiting`, `training` and `lost`; `large`: waiting, for a large pilot;
+            `busy`: training, by pilot; `total`, `done` and `failed` trials; `shares`: trials that
+            packs in training amount to; `remaining_s`: predicted, or NaN; `held`; `stopped`: why.
         """
         waiting = [(job, job.share) for job in self._waiting]
         training = [(one.assignment.job, share) for one, share in self._out]

@@ -101,17 +101,57 @@ def _our_bug(mode: Mode, problem: Exception) -> int:
 @cli.command(short_help="Write the tables of a sweep.")
 @click.argument("name")
 @click.option("--allow-missing", is_flag=True, help="Average cells that miss trials, marked so.")
+@click.option(
+    "--select",
+    type=click.Choice(["accuracy", "robustness", "robust_within_margin"]),
+    help="Also choose one setting per encoder, arm and fold, on validation patients; default: the "
+    "rule of the spec.",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0),
+    help="Accuracy that robust_within_margin may lose; default: 0.01.",
+)
+@click.option(
+    "--representation",
+    is_flag=True,
+    help="Also measure kept embeddings, about a second a trial.",
+)
+@click.option(
+    "--reference",
+    metavar="ARM",
+    help="Arm that --representation compares with; default: the first without losses.",
+)
 @results_option
 @output_options
-def aggregate(name: str, allow_missing: bool, results: Path, **output: bool) -> int:
+def aggregate(
+    name: str,
+    allow_missing: bool,
+    select: str | None,
+    margin: float | None,
+    representation: bool,
+    reference: str | None,
+    results: Path,
+    **output: bool,
+) -> int:
     """Turn the results of sweep NAME into tables under results/NAME/tables/.
 
+    \b
     Example: sweep aggregate demo
-    """
-    from orchestrator import commands
+    Settings chosen inside each fold: sweep aggregate demo --select robust_within_margin
+    """  # noqa: D301 - the escape is click's mark for lines to keep
+    from orchestrator import tabulate
 
-    return commands.aggregate(
-        Folder(results / name), allow_missing=allow_missing, mode=mode_of(**output)
+    if reference is not None and not representation:
+        raise click.UsageError("--reference needs --representation.")
+    return tabulate.aggregate(
+        Folder(results / name),
+        allow_missing=allow_missing,
+        select=select,
+        margin=margin,
+        representation=representation,
+        reference=reference,
+        mode=mode_of(**output),
     )
 
 

@@ -1,10 +1,10 @@
-"""What `launch`, `resume` and `aggregate` do and show."""
+"""What `launch` and `resume` do and show."""
 
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cluster.profile import SlurmProfile
 from orchestrator import control, events, preparation, preview, provenance, quote, render, watch
@@ -14,9 +14,6 @@ from orchestrator.folder import Folder
 from orchestrator.preparation import Options, Prepared
 from orchestrator.preview import Preview
 from orchestrator.render import Mode
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def launch(
@@ -81,37 +78,6 @@ def require_own_spec(folder: Folder) -> None:
             f"{folder.root}: the stored spec is of sweep {name!r}",
             hint=f"rename the folder back, or set name: {folder.name} in {folder.spec}",
         )
-
-
-def aggregate(folder: Folder, *, allow_missing: bool, mode: Mode) -> int:
-    """Write the tables of a sweep and show the main one; 1 where a cell is incomplete."""
-    from orchestrator import aggregate as tables
-    from orchestrator import store
-
-    plan = store.read_plan(folder)
-    results = store.read_results(folder)
-    made = tables.table(
-        plan, results["trials"], results["predictions"], axes=tables.axes(plan),
-        allow_missing=allow_missing,
-    )  # fmt: skip
-    paths = tables.write(made, folder.tables)
-    incomplete = int((made["missing"] + made["failed"] > 0).sum())
-    if mode == "json":
-        render.value(
-            {"sweep": folder.name, "cells": _records(made), "files": [str(p) for p in paths]}
-        )
-    elif mode == "quiet":
-        render.lines([str(path) for path in paths])
-    else:
-        _show_table(made)
-        render.note(f"wrote {', '.join(str(path) for path in paths)}")
-        if incomplete:
-            render.note(
-                f"{incomplete} of {len(made)} cells miss trials",
-                hint=f"sweep resume {folder.name}; or --allow-missing",
-                kind="warning",
-            )
-    return 1 if incomplete and not allow_missing else 0
 
 
 def _preview(prepared: Prepared, *, script: bool, ask: bool) -> Preview:
@@ -216,28 +182,3 @@ def _code_changed(folder: Folder, code: Mapping[str, Any]) -> list[str]:
         f"code is {code['commit'][:7]}{'' if code['clean'] else ' with changes'}; the sweep was "
         f"last launched at {before['commit'][:7]}{'' if before['clean'] else ' with changes'}"
     ]
-
-
-def _records(made: "pd.DataFrame") -> list[dict[str, Any]]:
-    return [
-        {str(k): (None if v != v else v) for k, v in row.items()} for row in made.to_dict("records")
-    ]
-
-
-def _show_table(made: "pd.DataFrame") -> None:
-    """Show what most readers want; the files have every column."""
-    hidden = {"folds", *(name for name in made.columns if str(name).endswith("_sd"))}
-    if (made["auroc_folds"] == made["folds"]).all():
-        hidden.add("auroc_folds")
-    if (made["versions"] <= 1).all():
-        hidden.add("versions")
-    if not (made["missing"] + made["failed"]).any():
-        hidden |= {"missing", "failed"}
-    shown = [str(c) for c in made.columns if c not in hidden and not made[c].isna().all()]
-    metrics = [name for name in shown if made[name].dtype.kind == "f"]
-    left = [name for name in shown if name not in metrics]
-    rows = [
-        [str(row[name]) for name in left] + [render.number(row[name]) for name in metrics]
-        for _, row in made.iterrows()
-    ]
-    render.table([*left, *metrics], rows, numeric=len(metrics))

@@ -1,10 +1,15 @@
 """The broker as the driver's other parts see it: calls to a process of its own."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from orchestrator.broker import Lost
 from orchestrator.worker import Job
+
+log = logging.getLogger(__name__)
+
+LOGGED = ("packs", "waiting", "training", "total", "done", "failed", "lost")
 
 
 class Desk(Protocol):
@@ -73,3 +78,16 @@ class Remote:
     def stop(self, reason: str, message: str) -> None:
         """Hand out nothing more."""
         self._get(self.actor.stop.remote(reason, message))
+
+
+def log_progress() -> Callable[[dict[str, Any]], None]:
+    """Make what writes the broker's counts to the log when they change."""
+    last: dict[str, Any] = {}
+
+    def report(state: dict[str, Any]) -> None:
+        shown = {name: state[name] for name in LOGGED}
+        if shown != last:
+            last.update(shown)
+            log.info(" ".join(f"{name}={value}" for name, value in shown.items()))
+
+    return report

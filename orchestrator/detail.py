@@ -152,7 +152,8 @@ def _note(one: Attempt, event: Event, name: str) -> None:
 def _state_of(state: Progress, name: str, tries: Sequence[Attempt]) -> tuple[str, str]:
     """Name a trial's state, and the pack of its result if it has one."""
     if name in state.accepted:
-        return "done", state.accepted[name][0]
+        word = "retired by its search" if name in state.retired else "done"
+        return word, state.accepted[name][0]
     if name in state.failed:
         return f"failed ({state.failed[name]})", ""
     if name in state.training:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -25,7 +26,7 @@ from cluster.profile import SlurmProfile
 from cluster.ray_node import Node
 from orchestrator import pool, store, tickets
 from orchestrator.broker import Broker
-from orchestrator.desk import Remote
+from orchestrator.desk import Remote, log_progress
 from orchestrator.events import Journal, progress
 from orchestrator.folder import Folder
 from orchestrator.jobs_left import first_outcomes, read_jobs
@@ -33,11 +34,9 @@ from orchestrator.leaving import Leaving
 from orchestrator.supervisor import Supervisor, Watch
 from orchestrator.worker import Job, Setting
 
-log = logging.getLogger(__name__)
-
 OnProgress = Callable[[dict[str, Any]], None]
+Grow = Callable[[Path], bool] | None
 
-LOGGED = ("packs", "waiting", "training", "total", "done", "failed", "lost")
 NOTHING: dict[str, Any] = {"done": 0, "failed": 0, "stopped": None}
 """The broker's state where there was nothing to train."""
 LOOPBACK = "127.0.0.2"  # Ray replaces 127.0.0.1 by the host's outer address
@@ -46,18 +45,19 @@ HEAD_MEMORY_BYTES = 2**30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Head:
-    """A running Ray head: its node and its address."""
+    """A running Ray head."""
 
     node: Node
     address: str
 
 
-def drive_here(setting: Setting, *, workers: int, on_progress: OnProgress) -> None:
+def drive_here(setting: Setting, *, workers: int, grow: Grow, on_progress: OnProgress) -> None:
     """Train the packs of the last launch on this machine, in the foreground.
 
     Args:
         setting: where and how.
         workers: packs trained at once.
+        grow: called when nothing is left to train.
         on_progress: called about once a second with the broker's state.
     """
     folder = Folder(setting.folder)
@@ -72,14 +72,17 @@ def drive_here(setting: Setting, *, workers: int, on_progress: OnProgress) -> No
         desk = _desk(folder, jobs, journal)
         supervisor = Supervisor(folder, desk, Journal(folder, "supervisor"), packs=planned)
         with Watch(supervisor):
-            _train(setting, desk, head, workers, start_s=tickets.START_S, on_progress=on_progress)
+            _train(
+                setting, desk, head, workers, start_s=tickets.START_S, grow=grow,
+                on_progress=on_progress,
+            )  # fmt: skip
         told = desk.state()
     on_progress(told)
     _end(journal, told, "")
 
 
 def drive_in_allocation(
-    setting: Setting, profile: SlurmProfile, *, on_progress: OnProgress
+    setting: Setting, profile: SlurmProfile, *, grow: Grow = None, on_progress: OnProgress
 ) -> None:
     """Train the packs of the last launch in the allocation of this process, in the foreground."""
     job = allocation.own_job()
@@ -87,17 +90,19 @@ def drive_in_allocation(
     offer = pool.offer_inside(
         Folder(setting.folder), profile, walltime_s=known.time_left_s if known else None
     )
-    _drive(setting, profile, job=job, offer=offer, foreground=True, on_progress=on_progress)
+    _drive(
+        setting, profile, job=job, offer=offer, foreground=True, grow=grow, on_progress=on_progress
+    )
 
 
-def drive_on_cluster(setting: Setting, profile: SlurmProfile) -> None:
+def drive_on_cluster(setting: Setting, profile: SlurmProfile, *, grow: Grow = None) -> None:
     """Train the packs of the last launch with the pilots that join: the driver's SLURM job."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     inside = profile.driver.inside
     offer = pool.offer_inside(Folder(setting.folder), profile) if inside else None
     _drive(
-        setting, profile, job=allocation.own_job(), offer=offer, foreground=False,
-        on_progress=_log_progress(),
+        setting, profile, job=allocation.own_job(), offer=offer, foreground=False, grow=grow,
+        on_progress=log_progress(),
     )  # fmt: skip
 
 
@@ -108,12 +113,15 @@ def _drive(
     job: str,
     offer: Offer | None,
     foreground: bool,
+    grow: Grow,
     on_progress: OnProgress,
 ) -> None:
     folder = Folder(setting.folder)
     journal, notes = Journal(folder, "driver"), Journal(folder, "supervisor")
-    planned = progress(folder).planned
     jobs = _begin(folder, journal, job=job)
+    if not jobs and grow and grow(setting.folder):  # the last driver died between two rounds
+        jobs = read_jobs(folder)
+    planned = progress(folder).planned
     visit = Visit(offer, on_event=pool.telling(Journal(folder, "pilot"))) if offer and job else None
     leaving = Leaving(folder, profile, notes, job="" if foreground else job)
     told = NOTHING
@@ -121,7 +129,7 @@ def _drive(
         if jobs:
             told = _serve(
                 setting, profile, jobs, journal=journal, notes=notes, planned=planned, job=job,
-                offer=offer, visit=visit, leaving=leaving, foreground=foreground,
+                offer=offer, visit=visit, leaving=leaving, foreground=foreground, grow=grow,
                 on_progress=on_progress,
             )  # fmt: skip
             on_progress(told)
@@ -142,6 +150,7 @@ def _serve(
     visit: Visit | None,
     leaving: Leaving,
     foreground: bool,
+    grow: Grow,
     on_progress: OnProgress,
 ) -> dict[str, Any]:
     """Run head, broker, supervisor and tickets to the end; the broker's last state."""
@@ -155,7 +164,9 @@ def _serve(
             announce()
         supervisor = Supervisor(
             folder, desk, notes, profile=profile, own=job if visit else "", packs=planned,
-            submitter=None if foreground else _submitter(folder, profile, notes),
+            submitter=None if foreground else pool.Submitter(
+                folder, profile, notes, by="driver", limits=pool.limits(profile)
+            ),
             announce=lambda dismissed: announce(dismissed=dismissed),
         )  # fmt: skip
         watch = Watch(
@@ -166,7 +177,8 @@ def _serve(
         with watch:
             _train(
                 setting, desk, head, profile.workers * (1 if foreground else profile.pilots),
-                start_s=tickets.START_S if foreground else math.inf, on_progress=on_progress,
+                start_s=tickets.START_S if foreground else math.inf, grow=grow,
+                on_progress=on_progress,
             )  # fmt: skip
         return desk.state()
 
@@ -175,9 +187,8 @@ def _begin(folder: Folder, journal: Journal, *, job: str) -> list[Job]:
     """Take over from a driver that died, and say that this one drives; the packs that are left."""
     store.adopt(folder, journal)
     jobs = read_jobs(folder)
-    journal.write(
-        "driving", host=socket.gethostname(), pid=os.getpid(), job=job, packs=len(jobs)
-    )  # fmt: skip
+    host, pid = socket.gethostname(), os.getpid()
+    journal.write("driving", host=host, pid=pid, job=job, packs=len(jobs))
     return jobs
 
 
@@ -239,7 +250,7 @@ def _desk(folder: Folder, jobs: Sequence[Job], journal: Journal, *, larger: bool
         .remote(
             list(jobs), attempts=dict(state.attempts), journal=journal, larger=larger,
             observations=state.observations, history=state.failures,
-            outcomes=first_outcomes(state),
+            outcomes=first_outcomes(state), rungs=state.rungs,
         ),
         ray.get,
     )  # fmt: skip
@@ -252,13 +263,19 @@ def _train(
     workers: int,
     *,
     start_s: float,
+    grow: Grow,
     on_progress: OnProgress,
 ) -> None:
-    on_progress(desk.state())
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
-    tickets.run(
-        desk.actor, setting, scratch=head.node.temporary, start_s=start_s, on_progress=on_progress
-    )
+    while True:
+        on_progress(desk.state())
+        tickets.run(
+            desk.actor, setting, scratch=head.node.temporary, start_s=start_s,
+            on_progress=on_progress,
+        )  # fmt: skip
+        if desk.state()["stopped"] or not grow or not grow(setting.folder):
+            return
+        desk.add(read_jobs(Folder(setting.folder)))
 
 
 def _end(journal: Journal, state: dict[str, Any], job: str) -> None:
@@ -266,10 +283,6 @@ def _end(journal: Journal, state: dict[str, Any], job: str) -> None:
     journal.write(
         "ended", job=job, done=state["done"], failed=state["failed"], reason=reason, message=message
     )
-
-
-def _submitter(folder: Folder, profile: SlurmProfile, notes: Journal) -> pool.Submitter:
-    return pool.Submitter(folder, profile, notes, by="driver", limits=pool.limits(profile))
 
 
 def _connect(address: str, ip: str, node: Node) -> None:
@@ -285,15 +298,3 @@ def _connect(address: str, ip: str, node: Node) -> None:
             if not node.alive() or time.monotonic() > until:
                 raise ClusterError(f"the Ray head did not start: {error}\n{node.log()}") from error
             time.sleep(0.5)
-
-
-def _log_progress() -> OnProgress:
-    last: dict[str, Any] = {}
-
-    def report(state: dict[str, Any]) -> None:
-        shown = {name: state[name] for name in LOGGED}
-        if shown != last:
-            last.update(shown)
-            log.info(" ".join(f"{name}={value}" for name, value in shown.items()))
-
-    return report

@@ -30,6 +30,7 @@ _NEEDED: dict[str, Fields] = {
     "accepted": {**_PACK, "failed": dict, "seconds": NUMBER},
     "failed": {**_PACK, "failure": str, "message": str, "final": bool},
     "released": _PACK,
+    "rung": {"bracket": str, "epoch": int, "values": dict, "retired": list},
     "split": {"pack": str, "into": dict},
     "moved": {"pack": str, "size": str},
     "excluded": {"node": str, "reason": str},

@@ -149,6 +149,8 @@ def _apply(state: Progress, event: Event) -> None:
                 state.stopped = event
         case "held" | "unheld":
             state.held = event["event"] == "held"
+        case "rung":
+            state.rungs.append(event)
         case "cancelled":
             state.cancelled.update(set(event["trials"]) - state.accepted.keys())
             for trial in event["trials"]:
@@ -170,9 +172,13 @@ def _plan(state: Progress, event: Event) -> None:
     known = set(state.planned) if added else set()
     state.trials, state.cells = tuple(event["trials"]), event["cells"]
     state.planned = (*(state.planned if added else ()), *(p for p in packs if p not in known))
+    state.suggested.update(event.get("suggested", {}))
     state.cancelled.difference_update(event["retried"])
     for trial in event["retried"]:
         state.failed.pop(trial, None)
+        if trial in state.retired:  # some cell needs it whole now
+            state.retired.discard(trial)
+            del state.accepted[trial]
     if added:
         return
     state.launch_time = event.get("time", "")
@@ -273,6 +279,7 @@ def _accept(state: Progress, event: Event, ids: Collection[str]) -> None:
             _give_up(state, trial, event["failed"][trial])
         elif trial not in state.accepted:
             _settle(state, trial, result)
+            state.retired.update({trial}.intersection(event.get("retired", ())))
 
 
 def _settle(state: Progress, trial: str, result: tuple[str, int]) -> None:

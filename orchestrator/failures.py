@@ -9,7 +9,7 @@ import hashlib
 import re
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -121,6 +121,14 @@ def signature(error: BaseException) -> str:
     return hashlib.sha256("\n".join([type(error).__name__, *places]).encode()).hexdigest()[:12]
 
 
+def recall(history: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, list[Failure]]:
+    """Take in what is known of each pack's failures: class and signature."""
+    return {
+        pack: [Failure(kind=kind, message="", signature=mark) for kind, mark in known]
+        for pack, known in history.items()
+    }
+
+
 def decide(
     history: Sequence[Failure], *, lanes: int, size: str, alone: bool, larger: bool
 ) -> Action:
@@ -196,3 +204,26 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while one is not None:
         yield one
         one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+
+
+def left_alone(
+    failed: Mapping[str, str], *, planned: Collection[str], retry: Collection[str], running: bool
+) -> set[str]:
+    """Choose the failed trials that are not trained again.
+
+    A running driver has given up all that failed. A cancelled trial that the last plan did not have
+    was taken out of the spec, and is wanted again if the spec has it again.
+
+    Args:
+        failed: trials with the class of their failure.
+        planned: trials of the last plan.
+        retry: classes that are trained again although they are left alone otherwise.
+        running: whether a driver runs.
+    """
+    kinds = set(POLICIES if running else PERMANENT) - set(retry)
+    planned = set(planned)
+    return {
+        trial
+        for trial, kind in failed.items()
+        if kind in kinds and (kind != "cancelled" or trial in planned)
+    }

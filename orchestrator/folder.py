@@ -33,6 +33,11 @@ class Folder:
         return self.root / "plan.parquet"
 
     @property
+    def folds(self) -> Path:
+        """Who trained, validated and was held out: one row per patient, encoder and fold."""
+        return self.root / "folds.parquet"
+
+    @property
     def code(self) -> Path:
         """Commit and versions at the last launch."""
         return self.root / "code.json"

@@ -31,6 +31,7 @@ def read_jobs(folder: Folder) -> list[Job]:
         if family not in kinds:
             kinds[family] = price.kind(TrialConfig.model_validate_json(config))
         moved = state.moved.get(pack, {})
+        brackets = rows["bracket"] if "bracket" in rows else rows["config"].map(lambda _: "")
         jobs.append(
             Job(
                 pack=pack,
@@ -41,6 +42,7 @@ def read_jobs(folder: Folder) -> list[Job]:
                 size=moved.get("size", "normal"),
                 alone=moved.get("alone", False),
                 share=state.shares.get(pack, 0.0),
+                brackets=tuple((str(trial), text) for trial, text in brackets.items() if text),
             )
         )
     return jobs

@@ -10,16 +10,18 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from cluster import slurm
 from cluster.profile import LocalProfile, SlurmProfile
-from orchestrator import events, jobs, store, submission, worker
+from orchestrator import events, jobs, store, stored_folds, submission, worker
 from orchestrator.errors import PlanError, StoreError
 from orchestrator.folder import Folder, write_file
-from orchestrator.preparation import Prepared, live, places, progress, runs, share
+from orchestrator.preparation import Prepared, live, places, prepare, progress, runs, share
+from orchestrator.spec_search import OptunaSearch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +69,31 @@ def start(
         return _train(prepared, journal, code=code, on_progress=on_progress)
     finally:
         journal.write("launched")
+
+
+def grow(root: Path) -> bool:
+    """Plan what follows from the results of a search; the driver calls it when it has no packs.
+
+    Args:
+        root: the folder of the sweep that the driver works on.
+
+    Returns:
+        Whether there are new packs.
+    """
+    folder = Folder(root)
+    prepared = prepare(folder.spec, results=root.parent, write=True)
+    if prepared.mode != "added" or not prepared.plan.packs:
+        return False
+    journal = events.Journal(folder, "launch")
+    journal.write("launching", **jobs.identity())
+    try:
+        # Where another launch was quicker, it planned these settings too.
+        if not _moved(prepared, events.progress(folder)):
+            _record(prepared, {})
+            _write_planned(prepared, journal, None)
+    finally:
+        journal.write("launched")
+    return True
 
 
 def require_startable(prepared: Prepared) -> None:
@@ -144,15 +171,16 @@ def _train(
         data=prepared.data.resolve(),
         device=profile.device,
         gpus=_gpus_per_worker(profile),
-        weights=prepared.spec.artefacts.weights,
+        artefacts=prepared.spec.artefacts,
         code=json.dumps(code, sort_keys=True),
         resident_gb=profile.resident_gb,
     )
+    more = grow if _grows(prepared) else None
     if isinstance(profile, LocalProfile):
-        submission.drive_here(setting, workers=places(profile), on_progress=on_progress)
+        submission.drive_here(setting, workers=places(profile), grow=more, on_progress=on_progress)
         return []
     if prepared.options.foreground:
-        submission.drive_in_allocation(setting, profile, on_progress=on_progress)
+        submission.drive_in_allocation(setting, profile, grow=more, on_progress=on_progress)
         return []
     # Pilots of a driver that was killed wait for the next one: they are paid for already.
     state = events.progress(folder)
@@ -161,7 +189,13 @@ def _train(
         slurm.cancel(held)
     waiting = jobs.pilots(state, queue)
     count = max(0, profile.pilots - len(waiting))
-    return submission.submit(folder, profile, setting, journal, pilots=count)
+    return submission.submit(folder, profile, setting, journal, pilots=count, grow=more)
+
+
+def _grows(prepared: Prepared) -> bool:
+    """Tell whether further trials follow from the results of this launch."""
+    searches = (arm.search for arm in prepared.spec.arms.values())
+    return not prepared.options.probe and any(isinstance(one, OptunaSearch) for one in searches)
 
 
 def _write_planned(
@@ -178,6 +212,7 @@ def _write_planned(
         mode=prepared.mode,
         max_gpu_hours=prepared.options.max_gpu_hours,
         price=None if quoted is None else dict(quoted),
+        **({"suggested": dict(prepared.suggested)} if prepared.suggested else {}),
     )
 
 
@@ -192,6 +227,8 @@ def _record(prepared: Prepared, code: dict[str, Any]) -> None:
                 shutil.rmtree(checkpoint, ignore_errors=True)
         write_file(folder.code, json.dumps({**code, "time": time.time()}, indent=1).encode())
     write_file(folder.spec, _document(prepared).encode())
+    before = store.read_folds(folder) if prepared.mode == "added" else None
+    store.write_folds(folder, stored_folds.frame(prepared.plan, before))
     store.write_plan(folder, frame)
 
 

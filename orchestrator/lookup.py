@@ -13,7 +13,7 @@ from orchestrator.errors import StoreError, SweepError
 from orchestrator.events import Event, Progress
 from orchestrator.folder import Folder
 
-NOT_AXES = ("cell", "trial", "config", "fingerprint", "pack_family")
+NOT_AXES = ("cell", "trial", "config", "fingerprint", "pack_family", "bracket")
 CANDIDATES = 8
 
 Row = Mapping[str, Any]

@@ -16,13 +16,13 @@ A scanner on which a metric is not defined (AUROC of one class) is left out of t
 The order of the rows never changes a bit of the result.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from orchestrator.errors import StoreError
+from orchestrator import measure_cases
+from orchestrator.measure_cases import Cases, Means, Part
 from training.metrics import accuracy, robustness
 
 METRICS = (
@@ -34,6 +34,8 @@ METRICS = (
     "worst_scanner_auroc",
     "unseen_scanner_auroc",
 )
+
+_ON_A_SCANNER = ("accuracy", "balanced_accuracy", "auroc")
 
 
 def trials(
@@ -57,140 +59,50 @@ def trials(
     ids = pd.Index(threshold.index)
     if not len(ids):
         return pd.DataFrame(index=ids, columns=list(METRICS), dtype=np.float64)
-    rows = _read(predictions, ids)
-    num_classes = rows.score.shape[1]
-    if num_classes == 1 and threshold.isna().any():
-        raise StoreError(f"trial {ids[threshold.isna()][0]} has no threshold")
-    case = _averaged(rows, rows.patient)
-    if num_classes == 1:
-        cut = threshold.to_numpy(np.float64)[case.trial]
-        predicted = (case.score[:, 0] >= cut).astype(np.int64)
-    else:
-        predicted = case.score.argmax(1)
-    away = np.array([[name in names for name in rows.scanners] for names in unseen])
-    flips = robustness.grouped_flip_rate(predicted, case.member, case.trial, len(ids))
+    found = measure_cases.cases(threshold, predictions, unseen=unseen)
+    return of(found, by_scanner(found))
+
+
+def of(found: Cases, each: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Measure cases, see `trials`, from what `by_scanner` says of each scanner."""
+    case, number = found.patient, len(found.ids)
+    flips = robustness.grouped_flip_rate(found.predicted, case.member, case.trial, number)
     measured = {
-        **_by_scanner(case, predicted, away),
-        "inconsistency": _inconsistency(_averaged(rows, rows.slide), len(ids)),
+        "accuracy": mean(each["accuracy"], found.seen),
+        "balanced_accuracy": mean(each["balanced_accuracy"], found.seen),
+        "auroc": mean(each["auroc"], found.seen),
+        "worst_scanner_auroc": worst(each["auroc"], found.seen),
+        "unseen_scanner_auroc": mean(each["auroc"], ~found.seen),
+        "inconsistency": _inconsistency(found.slide, number),
         "flip_rate": flips,
     }
-    return pd.DataFrame(measured, index=ids, columns=list(METRICS))
+    return pd.DataFrame(measured, index=found.ids, columns=list(METRICS))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rows:
-    """Held-out predictions; names are replaced by numbers in sorted order."""
-
-    trial: np.ndarray
-    patient: np.ndarray
-    slide: np.ndarray
-    view: np.ndarray
-    scanner: np.ndarray
-    label: np.ndarray
-    score: np.ndarray  # [row, column]: one logit, or one per class
-    scanners: pd.Index
+def by_scanner(found: Cases) -> dict[str, np.ndarray]:
+    """Measure each trial on each scanner, [trial, scanner]."""
+    made = {name: np.full(found.seen.shape, np.nan) for name in _ON_A_SCANNER}
+    for part in measure_cases.parts(found):
+        values = zip(_ON_A_SCANNER, _on_scanners(part), strict=True)
+        for name, value in values:
+            made[name][part.trials] = value.reshape(-1, len(found.scanners))
+    return made
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Means:
-    """Mean score of a member, a patient or a slide, on a scanner; a row each."""
-
-    trial: np.ndarray
-    member: np.ndarray
-    scanner: np.ndarray
-    label: np.ndarray
-    score: np.ndarray  # [row, column]
-
-
-def _read(predictions: pd.DataFrame, ids: pd.Index) -> _Rows:
-    names = ["trial", "patient", "slide", "view", "scanner"]
-    rows = predictions.reindex(columns=[*names, "held_out", "label", "score"])
-    rows = rows[rows["held_out"].eq(True) & rows["trial"].isin(ids)]
-    code = {name: _codes(rows[name]) for name in names}
-    trial = ids.get_indexer(code["trial"][1])[code["trial"][0]]
-    found = np.bincount(trial, minlength=len(ids)) > 0
-    if not found.all():
-        raise StoreError(f"trial {ids[~found][0]} is done but has no held-out predictions")
-    view, views = code["view"]
-    twice = np.flatnonzero(pd.Series(trial * len(views) + view).duplicated())
-    if len(twice):
-        row = rows.iloc[twice[0]]
-        raise StoreError(f"trial {row['trial']}: view {row['view']!r} is predicted twice")
-    score = _matrix(rows["score"])
-    finite = np.isfinite(score).all(1)
-    if not finite.all():
-        raise StoreError(
-            f"trial {rows['trial'].iloc[np.argmin(finite)]} has a score that is not finite"
-        )
-    return _Rows(
-        trial=trial,
-        patient=code["patient"][0],
-        slide=code["slide"][0],
-        view=view,
-        scanner=code["scanner"][0],
-        label=rows["label"].to_numpy(np.int64),
-        score=score,
-        scanners=code["scanner"][1],
-    )
-
-
-def _codes(column: pd.Series) -> tuple[np.ndarray, pd.Index]:
-    """Number the values of a column in sorted order: each row's number, and the values."""
-    category = column.astype("category").cat
-    order = category.categories.argsort()
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return rank[category.codes.to_numpy()], category.categories[order]
-
-
-def _matrix(scores: pd.Series) -> np.ndarray:
-    """Stack scores to [row, column]: one column for plain numbers, else one per class."""
-    if scores.dtype != object:
-        return scores.to_numpy(np.float64)[:, None]
-    return np.concatenate(scores.to_list(), dtype=np.float64).reshape(len(scores), -1)
-
-
-def _averaged(rows: _Rows, member: np.ndarray) -> _Means:
-    """Average the scores of each trial, member and scanner."""
-    num_members, num_scanners = int(member.max()) + 1, len(rows.scanners)
-    key = (rows.trial * num_members + member) * num_scanners + rows.scanner
-    # Views are in order too: sums then do not depend on the order of rows in the segments.
-    order = np.argsort(key * (int(rows.view.max()) + 1) + rows.view, kind="stable")
-    key = key[order]
-    starts = np.flatnonzero(np.diff(key, prepend=-1))
-    counts = np.diff(starts, append=len(key))
-    first = order[starts]
-    return _Means(
-        trial=rows.trial[first],
-        member=member[first],
-        scanner=rows.scanner[first],
-        label=rows.label[first],
-        score=np.add.reduceat(rows.score[order], starts, axis=0) / counts[:, None],
-    )
-
-
-def _by_scanner(case: _Means, predicted: np.ndarray, unseen: np.ndarray) -> dict[str, np.ndarray]:
-    """Measure each trial on each scanner, and average; `unseen` is [trial, scanner]."""
-    num_columns, shape, size = case.score.shape[1], unseen.shape, unseen.size
-    group = case.trial * shape[1] + case.scanner
-    if num_columns == 1:
-        area = accuracy.grouped_auroc(case.label, case.score[:, 0], group, size)
+def _on_scanners(part: Part) -> tuple[np.ndarray, ...]:
+    """Measure `_ON_A_SCANNER`, a value per group."""
+    group, number = part.group, part.num_groups
+    if part.score.shape[1] == 1:
+        area = accuracy.grouped_auroc(part.label, part.score[:, 0], group, number)
     else:
-        area = accuracy.grouped_multiclass_auroc(case.label, case.score, group, size)
+        area = accuracy.grouped_multiclass_auroc(part.label, part.score, group, number)
     plain, balanced = accuracy.grouped_accuracy(
-        case.label, predicted, group, size, num_classes=max(2, num_columns)
+        part.label, part.predicted, group, number, num_classes=part.num_classes
     )
-    area = area.reshape(shape)
-    return {
-        "accuracy": _mean(plain.reshape(shape), ~unseen),
-        "balanced_accuracy": _mean(balanced.reshape(shape), ~unseen),
-        "auroc": _mean(area, ~unseen),
-        "worst_scanner_auroc": _worst(area, ~unseen),
-        "unseen_scanner_auroc": _mean(area, unseen),
-    }
+    return plain, balanced, area
 
 
-def _inconsistency(slide: _Means, num_trials: int) -> np.ndarray:
+def _inconsistency(slide: Means, num_trials: int) -> np.ndarray:
     score = slide.score
     if score.shape[1] > 1:
         score = score - score.mean(1, keepdims=True)
@@ -198,19 +110,19 @@ def _inconsistency(slide: _Means, num_trials: int) -> np.ndarray:
         robustness.grouped_inconsistency(column, slide.member, slide.trial, num_trials)
         for column in score.T
     ]
-    mean: np.ndarray = np.stack(columns).mean(0)
-    return mean
+    average: np.ndarray = np.stack(columns).mean(0)
+    return average
 
 
-def _mean(values: np.ndarray, use: np.ndarray) -> np.ndarray:
+def mean(values: np.ndarray, use: np.ndarray) -> np.ndarray:
     """Average each row over the columns to use where it is defined; NaN where there is none."""
     use = use & ~np.isnan(values)
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is meant
-        mean: np.ndarray = np.where(use, values, 0).sum(1) / use.sum(1)
-    return mean
+        average: np.ndarray = np.where(use, values, 0).sum(1) / use.sum(1)
+    return average
 
 
-def _worst(values: np.ndarray, use: np.ndarray) -> np.ndarray:
+def worst(values: np.ndarray, use: np.ndarray) -> np.ndarray:
     """Find each row's lowest value among the columns to use; NaN with fewer than two."""
     use = use & ~np.isnan(values)
     lowest = np.where(use, values, np.inf).min(1)

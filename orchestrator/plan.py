@@ -6,10 +6,10 @@ share one pass over the bags. No table library is imported here before a frame i
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from orchestrator import trial
+from orchestrator import identification, trial
 from orchestrator.spec import Row
 from orchestrator.trial import Trial
 from training.config import TrialConfig, lane_key
@@ -17,6 +17,7 @@ from training.config import TrialConfig, lane_key
 if TYPE_CHECKING:
     import pandas as pd
 
+    from training.data.folds import Split
     from training.data.index import Dataset
 
 
@@ -46,6 +47,8 @@ class Plan:
     packs: tuple[Pack, ...]
     missing: dict[str, int]
     """Encoders without embeddings, with their number of trials."""
+    splits: "Mapping[tuple[str, int, str], Split]" = field(default_factory=dict)
+    """Who is in which part, by encoder, fold and fingerprint."""
 
     @property
     def trial_ids(self) -> list[str]:
@@ -88,6 +91,10 @@ class Plan:
             "priority": [urgency[item.id] for item in self.row_trials],
             "pack_family": [families[item.id] for item in self.row_trials],
         }
+        if any(row.searched for row in self.rows):
+            brackets = _brackets(self.rows, self.row_trials)
+            columns["search"] = [row.search for row in self.rows]
+            columns["bracket"] = [brackets[item.id] for item in self.row_trials]
         return pd.DataFrame(columns)
 
 
@@ -98,6 +105,7 @@ def make(
     done: Collection[str] = (),
     failed: Collection[str] = (),
     elsewhere: Collection[str] = (),
+    retired: Collection[str] = (),
     begun: Mapping[str, Sequence[str]] | None = None,
     lanes_max: int,
     packs_min: int = 1,
@@ -113,6 +121,7 @@ def make(
         done: ids of trials with an accepted result; others may be among them.
         failed: ids of trials not to be trained again.
         elsewhere: ids of trials in packs of a driver that runs.
+        retired: ids of trials that a search ended early; they are done only for a search.
         begun: pack id to trial ids of packs of an earlier plan: those that can still train as they
             are stay, first among the packs of their priority.
         lanes_max: most trials of a pack.
@@ -121,9 +130,11 @@ def make(
     Raises:
         DataError: the data do not allow the folds, or a split leaks.
     """
-    row_trials, missing = _trials(rows, dataset)
+    row_trials, missing, splits = identification.trials(rows, dataset)
     unique = {item.id: item for item in row_trials}
     urgency = _urgency(rows, row_trials)
+    brackets = _brackets(rows, row_trials) if retired else {}
+    done = frozenset(done) - {one for one in retired if not brackets.get(one)}
     out = {*done, *failed, *elsewhere}
     to_train = [item for item in unique.values() if item.id not in out]
     to_train.sort(key=lambda item: -urgency[item.id])
@@ -137,11 +148,12 @@ def make(
         rows=tuple(rows),
         row_trials=tuple(row_trials),
         trials=tuple(unique.values()),
-        done=frozenset(done) & unique.keys(),
-        failed=frozenset(failed) & unique.keys() - frozenset(done),
-        elsewhere=frozenset(elsewhere) & unique.keys() - frozenset(done),
+        done=done & unique.keys(),
+        failed=frozenset(failed) & unique.keys() - done,
+        elsewhere=frozenset(elsewhere) & unique.keys() - done,
         packs=tuple(packs),
         missing=missing,
+        splits=splits,
     )
 
 
@@ -207,6 +219,14 @@ def _urgency(rows: Sequence[Row], trials: Sequence[Trial]) -> dict[str, int]:
     return urgency
 
 
+def _brackets(rows: Sequence[Row], trials: Sequence[Trial]) -> dict[str, str]:
+    """Name the bracket in which each trial may be retired; empty where a cell needs it whole."""
+    found: dict[str, str] = {}
+    for row, item in zip(rows, trials, strict=True):
+        found[item.id] = row.bracket if found.get(item.id, row.bracket) else ""
+    return found
+
+
 def _pack(trials: tuple[Trial, ...]) -> Pack:
     name = trial.hash_of(" ".join(item.id for item in trials))
     return Pack(id=name, trials=trials, encoder=trials[0].config.encoder)
@@ -229,54 +249,6 @@ def _families(trials: Sequence[Trial]) -> list[str]:
             known[seedless] = lane_key(seedless)
         keys.append(known[seedless])
     return keys
-
-
-def _trials(rows: Sequence[Row], dataset: "Dataset | None") -> tuple[list[Trial], dict[str, int]]:
-    encoders = list(dict.fromkeys(row.encoder for row in rows))
-    absent = set(encoders)
-    if dataset is not None:
-        from training.data import index
-
-        absent = set(index.missing_encoders(dataset, encoders))
-    fingerprints = _fingerprints([row for row in rows if row.encoder not in absent], dataset)
-    trials = []
-    missing = dict.fromkeys((name for name in encoders if name in absent), 0)
-    for row in rows:
-        found = "" if row.encoder in absent else fingerprints[_data_key(row.config)]
-        trials.append(trial.make(row.config, found))
-    for item in {item.id: item for item in trials}.values():
-        if item.config.encoder in absent:
-            missing[item.config.encoder] += 1
-    return trials, missing
-
-
-def _data_key(config: TrialConfig) -> tuple[object, ...]:
-    """What of a configuration decides which data it reads, and how they are split."""
-    share, draw = config.stopping.validation_share, config.draw_seed
-    unseen = config.unseen_scanners
-    return (config.encoder, config.task, config.folds, config.fold, share, draw, unseen)
-
-
-def _fingerprints(rows: Sequence[Row], dataset: "Dataset | None") -> dict[tuple[object, ...], str]:
-    """Fingerprint every split once; all problems of all splits come as one error."""
-    if dataset is None or not rows:
-        return {}
-    from training.data import folds
-    from training.errors import DataError
-
-    known: dict[tuple[object, ...], str] = {}
-    problems: dict[str, DataError] = {}
-    # Of configurations with one split, one that needs pairs is checked for them as well.
-    strictest = sorted(rows, key=lambda row: row.config.views == "all")
-    for config in {_data_key(row.config): row.config for row in strictest}.values():
-        try:
-            known[_data_key(config)] = folds.fingerprint(dataset, config)
-        except DataError as error:
-            problems.setdefault(error.message, error)
-    if problems:
-        first = next(iter(problems.values()))
-        raise DataError("\n".join(problems), hint=first.hint) from first
-    return known
 
 
 def _json(value: object) -> str:

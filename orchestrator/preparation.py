@@ -7,8 +7,9 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,12 +17,24 @@ from cluster import allocation, doctor
 from cluster import profile as profiles
 from cluster.errors import ClusterError, ProfileError
 from cluster.profile import LocalProfile, SlurmProfile
-from orchestrator import events, failures, inputs, jobs, plan, price, spec, store
+from orchestrator import (
+    confounding,
+    events,
+    failures,
+    inputs,
+    jobs,
+    plan,
+    price,
+    rounds,
+    spec,
+    store,
+)
 from orchestrator.errors import PlanError
 from orchestrator.folder import Folder, Share
 from orchestrator.plan import Plan
 from orchestrator.spec import Row
 from orchestrator.spec_model import Spec
+from orchestrator.spec_search import Setting
 
 if TYPE_CHECKING:
     from training.data.index import Dataset
@@ -63,6 +76,7 @@ class Prepared:
         mode: `all`: a new driver gets all packs; `added`: the driver that runs gets these too.
         removed: trials in packs of the running driver that the spec has no longer.
         views: rows of predictions of a trial, by encoder.
+        suggested: by group of a search, the settings that followed from results.
         options: how and how much to train.
     """
 
@@ -77,6 +91,7 @@ class Prepared:
     mode: Literal["all", "added"]
     removed: tuple[str, ...]
     views: Mapping[str, int]
+    suggested: Mapping[str, Sequence[Setting]]
     options: Options
 
     @property
@@ -98,8 +113,7 @@ def prepare(
         cluster: profile name; default: the spec's, else the user's default.
         options: how and how much to train.
         site: whether SLURM is asked if it can serve the profile, and must answer.
-        write: whether simulated data may be written below `results`, and results of a driver that
-            died may be judged; without, nothing is changed.
+        write: whether simulated data may be written and what a dead driver left may be judged.
 
     Raises:
         SpecError: The spec is wrong; all problems at once.
@@ -107,13 +121,10 @@ def prepare(
         ProfileError: The profile is wrong, or the site cannot serve it; all problems at once.
         ClusterError: SLURM does not answer.
     """
-    options = options or Options()
-    sweep = _spec(path)
-    folder = Folder(results / sweep.name)
-    state = progress(folder)
+    options, sweep = options or Options(), _spec(path)
+    state = progress(folder := Folder(results / sweep.name))
     running = runs(state)
-    before = last_cluster(folder) if running else None
-    name = cluster or before or sweep.cluster or profiles.default()
+    name = cluster or (running and last_cluster(folder)) or sweep.cluster or profiles.default()
     profile = _limited(profiles.load(name), options)
     skip = running or options.foreground or site == "skip"
     notes = () if skip else _notes(profile, name, must=site == "require")
@@ -122,14 +133,17 @@ def prepare(
     mends = "damaged" in options.retry and not running
     damaged = _damaged(folder, state, write=write) if mends else set()
     busy = live(state) if running else frozenset()
-    data, rows = inputs.path(sweep, results), spec.expand(sweep)
+    data, rows = inputs.path(sweep, results), spec.expand(sweep, state.suggested)
     dataset = _data(sweep, data, rows, share=share(profile), write=write)
-    made = plan.make(
-        rows, dataset=dataset, done=state.accepted.keys() - damaged, elsewhere=busy,
-        failed=_left_alone(state, retry=options.retry, running=running),
-        begun={} if running else _begun(folder, state),
+    left = failures.left_alone(
+        state.failed, planned=state.trials, retry=options.retry, running=running
+    )
+    make = partial(
+        plan.make, dataset=dataset, done=state.accepted.keys() - damaged, retired=state.retired,
+        elsewhere=busy, failed=left, begun={} if running else _begun(folder, state),
         lanes_max=profile.lanes_max, packs_min=places(profile),
     )  # fmt: skip
+    made, suggested = _grown(sweep, folder, make, make(rows), state.suggested)
     if options.probe:
         made = plan.probe(made, {o.kind for o in state.observations}, kind=price.kind)
     return Prepared(
@@ -140,12 +154,25 @@ def prepare(
         profile=profile,
         cluster=str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name,
         state=state,
-        warnings=(*sweep.warnings, *notes),
+        warnings=(*sweep.warnings, *notes, *confounding.warnings(dataset, made)),
         mode="added" if running else "all",
         removed=tuple(sorted(busy - set(made.trial_ids))),
         views=Counter() if dataset is None else Counter(dataset.index["encoder"].tolist()),
+        suggested=suggested,
         options=options,
     )
+
+
+def _grown(
+    sweep: Spec, folder: Folder, make: Callable[[Sequence[Row]], Plan], made: Plan,
+    suggested: Mapping[str, Sequence[Setting]],
+) -> tuple[Plan, Mapping[str, Sequence[Setting]]]:  # fmt: skip
+    """Add the settings of searches that follow from results, until some are left to train."""
+    read = partial(store.read_validation, folder)
+    while more := rounds.grow(made, suggested, values=read):
+        suggested = more
+        made = make(spec.expand(sweep, suggested))
+    return made, suggested
 
 
 def _spec(path: Path) -> Spec:
@@ -258,18 +285,3 @@ def live(state: events.Progress) -> frozenset[str]:
     """Collect the trials that the running driver trains or will train."""
     ids = {trial for pack in state.planned for trial in state.packs[pack]}
     return frozenset(ids - state.accepted.keys() - state.failed.keys())
-
-
-def _left_alone(state: events.Progress, *, retry: Collection[str], running: bool) -> set[str]:
-    """Choose the failed trials that are not trained again.
-
-    A running driver has given up all that failed. A cancelled trial that the last plan did not have
-    was taken out of the spec, and is wanted again if the spec has it again.
-    """
-    kinds = set(failures.POLICIES if running else failures.PERMANENT) - set(retry)
-    planned = set(state.trials)
-    return {
-        trial
-        for trial, kind in state.failed.items()
-        if kind in kinds and (kind != "cancelled" or trial in planned)
-    }

@@ -13,6 +13,7 @@ from orchestrator.preparation import Prepared
 from orchestrator.price import Price
 from orchestrator.quote import Footprint, Start
 from orchestrator.render import Mode
+from orchestrator.spec_search import AshaSearch, OptunaSearch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,11 @@ def value(preview: Preview) -> dict[str, Any]:
         "done": len(plan.done),
         "to_train": plan.num_to_train,
         "packs": len(plan.packs),
+        "searches": {
+            name: {"kind": arm.search.kind, "samples": arm.search.samples}
+            for name, arm in prepared.spec.arms.items()
+            if arm.search
+        },
         "training": len(plan.elsewhere),
         "not_again": _not_again(prepared),
         "missing": sum(plan.missing.values()),
@@ -119,6 +125,7 @@ def _rows(preview: Preview) -> list[tuple[str, str]]:
             f"{plan.num_to_train:,} to train{packs}",
         ),
         *_others(prepared),
+        *_searches(prepared),
         ("data", str(prepared.data)),
     ]
     if plan.packs:
@@ -130,6 +137,23 @@ def _rows(preview: Preview) -> list[tuple[str, str]]:
         lines = [f"{name}: {count:,} trials" for name, count in plan.missing.items()]
         rows.append(("missing", "\n".join([f"embeddings of {len(lines)} encoders", *lines])))
     return rows
+
+
+def _searches(prepared: Prepared) -> list[tuple[str, str]]:
+    """Say which arms search, how many settings they have, and what is still open."""
+    lines = []
+    for name, arm in prepared.spec.arms.items():
+        if (search := arm.search) is None:
+            continue
+        own = {row.cell for row in prepared.plan.rows if row.arm == name}
+        text = f"{name}: {search.samples:,} settings by {search.kind}, in {len(own):,} cells"
+        if isinstance(search, AshaSearch):
+            text += "; it retires trials, so the price is the most that it may be"
+        if isinstance(search, OptunaSearch):
+            text += " so far; further ones follow from results and are not in the price"
+        lines.append(text)
+    note = "not a factorial comparison: cells are drawn or dropped"
+    return [("search", "\n".join([*lines, note]))] if lines else []
 
 
 def _others(prepared: Prepared) -> list[tuple[str, str]]:

@@ -88,6 +88,9 @@ class Progress:
         planned: ids of the packs of the last launch, most urgent first; parts in place of a pack
             that was split.
         accepted: trial id to the (pack, attempt) whose result counts.
+        suggested: by group of a search, the settings that followed from results.
+        retired: accepted trials that a search ended before their time.
+        rungs: what drivers decided about trials of a search, in order.
         failed: trial id to its failure class, for trials without a result that were given up.
         dead: trial id to the last (pack, attempt) in which its lane died.
         training: trial id to the worker that has it, as far as the last driver said.
@@ -120,6 +123,9 @@ class Progress:
     packs: dict[str, Sequence[str]] = field(default_factory=dict)
     planned: tuple[str, ...] = ()
     accepted: dict[str, tuple[str, int]] = field(default_factory=dict)
+    suggested: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    retired: set[str] = field(default_factory=set)
+    rungs: list[Event] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     dead: dict[str, tuple[str, int]] = field(default_factory=dict)
     training: dict[str, str] = field(default_factory=dict)

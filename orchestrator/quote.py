@@ -18,6 +18,7 @@ from orchestrator.events import Observation, Progress
 from orchestrator.folder import Folder
 from orchestrator.preparation import Prepared, places
 from orchestrator.price import Price
+from training.config import CohortFolds, num_folds
 
 SIBLINGS = 20
 """Sweeps beside this one, the last ones first, whose packs tell what packs cost."""
@@ -29,6 +30,10 @@ logs of its workers; a sweep the spec, the plan, journals of driver and launch, 
 SEGMENT_BYTES, TRIAL_BYTES, ROW_BYTES = 10_000, 2_000, 12
 """Of the tables of a segment, by its trials and by their rows of predictions (measured: demo)."""
 PILOT_BYTES = 200_000
+UNKNOWN_WIDTH = 1536
+"""Of bag embeddings that are as wide as the encoder's, which a plan does not know."""
+SCAN_BYTES = {"attention": 8 * 64 + 50, "gradients": 20}
+"""Of a scan of a trial, in artefacts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +103,7 @@ def first_pilots(profile: SlurmProfile) -> float:
 def footprint(prepared: Prepared) -> Footprint:
     """Estimate the files and bytes that a sweep will write, and what is free for them.
 
-    Kept weights are counted only where earlier segments of the sweep have some.
+    The bytes of kept weights are counted only where earlier segments of the sweep have some.
     """
     packs, profile = prepared.plan.packs, prepared.profile
     pilots = profile.pilots if isinstance(profile, SlurmProfile) else 0
@@ -109,8 +114,9 @@ def footprint(prepared: Prepared) -> Footprint:
         size += ROW_BYTES * rows
     else:
         size = round(each * prepared.plan.num_to_train)
-    weights = prepared.plan.num_to_train if prepared.spec.artefacts.weights == "all" else 0
-    files = SEGMENT_FILES * len(packs) + PILOT_FILES * (pilots + 1) + SWEEP_FILES + weights
+    kept_files, kept_bytes = _artefacts(prepared)
+    size += kept_bytes if each is None else 0
+    files = SEGMENT_FILES * len(packs) + PILOT_FILES * (pilots + 1) + SWEEP_FILES + kept_files
     size += PILOT_BYTES * (pilots + 1) + 200 * len(prepared.plan.rows)
     system = storage.file_system(storage.existing(prepared.folder.root))
     free = [system.free_bytes]
@@ -165,6 +171,32 @@ def _siblings(folder: Folder) -> Iterator[Progress]:
     others.sort(key=lambda other: -other.events.stat().st_mtime)
     for other in others[:SIBLINGS]:
         yield events.progress(other)
+
+
+def _artefacts(prepared: Prepared) -> tuple[int, int]:
+    """Estimate the files and bytes of what trials keep beside their tables, but for weights' bytes.
+
+    Each patient is taken to be held out once over the folds; with cohort folds in every fold.
+    """
+    wanted, packs = prepared.spec.artefacts, prepared.plan.packs
+    files = prepared.plan.num_to_train if wanted.weights == "all" else 0
+    kept = {
+        "embeddings": wanted.embeddings != "none",
+        "attention": wanted.attention != "none",
+        "gradients": wanted.gradients != "none",
+    }
+    files += len(packs) * (sum(kept.values()) + kept["attention"] + 2 * any(kept.values()))
+    each = {name: size for name, size in SCAN_BYTES.items() if kept[name]}
+    size = 0
+    for pack in packs:
+        config = pack.trials[0].config
+        cohort = isinstance(config.folds, CohortFolds)
+        scans = prepared.views.get(pack.encoder, 0) / (1 if cohort else num_folds(config.folds))
+        width = config.head.embed_dims[-1] if config.head.embed_dims else UNKNOWN_WIDTH
+        per_class = 2 if config.head.kind in ("clam_mb", "dsmil") else 1
+        embedding = 4 * width * per_class if kept["embeddings"] else 0
+        size += round(len(pack.trials) * scans * (embedding + sum(each.values())))
+    return files, size
 
 
 def _trial_bytes(folder: Folder) -> tuple[float | None, str]:

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from orchestrator.spec_artefacts import Artefacts
+
 if TYPE_CHECKING:
+    from training.artefacts import Keep
     from training.trainer import LaneResult
 
 
@@ -26,6 +29,7 @@ def tables(
             "trial": trial, "lane": lane, "state": result.state, "failure": result.failure,
             "epoch": result.epoch, "epochs_trained": result.epochs_trained,
             "threshold": result.threshold, "validation": result.validation, **shared,
+            **(result.kept.measured if result.kept else {}),
         }
         for lane, (trial, result) in enumerate(pairs)
     ]  # fmt: skip
@@ -52,15 +56,53 @@ def version(code: str) -> dict[str, str]:
     return {"commit": commit, "versions": json.dumps(versions, sort_keys=True)}
 
 
-def weights(trials: Sequence[str], results: Sequence["LaneResult"]) -> dict[str, Any]:
-    """Return the chosen weights of lanes that are done, by the stem of their file."""
-    return {
-        f"weights-{trial}": result.weights
-        for trial, result in zip(trials, results, strict=True)
-        if result.state == "done"
-    }
+def artefacts(
+    trials: Sequence[str], results: Sequence["LaneResult"], *, weights: bool
+) -> dict[str, Mapping[str, Any] | pd.DataFrame]:
+    """Return what lanes that are done leave beside the tables, by the stem of its file.
+
+    `scans` says which scans the rows of `embeddings` and `attention` are, for all lanes of the
+    pack: they train on one fold.
+
+    Args:
+        trials: trial ids, one per lane.
+        results: what the lanes came to.
+        weights: whether the chosen weights are kept, a file per trial.
+    """
+    done = [(trial, r) for trial, r in zip(trials, results, strict=True) if r.state == "done"]
+    kept = [(trial, r.kept) for trial, r in done if r.kept is not None]
+    found: dict[str, Mapping[str, Any] | pd.DataFrame] = {}
+    if weights:
+        found |= {f"weights-{trial}": result.weights for trial, result in done}
+    arrays: dict[str, dict[str, Any]] = {"embeddings": {}, "attention": {}}
+    tables: dict[str, list[pd.DataFrame]] = {"attention_agreement": [], "gradient_energy": []}
+    for trial, its in kept:
+        if its.embeddings is not None:
+            arrays["embeddings"][trial] = its.embeddings
+        if its.tile is not None and its.weight is not None:
+            arrays["attention"] |= {f"{trial}.tile": its.tile, f"{trial}.weight": its.weight}
+        for name, frame in (
+            ("attention_agreement", its.agreement),
+            ("gradient_energy", its.gradients),
+        ):
+            tables[name] += [] if frame is None else [frame.assign(trial=trial)]
+    found |= {name: named for name, named in arrays.items() if named}
+    if found.keys() & arrays.keys():
+        found["scans"] = kept[0][1].scans
+    return found | {name: pd.concat(frames) for name, frames in tables.items() if frames}
 
 
 def _curves(rows: Sequence[tuple[str, int, str, float]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["trial", "epoch", "quantity", "value"])
     return frame.astype({"trial": "str", "epoch": "int64", "quantity": "str", "value": "float64"})
+
+
+def keep(wanted: Artefacts) -> "Keep":
+    """Say to the trainer what a spec wants kept."""
+    from training.artefacts import Keep
+
+    return Keep(
+        embeddings=wanted.embeddings == "evaluation",
+        attention=wanted.attention == "top",
+        gradients=wanted.gradients == "energy",
+    )

@@ -7,16 +7,23 @@ torch nor a table library is imported here: the command line reads specs on logi
 import copy
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from pydantic import ValidationError
+
 from orchestrator import spec_axes, spec_check, spec_expand, spec_lines, trial
+from orchestrator.errors import SpecError
+from orchestrator.halving import Bracket
+from orchestrator.spec_expand import Searched
 from orchestrator.spec_model import Spec
+from orchestrator.spec_search import AshaSearch, Scalar, Setting
+from orchestrator.spec_select import Select
 from training.config import TrialConfig, num_folds
 from training.simulation_config import Simulation
-
-Scalar = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +41,21 @@ class Row:
     config: TrialConfig
     priority: int
     """Of the encoder and the arm together; packs of a higher one go first."""
+    searched: Searched | None = None
+    """Where the cell comes from; None where no search made it."""
+
+    @property
+    def search(self) -> str:
+        """The kind of search that made the cell; empty where none did."""
+        return str(self.searched.search.kind) if self.searched else ""
+
+    @property
+    def bracket(self) -> str:
+        """Text of the bracket in which the trial may be retired; empty where it may not."""
+        if not self.searched or not isinstance(self.searched.search, AshaSearch):
+            return ""
+        name = trial.hash_of(f"{self.searched.group} {self.fold} {self.seed}")
+        return str(Bracket(name, self.searched.search.grace, self.searched.search.reduction))
 
 
 def read(path: Path) -> Spec:
@@ -47,17 +69,23 @@ def read(path: Path) -> Spec:
     return read_spec
 
 
-def expand(spec: Spec) -> list[Row]:
+def expand(
+    spec: Spec, suggested: Mapping[str, Sequence[Setting]] = MappingProxyType({})
+) -> list[Row]:
     """List the trials of a spec by cell (encoder, arm, axes), then fold, then seed.
 
-    Equal specs give equal lists. Two cells may resolve to the same configuration; they share their
-    trials (`orchestrator.plan`).
+    Equal specs and suggestions give equal lists. Two cells may resolve to the same configuration;
+    they share their trials (`orchestrator.plan`).
+
+    Args:
+        spec: the spec.
+        suggested: by group of a search, the settings that followed from results.
     """
     rows: list[Row] = []
     keys, seeds = spec_axes.axis_keys(spec), spec.seed_numbers
     cells = (
         (draft, cell)
-        for draft, cell, excluded in spec_expand.outcomes(spec)
+        for draft, cell, excluded in spec_expand.outcomes(spec, suggested)
         if not excluded and isinstance(cell, spec_expand.Cell)
     )
     for number, (draft, cell) in enumerate(cells):
@@ -74,9 +102,25 @@ def expand(spec: Spec) -> list[Row]:
                     seed=seed,
                     config=cell.config.model_copy(update={"fold": fold, "seed": seed}),
                     priority=priority,
+                    searched=draft.searched,
                 )
                 rows.append(row)
     return rows
+
+
+def selection(path: Path) -> Select | None:
+    """Read the rule of selection of a spec that was checked before; None without one.
+
+    Raises:
+        SpecError: The file or the rule cannot be read.
+    """
+    found = spec_lines.load(path).tree.get("select") if path.is_file() else None
+    if found is None:
+        return None
+    try:
+        return Select.model_validate(found, strict=True)
+    except ValidationError as error:
+        raise SpecError(f"{path}: select: {error.errors()[0]['msg']}") from error
 
 
 def schema() -> dict[str, Any]:
@@ -85,8 +129,14 @@ def schema() -> dict[str, Any]:
 
 
 def simulation_id(simulation: Simulation) -> str:
-    """Name a simulated cohort by a hash of its whole configuration."""
-    return trial.hash_of(simulation.model_dump_json())
+    """Name a simulated cohort by a hash of its configuration, added fields at defaults left out."""
+    added = {
+        name
+        for name, field in Simulation.model_fields.items()
+        if field.json_schema_extra == {"added": True}
+        and getattr(simulation, name) == field.get_default()
+    }
+    return trial.hash_of(simulation.model_dump_json(exclude=added))
 
 
 def _scalar(value: Any) -> Scalar:

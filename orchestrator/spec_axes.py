@@ -66,7 +66,8 @@ def open_axes(spec: Spec, encoder: str, arm: Arm) -> list[Axis]:
 def axis_keys(spec: Spec) -> tuple[str, ...]:
     """List the dotted keys of all axes, the spec's first."""
     parts: list[Axes] = [spec, *spec.arms.values()]
-    return tuple(dict.fromkeys(key for part in parts for key in _keys(part)))
+    keys = (key for part in parts for key in (*_keys(part), *_searched(part)))
+    return tuple(dict.fromkeys(keys))
 
 
 @cache
@@ -94,11 +95,11 @@ class Flaw:
 
 def flaws(spec: Spec) -> Iterator[Flaw]:
     """Find what is wrong with grid, zip, exclude, and with lists that may not repeat a value."""
-    own = {key for arm in spec.arms.values() for key in _loss_keys(arm)}
+    own = {key for arm in spec.arms.values() for key in loss_keys(arm)}
     legal = [*settings(), *sorted(own)]
     yield from _part_flaws(spec, (), legal)
     for name, arm in spec.arms.items():
-        yield from _part_flaws(arm, ("arms", name), [*settings(), *sorted(_loss_keys(arm))])
+        yield from _part_flaws(arm, ("arms", name), [*settings(), *sorted(loss_keys(arm))])
     for place, key, _ in _entries(spec, ()):
         if key in legal and not any(key in _open_keys(spec, arm) for arm in spec.arms.values()):
             yield Flaw(place, "every arm sets it itself; expected an arm that leaves it open", True)
@@ -118,7 +119,7 @@ def flaws(spec: Spec) -> Iterator[Flaw]:
 
 
 def _part_flaws(part: Axes, place: Place, legal: Sequence[str]) -> Iterator[Flaw]:
-    seen: set[str] = set()
+    seen, searched = set[str](), _searched(part)
     for where, key, values in _entries(part, place):
         if key in OWN_KEYS:
             yield Flaw(where, f"not for an axis; expected under {OWN_KEYS[key]}")
@@ -126,6 +127,8 @@ def _part_flaws(part: Axes, place: Place, legal: Sequence[str]) -> Iterator[Flaw
             yield Flaw(where, unknown(key, legal))
         if key in seen:
             yield Flaw(where, "an axis already; expected once, in grid or in zip", True)
+        if key in searched:
+            yield Flaw(where, "searched already; expected an axis or a search of it", True)
         seen.add(key)
         twice = _twice(values)
         if twice and where[-2] == "grid":
@@ -156,7 +159,12 @@ def _keys(part: Axes) -> list[str]:
     return [key for _, key, _ in _entries(part, ())]
 
 
-def _loss_keys(arm: Arm) -> set[str]:
+def _searched(part: Axes) -> list[str]:
+    return list(part.search.space) if isinstance(part, Arm) and part.search else []
+
+
+def loss_keys(arm: Arm) -> set[str]:
+    """List the dotted keys of an arm's losses."""
     return {
         f"losses.{name}.{key}"
         for name, loss in arm.losses.items()
@@ -167,7 +175,7 @@ def _loss_keys(arm: Arm) -> set[str]:
 
 def _open_keys(spec: Spec, arm: Arm) -> set[str]:
     """Keys of the spec's axes that an arm neither sets nor lacks."""
-    usable, own = _loss_keys(arm), {*_leaves(given(arm)), *_keys(arm)}
+    usable, own = loss_keys(arm), {*_leaves(given(arm)), *_keys(arm), *_searched(arm)}
     keys = (key for key in _keys(spec) if key in usable or not key.startswith("losses."))
     return {key for key in keys if key not in own}
 

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator import spec_axes, spec_expand
+from orchestrator import spec_axes, spec_expand, spec_search_check
 from orchestrator.spec_expand import Cell, Draft
 from orchestrator.spec_lines import Place, Source
 from orchestrator.spec_model import Language, Spec
@@ -50,7 +50,7 @@ def check(source: Source, path: Path) -> tuple[Spec, tuple[str, ...]]:
     _settle(source, path)
     cut: set[Place] = set()
     spec = _validate(source, cut)
-    for flaw in list(spec_axes.flaws(spec)):
+    for flaw in [*spec_axes.flaws(spec), *spec_search_check.flaws(spec)]:
         if not (str(flaw.place[-1]).startswith("losses.") and any(old[0] == "arms" for old in cut)):
             source.report(flaw.place, flaw.text)
         if not flaw.usable:
@@ -63,7 +63,8 @@ def check(source: Source, path: Path) -> tuple[Spec, tuple[str, ...]]:
         source.refuse()
     warnings = _check_cells(spec, source, cut)
     source.refuse()
-    return spec, warnings
+    remarks = [source.say(place, text) for place, text in spec_search_check.remarks(spec)]
+    return spec, (*warnings, *remarks)
 
 
 @cache
@@ -76,6 +77,8 @@ def schema() -> dict[str, Any]:
     for part in (found, found["$defs"]["Arm"]):
         part["properties"]["grid"]["propertyNames"] = keys
         part["properties"]["zip"]["items"]["propertyNames"] = keys
+    for name in ("RandomSearch", "AshaSearch", "OptunaSearch"):
+        found["$defs"][name]["properties"]["space"]["propertyNames"] = keys
     return found
 
 
@@ -162,7 +165,7 @@ def _follows(place: Place, item: ErrorDetails, cut: set[Place]) -> bool:
     """Say whether a problem is only there because something was cut."""
     if any(place[: len(old)] == old for old in cut):
         return True
-    incomplete = item["type"] in ("missing", "union_tag_not_found", "value_error")
+    incomplete = item["type"] in ("missing", "union_tag_not_found", "value_error", "too_short")
     return incomplete and any(old[: len(place)] == place for old in cut)
 
 
@@ -177,6 +180,8 @@ def _check_cells(spec: Spec, source: Source, cut: set[Place]) -> tuple[str, ...]
         empty.pop(draft.arm, None)
         if isinstance(cell, Cell):
             num_trials += num_folds(cell.config.folds) * len(spec.seed_numbers)
+            if flaw := spec_search_check.cell_flaw(draft, cell):
+                source.report(flaw.place, flaw.text)
         else:
             for inside, item in _located(cell, spec_expand.payload(draft)):
                 _report_cell(spec, source, draft, item, inside, cut)

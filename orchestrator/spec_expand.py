@@ -2,33 +2,53 @@
 
 Layers, later ones win: the spec, its grid and zip, the encoder, the arm, the arm's grid and zip. A
 layer that changes the `kind` of the head or of the folds drops those settings of earlier layers
-that the new kind lacks.
+that the new kind lacks. The settings of an arm's search come last.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator import spec_search
 from orchestrator.spec_axes import Choice, axes_of, open_axes
 from orchestrator.spec_lines import Place
 from orchestrator.spec_model import Spec, given, kinds
+from orchestrator.spec_search import Search, Setting
+from orchestrator.trial import hash_of
 from training.config import Loss, TrialConfig
 from training.identity import canonical
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searched:
+    """Where a cell of a search comes from.
+
+    Args:
+        search: of its arm.
+        group: names the cells that the search compares: all but the settings is the same in them.
+        setting: this one's.
+    """
+
+    search: Search
+    group: str
+    setting: Setting
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A cell before validation."""
+    """A cell before validation; `searched` is None where no search made it."""
 
     encoder: str
     arm: str
     values: dict[str, Any]
     choices: tuple[Choice, ...]
+    searched: Searched | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +71,25 @@ def num_drafts(spec: Spec) -> int:
     """Count the cells before exclusions, without making them."""
     return sum(
         prod(map(len, (*open_axes(spec, encoder, arm), *axes_of(arm, ("arms", name)))))
+        * (arm.search.samples if arm.search else 1)
         for encoder in spec.encoder_names
         for name, arm in spec.arms.items()
     )
 
 
-def outcomes(spec: Spec) -> Iterator[tuple[Draft, Cell | ValidationError, list[int]]]:
-    """Go through all cells in order: encoders, arms, axes.
+def outcomes(
+    spec: Spec, suggested: Mapping[str, Sequence[Setting]] = MappingProxyType({})
+) -> Iterator[tuple[Draft, Cell | ValidationError, list[int]]]:
+    """Go through all cells in order: encoders, arms, axes, settings of a search.
+
+    Args:
+        spec: which cells.
+        suggested: by group of a search, the settings that followed from results.
 
     Yields:
         The draft, what became of it, and the positions of the exclusions that it fits.
     """
-    for draft in _drafts(spec):
+    for draft in _drafts(spec, suggested):
         cell = _validate(draft)
         yield draft, cell, [n for n, e in enumerate(spec.exclude) if _fits(e, draft, cell)]
 
@@ -99,7 +126,7 @@ def payload(draft: Draft) -> dict[str, Any]:
     return draft.values | {"losses": losses, "encoder": draft.encoder, "fold": 0, "seed": 0}
 
 
-def _drafts(spec: Spec) -> Iterator[Draft]:
+def _drafts(spec: Spec, suggested: Mapping[str, Sequence[Setting]]) -> Iterator[Draft]:
     base = given(spec)
     for encoder in spec.encoder_names:
         own = given(spec.own_settings(encoder))
@@ -109,7 +136,37 @@ def _drafts(spec: Spec) -> Iterator[Draft]:
                 first = [choice for pick in picks[: len(outer)] for choice in pick]
                 last = [choice for pick in picks[len(outer) :] for choice in pick]
                 layers = (base, _nested(first), own, inner, _nested(last))
-                yield Draft(encoder, name, _merged(layers), (*first, *last))
+                draft = Draft(encoder, name, _merged(layers), (*first, *last))
+                yield from _settings(draft, arm.search, suggested) if arm.search else (draft,)
+
+
+def _settings(
+    draft: Draft, search: Search, suggested: Mapping[str, Sequence[Setting]]
+) -> Iterator[Draft]:
+    """Make the cells of a search out of the cell that they have in common."""
+    group = ""
+    fixed = spec_search.initial(search)
+    for setting in fixed:
+        one = _set(draft, setting)
+        group = group or _group(one, search)
+        yield replace(one, searched=Searched(search=search, group=group, setting=setting))
+    for setting in suggested.get(group, ())[: search.samples - len(fixed)]:
+        searched = Searched(search=search, group=group, setting=setting)
+        yield replace(_set(draft, setting), searched=searched)
+
+
+def _set(draft: Draft, setting: Setting) -> Draft:
+    place = ("arms", draft.arm, "search", "space")
+    choices = [Choice(key, value, (*place, key)) for key, value in setting.items()]
+    values = _merged((draft.values, _nested(choices)))
+    return replace(draft, values=values, choices=(*draft.choices, *choices))
+
+
+def _group(first: Draft, search: Search) -> str:
+    """Name the cells of a search by the first of them, and by how the others follow."""
+    cell = _validate(first)
+    whole = canonical(cell.config) if isinstance(cell, Cell) else json.dumps(payload(first))
+    return hash_of(json.dumps([whole, spec_search.identity(search)]))
 
 
 def _nested(choices: Sequence[Choice]) -> dict[str, Any]:

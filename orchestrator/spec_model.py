@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args
 from pydantic import Discriminator, Field, Tag, create_model
 from pydantic.fields import FieldInfo
 
+from orchestrator.spec_artefacts import NO_ARTEFACTS, Artefacts
+from orchestrator.spec_search import Search
+from orchestrator.spec_select import Select
 from training.config import Config, Loss, Task, TrialConfig
 from training.simulation_config import Simulation
 
@@ -61,7 +64,8 @@ def part_of(
         elif (inner := section(info)) is not None:
             fields[name] = (part_of(inner), _absent(info.description))
         elif info.is_required():
-            fields[name] = (Annotated[(info.annotation, *info.metadata)], _absent(info.description))
+            bound = Annotated[(info.annotation, *info.metadata)] if info.metadata else None
+            fields[name] = (bound or info.annotation, _absent(info.description))
         else:
             fields[name] = (info.annotation, info)
     return create_model(f"{model.__name__}Part", __base__=Config, __doc__=model.__doc__, **fields)
@@ -144,20 +148,15 @@ class Arm(Axes):
         {}, description="robustness losses by a name of yours, which grid keys use"
     )
     priority: int = Field(0, description="packs of the arm with the higher priority go first")
+    search: Search | None = Field(
+        None, description="settings to search instead of a grid; not for a factorial comparison"
+    )
 
 
 class SimulatedData(Config):
     """Data made by `training.simulate`."""
 
     simulate: Simulation = Field(description="fields of the simulated cohort; {} for its defaults")
-
-
-class Artefacts(Config):
-    """What a trial leaves beside its predictions."""
-
-    weights: Literal["none", "all"] = Field(
-        "none", description="weights of the chosen epoch to keep: none, or of every trial"
-    )
 
 
 Data = Annotated[
@@ -199,7 +198,11 @@ class Language(Axes):
         "cell that fits all of a mapping is left out",
     )
     artefacts: Artefacts = Field(
-        Artefacts(), description="what a trial leaves beside its predictions"
+        NO_ARTEFACTS, description="what a trial leaves beside its predictions"
+    )
+
+    select: Select | None = Field(
+        None, description="how the table of selected settings chooses; sweep aggregate --select"
     )
 
     @property
@@ -265,12 +268,18 @@ def _filled(name: str, value: Any) -> Any:
     info = TrialConfig.model_fields[name]
     model = section(info)
     if options := kinds(TrialConfig, name):
-        model = options.get(str((value or {}).get("kind")))
+        settled = None if info.is_required() else info.get_default()
+        model = options.get(str((value or {}).get("kind") or getattr(settled, "kind", "")))
+        if model and settled and not value:
+            return dict(settled.model_dump(mode="json"))
     if model is None:
         default = None if info.is_required() else info.get_default()
         return value if value is not None else default
     fields = model.model_fields
     defaults = {
-        key: field.get_default() for key, field in fields.items() if not field.is_required()
+        key: plain.model_dump(mode="json") if isinstance(plain, Config) else plain
+        for key, field in fields.items()
+        if not field.is_required()
+        for plain in [field.get_default()]
     }
     return defaults | (value or {})

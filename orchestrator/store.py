@@ -5,23 +5,20 @@ and deletes nothing but its own temporary folders. pyarrow and pandas are import
 read or written, so that commands which need no table stay quick.
 """
 
-import contextlib
 import logging
-import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import events
+from orchestrator import events, files
 from orchestrator.errors import StoreError
-from orchestrator.folder import Folder, file_mode, folder_mode, write_file
+from orchestrator.folder import Folder, folder_mode, write_file
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +31,7 @@ def write_segment(
     attempt: int,
     *,
     tables: Mapping[str, "pd.DataFrame"],
-    artefacts: Mapping[str, Mapping[str, Any]],
+    artefacts: Mapping[str, "Mapping[str, Any] | pd.DataFrame"],
 ) -> bool:
     """Write a finished pack's results so that they appear whole or not at all.
 
@@ -43,7 +40,8 @@ def write_segment(
         pack: the pack's id.
         attempt: which try this is, from 1.
         tables: `trials`, `curves` and `predictions`.
-        artefacts: file stem under `artefacts/` to arrays by name, written as safetensors.
+        artefacts: file stem under `artefacts/` to arrays by name, written as safetensors, or to a
+            table, written as Parquet.
 
     Returns:
         False where this segment exists already: an earlier copy of the same attempt counts.
@@ -52,12 +50,12 @@ def write_segment(
     temporary.mkdir(mode=folder_mode(folder.segments))
     try:
         for name in TABLES:
-            _write_parquet(tables[name], temporary / f"{name}.parquet")
+            files.write_frame(tables[name], temporary / f"{name}.parquet")
         if artefacts:
             _write_artefacts(artefacts, temporary / "artefacts")
-        _sync(temporary)
+        files.sync(temporary)
         temporary.rename(folder.segments / f"{pack}-{attempt}")
-        _sync(folder.segments)
+        files.sync(folder.segments)
     except FileExistsError:
         return False
     except OSError as error:
@@ -77,7 +75,7 @@ def adopt(folder: Folder, journal: events.Journal) -> None:
     for pack, attempt in events.progress(folder).unjudged:
         name = f"{pack}-{attempt}"
         try:
-            trials = _read_parquet(folder.segments / name / "trials.parquet")
+            trials = files.read_frame(folder.segments / name / "trials.parquet")
         except StoreError as error:
             set_aside(folder, [name])
             log.warning("segment=%s set aside, its trials are missing: %s", name, error.message)
@@ -85,15 +83,41 @@ def adopt(folder: Folder, journal: events.Journal) -> None:
         dead = trials[trials["state"] == "failed"]
         pairs = zip(dead["trial"], dead["failure"], strict=True)
         failed = {str(trial): str(failure).partition(":")[0] for trial, failure in pairs}
+        retired = trials.loc[trials["state"] == "retired", "trial"].astype(str).to_list()
         seconds = float(trials["seconds"].sum())
-        journal.write("accepted", pack=pack, attempt=attempt, failed=failed, seconds=seconds)
+        journal.write(
+            "accepted", pack=pack, attempt=attempt, failed=failed, retired=retired, seconds=seconds
+        )
 
 
 def write_plan(folder: Folder, plan: "pd.DataFrame") -> None:
     """Replace `plan.parquet` in one step."""
-    temporary = folder.root / f".plan-{secrets.token_hex(4)}"
-    _write_parquet(plan, temporary)
-    temporary.rename(folder.plan)
+    _replace(folder.plan, plan)
+
+
+def write_folds(folder: Folder, folds: "pd.DataFrame") -> None:
+    """Replace `folds.parquet` in one step."""
+    _replace(folder.folds, folds)
+
+
+def read_folds(folder: Folder) -> "pd.DataFrame | None":
+    """Read `folds.parquet`; None where there is none, or none that can be read.
+
+    What it says follows from the data and the plan, so the next launch writes it anew.
+    """
+    if not folder.folds.is_file():
+        return None
+    try:
+        return files.read_frame(folder.folds)
+    except StoreError as error:
+        log.warning("%s", error.message)
+        return None
+
+
+def _replace(path: Path, frame: "pd.DataFrame") -> None:
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}")
+    files.write_frame(frame, temporary)
+    temporary.rename(path)
 
 
 def read_plan(folder: Folder, *, whole: bool = False) -> "pd.DataFrame":
@@ -107,7 +131,7 @@ def read_plan(folder: Folder, *, whole: bool = False) -> "pd.DataFrame":
         StoreError: There is no plan, or it cannot be read.
     """
     folder.require()
-    plan = _read_parquet(folder.plan, hint="launch the spec again: it writes the plan anew")
+    plan = files.read_frame(folder.plan, hint="launch the spec again: it writes the plan anew")
     return plan if whole or "cell" not in plan else plan[plan["cell"] >= 0]
 
 
@@ -122,19 +146,42 @@ def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
     """
     import pandas as pd
 
-    state = events.progress(folder)
-    wanted: dict[tuple[str, int], set[str]] = {}
-    dead = {trial: state.dead[trial] for trial in state.failed if trial in state.dead}
-    counting = {**dead, **state.accepted}
-    for trial in state.trials:
-        if trial in counting:
-            wanted.setdefault(counting[trial], set()).add(trial)
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
-    for (pack, attempt), ids in wanted.items():
-        for name in TABLES if ids else ():
-            frame = _read_parquet(folder.segments / f"{pack}-{attempt}" / f"{name}.parquet")
+    for segment, ids in counting(folder).items():
+        for name in TABLES:
+            frame = files.read_frame(segment / f"{name}.parquet")
             parts[name].append(frame[frame["trial"].isin(ids)])
     return {name: _joined(frames) for name, frames in parts.items()}
+
+
+def counting(folder: Folder) -> dict[Path, set[str]]:
+    """Return the trials whose result counts, failed ones too, by the segment that holds it."""
+    state = events.progress(folder)
+    dead = {trial: state.dead[trial] for trial in state.failed if trial in state.dead}
+    results = {**dead, **state.accepted}
+    found: dict[Path, set[str]] = {}
+    for trial in state.trials:
+        if trial in results:
+            pack, attempt = results[trial]
+            found.setdefault(folder.segments / f"{pack}-{attempt}", set()).add(trial)
+    return found
+
+
+def read_validation(folder: Folder, trials: Collection[str]) -> dict[str, float]:
+    """Read the validation values of trials that are done; NaN where one is not defined.
+
+    Raises:
+        StoreError: A segment that counts cannot be read; the message names it.
+    """
+    state = events.progress(folder)
+    wanted = sorted({state.accepted[trial] for trial in trials if trial in state.accepted})
+    found: dict[str, float] = {}
+    for result in wanted:
+        name = "-".join(map(str, result))
+        frame = files.read_frame(folder.segments / name / "trials.parquet")
+        pairs = zip(frame["trial"].astype(str), frame["validation"].astype(float), strict=True)
+        found |= {trial: v for trial, v in pairs if state.accepted.get(trial) == result}
+    return {trial: value for trial, value in found.items() if trial in set(trials)}
 
 
 def damaged(folder: Folder) -> dict[str, str]:
@@ -156,13 +203,13 @@ def set_aside(folder: Folder, names: Iterable[str]) -> None:
     for name in names:
         mark = f".damaged-{name}-{secrets.token_hex(2)}"
         (folder.segments / name).rename(folder.segments / mark)
-    _sync(folder.segments)
+    files.sync(folder.segments)
 
 
 def _damage(segment: Path, trials: set[str]) -> str:
     """Tell what is wrong with a segment that should hold results of these trials; else empty."""
     try:
-        tables = {name: _read_parquet(segment / f"{name}.parquet") for name in TABLES}
+        tables = {name: files.read_frame(segment / f"{name}.parquet") for name in TABLES}
     except StoreError as error:
         return error.message
     for name in ("trials", "predictions"):
@@ -181,61 +228,16 @@ def _joined(frames: list["pd.DataFrame"]) -> "pd.DataFrame":
     return joined.sort_values("trial", kind="stable", ignore_index=True)
 
 
-def _write_parquet(frame: "pd.DataFrame", path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    with path.open("wb") as file:
-        os.fchmod(file.fileno(), file_mode(path.parent))
-        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def readable(path: Path, *, hint: str = "") -> Iterator[None]:
-    """Turn what goes wrong while a Parquet file is read into an error that names it.
-
-    Raises:
-        StoreError: It cannot be read.
-    """
-    import pyarrow as pa
-
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise StoreError(
-            f"{path}: cannot be read: {reason}",
-            hint=hint or f"sweep resume {path.parents[2].name} --retry damaged trains it again",
-        ) from error
-
-
-def read_table(path: Path) -> "pa.Table":
-    """Read a Parquet file and check its pages; earlier versions wrote none to check."""
-    import pyarrow.parquet as pq
-
-    return pq.read_table(path, page_checksum_verification=True)
-
-
-def _read_parquet(path: Path, *, hint: str = "") -> "pd.DataFrame":
-    with readable(path, hint=hint):
-        frame: pd.DataFrame = read_table(path).to_pandas()
-    return frame
-
-
-def _write_artefacts(artefacts: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+def _write_artefacts(
+    artefacts: Mapping[str, "Mapping[str, Any] | pd.DataFrame"], folder: Path
+) -> None:
+    import pandas as pd
     from safetensors.numpy import save
 
     folder.mkdir(mode=folder_mode(folder.parent))
-    for stem, arrays in artefacts.items():
-        write_file(folder / f"{stem}.safetensors", save(dict(arrays)))
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    for stem, content in artefacts.items():
+        if isinstance(content, pd.DataFrame):
+            files.write_frame(content, folder / f"{stem}.parquet")
+        else:
+            write_file(folder / f"{stem}.safetensors", save(dict(content)))
+    files.sync(folder)

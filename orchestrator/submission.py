@@ -6,6 +6,7 @@ token when it is imported, so every driver starts through this module.
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cluster import allocation, pilot, ray_node, slurm
@@ -24,8 +25,18 @@ TUNE_VARIABLES = {
 }
 
 
+Grow = Callable[[Path], bool]
+"""Given a sweep's folder, plans what follows from results; whether there are new packs."""
+
+
 def submit(
-    folder: Folder, profile: SlurmProfile, setting: Setting, journal: Journal, *, pilots: int
+    folder: Folder,
+    profile: SlurmProfile,
+    setting: Setting,
+    journal: Journal,
+    *,
+    pilots: int,
+    grow: Grow | None = None,
 ) -> list[str]:
     """Submit the driver job and its pilots, and return their SLURM job ids, the driver's first.
 
@@ -38,6 +49,7 @@ def submit(
         setting: what every pack shares.
         journal: the launch's.
         pilots: how many to submit; 0 where pilots of an earlier driver wait still.
+        grow: a function of a module, which the driver calls when nothing is left to train.
 
     Raises:
         ClusterError: SLURM refused; what was submitted is cancelled again.
@@ -49,7 +61,7 @@ def submit(
         submitter = pool.Submitter(
             folder, profile, journal, by="launch", limits=pool.limits(profile)
         )  # fmt: skip
-        driver = submitter.driver(drive_on_cluster, setting=setting, profile=profile)
+        driver = submitter.driver(drive_on_cluster, setting=setting, profile=profile, grow=grow)
         undo.callback(slurm.cancel, [driver])
         inside = profile.driver.inside
         count = min(pilots - inside, profile.queued_max)
@@ -61,32 +73,40 @@ def submit(
     return [driver, *taken.jobs]
 
 
-def drive_on_cluster(*, setting: Setting, profile: SlurmProfile) -> None:
+def drive_on_cluster(*, setting: Setting, profile: SlurmProfile, grow: Grow | None = None) -> None:
     """Be the driver job; imports Ray there and not on the login node."""
     with _ray_environment(Folder(setting.folder)):
         from orchestrator import driver
 
-        driver.drive_on_cluster(setting, profile)
+        driver.drive_on_cluster(setting, profile, grow=grow)
 
 
 def drive_here(
-    setting: Setting, *, workers: int, on_progress: Callable[[dict[str, Any]], None]
+    setting: Setting,
+    *,
+    workers: int,
+    grow: Grow | None,
+    on_progress: Callable[[dict[str, Any]], None],
 ) -> None:
     """Train on this machine, in the foreground."""
     with _ray_environment(Folder(setting.folder)):
         from orchestrator import driver
 
-        driver.drive_here(setting, workers=workers, on_progress=on_progress)
+        driver.drive_here(setting, workers=workers, grow=grow, on_progress=on_progress)
 
 
 def drive_in_allocation(
-    setting: Setting, profile: SlurmProfile, *, on_progress: Callable[[dict[str, Any]], None]
+    setting: Setting,
+    profile: SlurmProfile,
+    *,
+    grow: Grow | None,
+    on_progress: Callable[[dict[str, Any]], None],
 ) -> None:
     """Train in the allocation that this command runs in, as one pilot that is its own driver."""
     with _ray_environment(Folder(setting.folder)):
         from orchestrator import driver
 
-        driver.drive_in_allocation(setting, profile, on_progress=on_progress)
+        driver.drive_in_allocation(setting, profile, grow=grow, on_progress=on_progress)
 
 
 def _ray_environment(folder: Folder) -> contextlib.AbstractContextManager[None]:

@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ray.tune.search import Searcher
 from cluster.errors import ClusterError
 from orchestrator import worker
 from orchestrator.folder import Folder
+from orchestrator.halving import Bracket
 from orchestrator.surroundings import Node
 from orchestrator.worker import Assignment, Setting
 
@@ -122,7 +123,11 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]  # ray is not typed
         def stop() -> bool:
             return self._node.draining() or (len(told) > 1 and ray.get(told[0]))
 
-        outcome = worker.train(assignment, self._setting, on_epoch=report, stop=stop)
+        def judge(bracket: Bracket, epoch: int, values: Mapping[str, float]) -> list[str]:
+            found: list[str] = ray.get(self._broker.judge_rung.remote(bracket, epoch, values))
+            return found
+
+        outcome = worker.train(assignment, self._setting, on_epoch=report, stop=stop, judge=judge)
         if outcome.stopped:
             reason = "drain" if self._node.draining() else "stop"
             ray.get(self._broker.release.remote(name, assignment, reason=reason))
@@ -137,6 +142,7 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]  # ray is not typed
                 name,
                 assignment,
                 failed=outcome.failed,
+                retired=outcome.retired,
                 seconds=outcome.seconds,
                 device=outcome.device,
             )

@@ -13,10 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import failures, segment, store
+from orchestrator import failures, halving, segment, store
 from orchestrator.events import now
 from orchestrator.failures import Failure
 from orchestrator.folder import Folder
+from orchestrator.halving import Judge
+from orchestrator.spec_artefacts import NO_ARTEFACTS, Artefacts
+from orchestrator.spec_search import LOWER_IS_BETTER
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class Job:
         size: "large" where it needs a larger pilot.
         alone: it may have no neighbours on its pilot.
         share: how much of it a checkpoint holds, 0 to 1.
+        brackets: of the trials that a search may retire, as text (`orchestrator.halving`).
     """
 
     pack: str
@@ -49,6 +53,7 @@ class Job:
     size: str = "normal"
     alone: bool = False
     share: float = 0.0
+    brackets: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +108,7 @@ class Setting:
     data: Path
     device: str
     gpus: float = 0.0
-    weights: str = "none"
+    artefacts: Artefacts = NO_ARTEFACTS
     code: str = ""
     """JSON of `provenance.code()`."""
     resident_gb: float = 2.0
@@ -117,6 +122,7 @@ class Outcome:
     failure: Failure | None = None
     stopped: bool = False
     failed: dict[str, str] = field(default_factory=dict)
+    retired: tuple[str, ...] = ()
     seconds: float = 0.0
     device: str = ""
 
@@ -127,6 +133,7 @@ def train(
     *,
     on_epoch: Callable[[int, int], None],
     stop: Callable[[], bool],
+    judge: Judge | None = None,
 ) -> Outcome:
     """Train a pack and leave its segment.
 
@@ -135,6 +142,7 @@ def train(
         setting: where and how.
         on_epoch: called with epochs trained and epochs in all.
         stop: asked before each step; where true, a checkpoint is left and the pack is given back.
+        judge: asked at rungs which trials of a search end there; without, none do.
     """
     from training.trainer import Stopped
 
@@ -151,8 +159,13 @@ def train(
         on_epoch(epoch, epochs)
 
     try:
-        failed = _train(assignment, setting, device=device, on_epoch=note, stop=stop)
-        outcome = Outcome(failed=failed, seconds=time.monotonic() - clock, device=device)
+        states = _train(assignment, setting, device=device, on_epoch=note, stop=stop, judge=judge)
+        outcome = Outcome(
+            failed={one: why for one, (state, why) in states.items() if state == "failed"},
+            retired=tuple(one for one, (state, _) in states.items() if state == "retired"),
+            seconds=time.monotonic() - clock,
+            device=device,
+        )
     except Stopped as stopped:
         log.info("pack=%s attempt=%d stopped %s", job.pack, assignment.attempt, stopped)
         return Outcome(stopped=True, seconds=time.monotonic() - clock, device=device)
@@ -188,7 +201,9 @@ def _train(
     device: str,
     on_epoch: Callable[[int, int], None],
     stop: Callable[[], bool],
-) -> dict[str, str]:
+    judge: Judge | None,
+) -> dict[str, tuple[str, str]]:
+    """Train and write the segment; the state of each trial, and the class of its failure."""
     import torch
 
     from training import trainer
@@ -209,7 +224,9 @@ def _train(
         checkpoint=checkpoint,
         on_epoch=on_epoch,
         stop=stop,
+        retire=_retire(assignment.job, configs[0], judge),
         resident_bytes=int(setting.resident_gb * 2**30),
+        keep=segment.keep(setting.artefacts),
     )
     seconds = (time.monotonic() - clock) / len(results)
     ids = [trial for trial, _ in assignment.job.trials]
@@ -229,13 +246,21 @@ def _train(
                 **segment.version(setting.code),
             },
         ),
-        artefacts=segment.weights(ids, results) if setting.weights == "all" else {},
+        artefacts=segment.artefacts(ids, results, weights=setting.artefacts.weights == "all"),
     )
     return {
-        trial: result.failure.partition(":")[0]
+        trial: (result.state, result.failure.partition(":")[0])
         for trial, result in zip(ids, results, strict=True)
-        if result.state == "failed"
     }
+
+
+def _retire(job: Job, config: "TrialConfig", judge: Judge | None) -> halving.Retire | None:
+    return halving.asking(
+        judge,
+        [trial for trial, _ in job.trials],
+        dict(job.brackets),
+        lower_is_better=config.stopping.metric in LOWER_IS_BETTER,
+    )
 
 
 def _changed(root: Path) -> tuple[int, ...]:

@@ -114,6 +114,8 @@ def test_the_flags_are_the_agreed_ones():
     }
     others = {
         "sweep launch --cancel-removed", "sweep resume --retry", "sweep aggregate --allow-missing",
+        "sweep aggregate --select", "sweep aggregate --margin",
+        "sweep aggregate --representation", "sweep aggregate --reference",
         "sweep status --watch", "sweep status --failed", "sweep status --trial",
         "sweep status --check", "sweep logs --failed", "sweep logs --driver", "sweep logs --follow",
         "sweep cancel --where", "sweep hold --release", "sweep archive --out",

@@ -10,45 +10,36 @@ the identity while it has its default, so that a new option does not retrain old
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from training.config_base import Config as Config
+from training.config_folds import CohortFolds as CohortFolds
+from training.config_folds import Folds as Folds
+from training.config_folds import GivenFolds as GivenFolds
+from training.config_folds import LeaveOneOutFolds as LeaveOneOutFolds
+from training.config_folds import SitePreservedFolds as SitePreservedFolds
+from training.config_folds import StratifiedFolds as StratifiedFolds
+from training.config_folds import left_out as left_out
+from training.config_folds import num_folds as num_folds
 from training.config_heads import AttentionHead as AttentionHead
 from training.config_heads import GatedAttentionHead as GatedAttentionHead
 from training.config_heads import Head as Head
 from training.config_heads import MaxHead as MaxHead
 from training.config_heads import MeanHead as MeanHead
-from training.config_losses import GroupLoss, Mixup, PairLoss, blind, compares_pairs
+from training.config_inputs import InputMethod as InputMethod
+from training.config_inputs import NoInputMethod as NoInputMethod
+from training.config_inputs import PairedErasure, Regularisation
+from training.config_losses import ClamClustering, GroupLoss, Mixup, PairLoss, blind, compares_pairs
 from training.config_losses import InfoNCE as InfoNCE
 from training.config_losses import Loss as Loss
 from training.config_losses import MixStyle as MixStyle
 from training.config_losses import ScoreLoss as ScoreLoss
-
-
-class Task(Config):
-    """What is predicted, from which column of `cases.parquet`."""
-
-    kind: Literal["binary", "multiclass"] = Field(
-        "binary", description="binary: one logit; multiclass: one logit per class"
-    )
-    label: str = Field("label", description="column of cases.parquet that holds the class")
-    classes: tuple[str, ...] | None = Field(
-        None,
-        description="the classes in order, as written in the label column; for a binary task the "
-        "second is the positive one. Default: the sorted distinct values",
-    )
-
-    @model_validator(mode="after")
-    def _tells_classes_apart(self) -> "Task":
-        names = self.classes
-        if names is not None and len(set(names)) < len(names):
-            raise ValueError(f"classes holds {_twice(names)!r} twice; expected each class once")
-        if names is not None and (len(names) < 2 or (self.kind == "binary" and len(names) > 2)):
-            wanted = "2" if self.kind == "binary" else "at least 2"
-            raise ValueError(f"classes holds {len(names)}; expected {wanted} for kind {self.kind}")
-        return self
+from training.config_pairs import Pairs, problems
+from training.config_task import Survival as Survival
+from training.config_task import Task as Task
+from training.config_task import refusal, twice
 
 
 class Sampling(Config):
@@ -90,10 +81,23 @@ class Stopping(Config):
     validation_share: float = Field(
         0.2, ge=0, lt=1, description="share of the training patients kept for validation; 0: none"
     )
-    epoch: Literal["best", "last"] = Field(
-        "best", description="best: the epoch of the best validation value; last: the last one"
+    epoch: Literal["best", "last", "within_margin"] = Field(
+        "best",
+        description="best: the epoch of the best validation value; last: the last one; "
+        "within_margin: the least inconsistent epoch among those whose value is within `margin` "
+        "of the best",
     )
-    metric: Literal["loss", "auroc"] = Field("auroc", description="the validation value")
+    metric: Literal["loss", "auroc", "concordance", "inconsistency"] = Field(
+        "auroc",
+        description="the validation value: loss; auroc of classes or concordance (Harrell) of a "
+        "survival task, mean over scanners; inconsistency of slides with several scans",
+    )
+    margin: float = Field(
+        0.01,
+        ge=0,
+        description="what the value may lose with within_margin",
+        json_schema_extra={"added": True},
+    )
     patience: int | None = Field(
         None, ge=1, description="epochs without improvement before the lane stops; null: never"
     )
@@ -103,63 +107,22 @@ class Stopping(Config):
         "patients, or probability one half",
     )
 
+    @property
+    def compares_scanners(self) -> bool:
+        """Whether an epoch is judged by its inconsistency, too."""
+        return self.metric == "inconsistency" or self.epoch == "within_margin"
+
     @model_validator(mode="after")
     def _needs_validation(self) -> "Stopping":
         if self.validation_share == 0 and (
-            self.epoch == "best" or self.patience is not None or self.threshold == "validation"
+            self.epoch != "last" or self.patience is not None or self.threshold == "validation"
         ):
             raise ValueError(
                 "validation_share is 0, so epoch must be 'last', patience null and threshold 'half'"
             )
+        if self.epoch == "within_margin" and self.metric == "inconsistency":
+            raise ValueError("within_margin needs a metric of accuracy, not inconsistency")
         return self
-
-
-class StratifiedFolds(Config):
-    """Patient-grouped folds with equal class shares."""
-
-    kind: Literal["stratified"] = Field(description="patient-grouped stratified k-fold")
-    num_folds: int = Field(5, ge=2, description="number of folds")
-    seed: int = Field(0, description="seed of the assignment")
-
-
-class GivenFolds(Config):
-    """The user's folds, from `folds.parquet` (`sweep index … --folds`).
-
-    A patient in no fold of a repetition takes no part in it, neither training nor test.
-    """
-
-    kind: Literal["given"] = Field(description="folds that came with the data")
-    num_folds: int = Field(ge=2, description="folds in one repetition")
-    repetitions: int = Field(
-        1,
-        ge=1,
-        description="repetitions; fold f is fold f % num_folds of repetition f // num_folds",
-    )
-
-
-class CohortFolds(Config):
-    """Train on some cohorts, hold out another as a whole; folds differ in the validation part."""
-
-    kind: Literal["cohort"] = Field(description="an independent test cohort")
-    train: tuple[str, ...] = Field(min_length=1, description="cohorts for training")
-    test: tuple[str, ...] = Field(min_length=1, description="cohorts held out")
-    num_folds: int = Field(
-        1,
-        ge=1,
-        description="each fold validates on another 1/num_folds of the training patients "
-        "(with 1: on validation_share of them)",
-    )
-    seed: int = Field(0, description="seed of the assignment")
-
-    @model_validator(mode="after")
-    def _holds_out(self) -> "CohortFolds":
-        both = sorted({*self.train} & {*self.test})
-        if both:
-            raise ValueError(f"cohort {both[0]!r} is in train and in test; expected one of them")
-        return self
-
-
-Folds = Annotated[StratifiedFolds | GivenFolds | CohortFolds, Field(discriminator="kind")]
 
 
 class TrialConfig(Config):
@@ -172,6 +135,13 @@ class TrialConfig(Config):
     views: Literal["routine", "all"] = Field(
         "routine", description="routine: one scan per slide; all: paired slides with both scans too"
     )
+    pairs: Pairs = Field(
+        "scans",
+        description="what pair losses compare. scans: two scans of a slide; controls: shuffled, "
+        "scans of different slides; same_scan, two draws of one scan's tiles; augmented, a scan "
+        "and a view made from it",
+        json_schema_extra={"added": True},
+    )
     unseen_scanners: tuple[str, ...] = Field(
         (), description="scanners kept out of training and selection, and evaluated apart"
     )
@@ -181,14 +151,34 @@ class TrialConfig(Config):
         description="mixes the statistics of bags before the model",
         json_schema_extra={"added": True},
     )
+    input: InputMethod = Field(
+        NoInputMethod(kind="none"),
+        description="what is done to embeddings, fitted on training patients",
+        json_schema_extra={"added": True},
+    )
+    regularisation: Regularisation = Field(
+        Regularisation(),
+        description="generic regularisers beside dropout and weight decay",
+        json_schema_extra={"added": True},
+    )
     optim: Optim = Field(Optim(), description="optimiser and schedule")
     stopping: Stopping = Field(Stopping(), description="which epoch counts")
     folds: Folds = Field(description="which patients are held out")
     fold: int = Field(ge=0, description="number of the fold")
+    external_cohorts: tuple[str, ...] = Field(
+        (),
+        description="locked cohorts: in no fold, seen by no selection, predicted and told apart",
+        json_schema_extra={"added": True},
+    )
     seed: int = Field(description="drives initialisation and dropout")
     draw_seed: int = Field(0, description="drives bag order and tile draws, shared by all arms")
     shuffle_labels: bool = Field(
         False, description="control: labels permuted over the training patients; AUROC must be .5"
+    )
+    test_time: Literal["each_scan", "mean_over_scans"] = Field(
+        "each_scan",
+        description="control: mean_over_scans gives every scan of a slide the mean of its scores",
+        json_schema_extra={"added": True},
     )
     precision: Literal["float32", "float64"] = Field(
         "float32", description="arithmetic of the model"
@@ -205,12 +195,55 @@ class TrialConfig(Config):
                 raise ValueError(
                     f"mixup needs a head that scores bag embeddings alone, not {self.head.kind}"
                 )
+            if isinstance(loss, ClamClustering) and self.head.kind not in ("clam_sb", "clam_mb"):
+                raise ValueError(
+                    f"clam_clustering needs a head of kind clam_sb or clam_mb, not {self.head.kind}"
+                )
+            if isinstance(loss, ClamClustering) and self.task.kind == "survival":
+                raise ValueError("clam_clustering needs classes, not a survival task")
+        if self.pairs != "scans" and self.views == "routine":
+            raise ValueError(f"pairs: {self.pairs} needs views: all")
+        several = self.sampling.pairs_per_batch
+        for problem in problems(self.pairs, self.losses, pairs_per_batch=several):
+            raise ValueError(problem)
+        if self.task.kind == "survival" and self.regularisation.label_smoothing:
+            raise ValueError("regularisation.label_smoothing needs classes, not a survival task")
+        if isinstance(self.input, PairedErasure) and self.views == "routine":
+            raise ValueError("paired_erasure needs views: all")
         scanners = self.unseen_scanners
         if len(set(scanners)) < len(scanners):
-            raise ValueError(f"unseen_scanners holds {_twice(scanners)!r} twice; expected it once")
+            raise ValueError(f"unseen_scanners holds {twice(scanners)!r} twice; expected it once")
         total = num_folds(self.folds)
         if self.fold >= total:
             raise ValueError(f"fold {self.fold} does not exist: there are {total}")
+        return self
+
+    @model_validator(mode="after")
+    def _locks_what_no_fold_has(self) -> "TrialConfig":
+        locked, folds = self.external_cohorts, self.folds
+        if len(set(locked)) < len(locked):
+            raise ValueError(f"external_cohorts holds {twice(locked)!r} twice; expected it once")
+        named: dict[str, tuple[str, ...]] = {}
+        if isinstance(folds, CohortFolds):
+            named = {"folds.train": folds.train, "folds.test": folds.test}
+        elif isinstance(folds, LeaveOneOutFolds) and folds.column == "cohort":
+            named = {"folds.values": folds.values}
+        for key, names in named.items():
+            for name in names:
+                if name in locked:
+                    raise ValueError(
+                        f"cohort {name!r} is in external_cohorts and in {key}; expected one of them"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _goes_with_the_task(self) -> "TrialConfig":
+        alone = self.views == "routine" and self.sampling.slides_per_batch < 2
+        wrong = refusal(self.task, self.stopping.metric, self.losses, alone=alone)
+        if wrong:
+            raise ValueError(wrong)
+        if self.task.kind == "survival" and self.regularisation.label_smoothing:
+            raise ValueError("label_smoothing needs classes, which a survival task has not")
         return self
 
     @model_validator(mode="after")
@@ -238,22 +271,23 @@ class TrialConfig(Config):
         return self
 
 
-def _twice(names: tuple[str, ...]) -> str:
-    return next(name for name in names if names.count(name) > 1)
+def unseen_scanners(config: TrialConfig) -> tuple[str, ...]:
+    """Name the scanners that a trial may not train on: as configured, and what its fold leaves out.
 
-
-def num_folds(folds: StratifiedFolds | GivenFolds | CohortFolds) -> int:
-    """Count the folds, over all repetitions."""
-    return folds.num_folds * (folds.repetitions if isinstance(folds, GivenFolds) else 1)
+    Code asks this, not the field.
+    """
+    column, value = left_out(config.folds, config.fold) or ("", "")
+    more = (value,) if column == "scanner" else ()
+    return tuple(dict.fromkeys((*config.unseen_scanners, *more)))
 
 
 def lane_key(config: TrialConfig) -> str:
     """Name the pack family: equal for trials that can train as lanes of one pass.
 
-    Lanes may differ in seed, learning rate, weight decay, clipping, and in the weight and
-    temperature of a loss; everything else must agree.
+    Lanes may differ in seed, learning rate, weight decay, clipping, in the weight and temperature
+    of a loss, and in what is done with scores after training; everything else must agree.
     """
-    shared: dict[str, Any] = config.model_dump(mode="json", exclude={"seed"})
+    shared: dict[str, Any] = config.model_dump(mode="json", exclude={"seed", "test_time"})
     for name in ("lr", "weight_decay", "clip"):
         del shared["optim"][name]
     for loss in shared["losses"]:

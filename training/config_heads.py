@@ -47,16 +47,16 @@ class GatedAttentionHead(_Head):
 
 
 class ClamSBHead(_Head):
-    """CLAM with one attention branch, Lu et al. (2021), without the instance clustering loss."""
+    """CLAM with one attention branch, Lu et al. (2021)."""
 
     kind: Literal["clam_sb"] = Field(
-        description="CLAM-SB; as it stands the same as gated_attention"
+        description="CLAM-SB; without the loss clam_clustering the same as gated_attention"
     )
     attention_dim: int = Field(128, ge=1, le=8192, description="width of the attention network")
 
 
 class ClamMBHead(_Head):
-    """CLAM with an attention branch per class, Lu et al. (2021), without the clustering loss."""
+    """CLAM with an attention branch per class, Lu et al. (2021)."""
 
     kind: Literal["clam_mb"] = Field(description="CLAM-MB, an attention branch per class")
     attention_dim: int = Field(128, ge=1, le=8192, description="width of the attention network")

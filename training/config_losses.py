@@ -2,7 +2,8 @@
 
 Three families: losses between the scans of a slide need pairs (views: all); losses between groups
 compare the bags of a batch by a column of the index, whatever the views; losses on labels replace
-the task loss, for which weight 1 is the paper's method. Weights and temperatures are a lane's own,
+the task loss, for which weight 1 is the paper's method. CLAM's clustering loss is none of these: it
+belongs to its heads, and is no robustness loss. Weights and temperatures are a lane's own,
 everything else of a loss is shared in a pack.
 """
 
@@ -47,6 +48,10 @@ class ScoreLoss(Config):
         description="S1 logit_mse, S2 probability_mse, S3 variance over scans, S4 jensen_shannon, "
         "S5 huber on the logit, S6 attention: Jensen-Shannon on the attention of shared places",
     )
+
+
+PROBABILITIES = ("probability_mse", "jensen_shannon")
+"""Forms of the score loss that compare probabilities."""
 
 
 class EmbeddingLoss(Config):
@@ -210,6 +215,24 @@ class Mixup(Config):
     alpha: float = Field(0.2, gt=0, description="both parameters of the beta distribution")
 
 
+class ClamClustering(Config):
+    """The instance clustering loss of CLAM, Lu et al. (2021)."""
+
+    kind: Literal["clam_clustering"] = Field(
+        description="tells the most attended tiles from the least attended (CLAM)"
+    )
+    weight: float = Field(
+        0.43, ge=0, description="weight of the loss; .3 beside .7, the paper's, is 3/7"
+    )
+    num_tiles: int = Field(8, ge=1, le=4096, description="tiles of each label, B")
+    form: Literal["smooth_svm", "cross_entropy"] = Field(
+        "smooth_svm", description="loss of a tile; smooth_svm, the paper's, has a margin of 1"
+    )
+    out_of_class: bool = Field(
+        False, description="also label 0 for the most attended tiles of the other classes"
+    )
+
+
 class MixStyle(Config):
     """MixStyle on the encoder's embeddings, Zhou, Yang, Qiao and Xiang (ICLR 2021)."""
 
@@ -225,7 +248,7 @@ PairLoss: TypeAlias = InfoNCE | ScoreLoss | EmbeddingLoss | BarlowTwins | VICReg
 GroupLoss: TypeAlias = Coral | MMD | LMMD | Dann | CDann | IRM | VRex | GroupDRO | SupCon
 """Between groups of bags."""
 
-Loss = Annotated[PairLoss | GroupLoss | Mixup, Field(discriminator="kind")]
+Loss = Annotated[PairLoss | GroupLoss | Mixup | ClamClustering, Field(discriminator="kind")]
 
 
 def blind(loss: Loss, head: str) -> bool:
@@ -237,7 +260,7 @@ def blind(loss: Loss, head: str) -> bool:
     return head == "linear_probe" and not isinstance(loss, IRM | VRex | GroupDRO)
 
 
-def compares_pairs(loss: PairLoss) -> bool:
+def compares_pairs(loss: Loss) -> bool:
     """Say whether the loss compares each pair of bags with the other pairs of a batch."""
     compares = isinstance(loss, InfoNCE | BarlowTwins | VICReg | ScanGen)
     return compares and getattr(loss, "level", "bag") == "bag"

@@ -17,28 +17,22 @@ from training.config_losses import (
     MMD,
     BarlowTwins,
     CDann,
+    ClamClustering,
     Coral,
     Dann,
     EmbeddingLoss,
     GroupDRO,
     Mixup,
-    PairLoss,
     ScanGen,
     SupCon,
     VICReg,
     VRex,
 )
 from training.data.loading import Batch
-from training.losses import mixup
+from training.losses import calls, tasks
 from training.losses.adversarial import Discriminator
-from training.losses.embedding import embedding_loss
-from training.losses.groups import coral, lmmd, mmd
-from training.losses.infonce import bag_infonce, tile_infonce
-from training.losses.redundancy import barlow_twins, vicreg
-from training.losses.risks import Annealing, GroupWeights, irm_penalty, risks, vrex_penalty
-from training.losses.score import attention_loss, score_loss
-from training.losses.supcon import supcon
-from training.losses.task import task_loss
+from training.losses.clam import InstanceClustering
+from training.losses.risks import Annealing, GroupWeights
 from training.models import MILModel, Output, build
 from training.models.embedding import Dropped
 from training.types import Bags, Mask
@@ -49,6 +43,7 @@ class Objective(nn.Module):
 
     Args:
         model: scores bags.
+        task: the task loss.
         losses: robustness losses; weights and temperatures are arguments of `forward`, since lanes
             differ in them.
         num_classes: classes of the task.
@@ -60,11 +55,12 @@ class Objective(nn.Module):
         model: MILModel,
         losses: Sequence[Loss],
         *,
+        task: tasks.Module,
         num_classes: int,
         num_groups: Mapping[str, int],
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.task = model, task
         self.losses = tuple(losses)
         self.num_classes, self.num_groups = num_classes, dict(num_groups)
         self.projections = nn.ModuleDict(
@@ -87,12 +83,17 @@ class Objective(nn.Module):
         weights: Float[Tensor, " loss"],
         temperatures: Float[Tensor, " loss"],
         batch: Batch | None,
+        observed: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Compute (total, task and robustness losses); without a batch, the scores alone."""
+        """Compute (total, task and robustness losses); without a batch, the scores.
+
+        Where they are observed, bag embeddings and attention come with the scores.
+        """
         output = self.model(bags, mask, dropped)
         if batch is None:
-            return (output.scores,)
-        parts = [task_loss(output.scores, batch.label, batch.weight)]
+            rest = (output.bag, output.attention) if observed else ()
+            return output.scores, *rest
+        parts = [self.task(output.scores, batch)]
         for number, loss in enumerate(self.losses):
             parts.append(self._robustness(number, loss, output, batch, temperatures[number]))
         parted = torch.stack(parts)
@@ -112,141 +113,42 @@ class Objective(nn.Module):
                 return Annealing(loss.anneal_steps)
             case GroupDRO():
                 return GroupWeights(self.num_groups[loss.group], loss.eta)
+            case ClamClustering():
+                return InstanceClustering(
+                    self.model.embedding.width,
+                    self.num_classes,
+                    num_tiles=loss.num_tiles,
+                    form=loss.form,
+                    out_of_class=loss.out_of_class,
+                )
             case _:
                 return None
 
     def _robustness(
         self, number: int, loss: Loss, output: Output, batch: Batch, temperature: Tensor
     ) -> Float[Tensor, ""]:
+        call = calls.Call(
+            output=output,
+            batch=batch,
+            temperature=temperature,
+            project=lambda embeddings: self._project(number, embeddings),
+            beside=dict(self.beside.items()).get(str(number)),
+            task=self.task,
+            classify=self.model.classifier,
+            num_classes=self.num_classes,
+            num_groups=self.num_groups,
+        )
         match loss:
             case Mixup():
-                return self._mixup(loss, output, batch)
+                return calls.of_mixtures(loss, call)
             case ScoreLoss() | InfoNCE() | EmbeddingLoss() | BarlowTwins() | VICReg() | ScanGen():
-                return self._between_scans(number, loss, output, batch, temperature)
+                return calls.between_scans(loss, call)
             case SupCon() | Coral() | MMD() | LMMD() | Dann() | CDann():
-                return self._between_embeddings(number, loss, output, batch, temperature)
+                return calls.between_embeddings(loss, call)
             case IRM() | VRex() | GroupDRO():
-                return self._between_risks(number, loss, output, batch)
-
-    def _between_scans(
-        self, number: int, loss: PairLoss, output: Output, batch: Batch, temperature: Tensor
-    ) -> Float[Tensor, ""]:
-        match loss:
-            case ScoreLoss(form="attention"):
-                first, second = output.attention[batch.first], output.attention[batch.second]
-                return attention_loss(first, second, matched=batch.matched)
-            case ScoreLoss():
-                first, second = output.scores[batch.first], output.scores[batch.second]
-                return score_loss(first, second, form=loss.form)
-            case InfoNCE(level="tile"):
-                return tile_infonce(
-                    self._project(number, output.instances[batch.first]),
-                    self._project(number, output.instances[batch.second]),
-                    matched=batch.matched,
-                    temperature=temperature,
-                    first_scanner=batch.first_scanner,
-                    second_scanner=batch.second_scanner,
-                    patient=batch.patient,
-                    negatives=loss.negatives,
-                )
-            case InfoNCE() | ScanGen():
-                # ScanGen's contrast, as far as it is known, is this rule of InfoNCE.
-                return bag_infonce(
-                    self._project(number, output.bag[batch.first]),
-                    self._project(number, output.bag[batch.second]),
-                    temperature=temperature,
-                    first_scanner=batch.first_scanner,
-                    second_scanner=batch.second_scanner,
-                    patient=batch.patient,
-                    negatives=getattr(loss, "negatives", "anchor_scanner"),
-                )
-            case _:
-                return self._between_rows(number, loss, output, batch)
-
-    def _between_rows(
-        self,
-        number: int,
-        loss: EmbeddingLoss | BarlowTwins | VICReg,
-        output: Output,
-        batch: Batch,
-    ) -> Float[Tensor, ""]:
-        rows, real = output.bag, torch.ones_like(batch.patient, dtype=torch.bool)
-        if loss.level == "tile":
-            rows, real = output.instances, batch.matched.flatten()
-        a, b = (
-            self._project(number, rows[side]).flatten(0, -2) for side in (batch.first, batch.second)
-        )
-        match loss:
-            case EmbeddingLoss():
-                return embedding_loss(a, b, real=real, form=loss.form)
-            case BarlowTwins():
-                return barlow_twins(a, b, real=real, off_diagonal=loss.off_diagonal)
-            case VICReg():
-                return vicreg(
-                    a,
-                    b,
-                    real=real,
-                    invariance=loss.invariance,
-                    variance=loss.variance,
-                    covariance=loss.covariance,
-                )
-
-    def _between_embeddings(
-        self,
-        number: int,
-        loss: SupCon | Coral | MMD | LMMD | Dann | CDann,
-        output: Output,
-        batch: Batch,
-        temperature: Tensor,
-    ) -> Float[Tensor, ""]:
-        group, num_groups = batch.groups[loss.group], self.num_groups[loss.group]
-        match loss:
-            case SupCon():
-                return supcon(
-                    self._project(number, output.bag),
-                    batch.label,
-                    group,
-                    temperature=temperature,
-                    positives=loss.positives,
-                )
-            case Coral():
-                return coral(output.bag, group, num_groups=num_groups, means=loss.means)
-            case MMD():
-                return mmd(output.bag, group, num_groups=num_groups)
-            case LMMD():
-                return lmmd(
-                    output.bag,
-                    group,
-                    batch.label,
-                    num_groups=num_groups,
-                    num_classes=self.num_classes,
-                )
-            case Dann() | CDann():
-                told: Tensor = self.beside[str(number)](output.bag, group, batch.label)
-                return told
-
-    def _between_risks(
-        self, number: int, loss: IRM | VRex | GroupDRO, output: Output, batch: Batch
-    ) -> Float[Tensor, ""]:
-        num_groups, beside = self.num_groups[loss.group], self.beside[str(number)]
-        of = risks(batch.groups[loss.group], batch.weight, num_groups=num_groups)
-        if isinstance(loss, GroupDRO):
-            robust: Tensor = beside(output.scores, batch.label, of=of)
-            # In place of the task loss, which is in the total; not where no bag has a group.
-            instead = robust - task_loss(output.scores, batch.label, batch.weight)
-            return of.present.any() * instead
-        penalty = irm_penalty if isinstance(loss, IRM) else vrex_penalty
-        factor: Tensor = beside()
-        return factor * penalty(output.scores, batch.label, of=of)
-
-    def _mixup(self, loss: Mixup, output: Output, batch: Batch) -> Float[Tensor, ""]:
-        classify = self.model.classifier
-        assert classify is not None, "the configuration refuses heads without a classifier"
-        mixture = mixup.draw(batch.key, len(batch.label), loss.alpha, output.bag.device)
-        mixed = mixup.mixup(
-            output.bag, batch.label, batch.weight, classify=classify, mixture=mixture
-        )
-        return mixed - task_loss(output.scores, batch.label, batch.weight)
+                return calls.between_risks(loss, call)
+            case ClamClustering():
+                return calls.on_tiles(loss, call)
 
     def _project(self, number: int, embeddings: Tensor) -> Tensor:
         if str(number) not in self.projections:
@@ -267,8 +169,10 @@ def initialise(
     in_dim: int,
     num_outputs: int,
     num_groups: Mapping[str, int] = MappingProxyType({}),
+    num_patients: int = 0,
+    base: Sequence[float] = (),
 ) -> Objective:
-    """Make a lane's model, initialised from the seed alone, whatever the precision.
+    """Make a lane's model, initialised from the seed and `base` alone, whatever the precision.
 
     Args:
         config: of the trial.
@@ -276,12 +180,24 @@ def initialise(
         in_dim: width of the encoder's embeddings.
         num_outputs: columns of the scores.
         num_groups: groups of each column that the losses compare.
+        num_patients: numbers of patients are less than this.
+        base: where the scores start, a number for each; none: at their bias.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build(config.head, in_dim=in_dim, num_outputs=num_outputs)
+        if base:
+            model.start_at(base)
         made = Objective(
-            model, config.losses, num_classes=max(num_outputs, 2), num_groups=num_groups
+            model,
+            config.losses,
+            task=tasks.build(
+                config.task,
+                num_patients=num_patients,
+                smoothing=config.regularisation.label_smoothing,
+            ),
+            num_classes=max(num_outputs, 2),
+            num_groups=num_groups,
         )
         return made.to(getattr(torch, config.precision))
 

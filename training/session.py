@@ -4,21 +4,22 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from training import RESULTS_VERSION, evaluation, objective, seeds
+from training import RESULTS_VERSION, evaluation, judging, objective, seeds
+from training.choosing import Choice, require_shape
 from training.config import TrialConfig
-from training.data import folds, sampling, scans
+from training.data import folds, inputs, noise, pairing, sampling, scans
 from training.data.bags import BagReader
 from training.data.index import Dataset
 from training.data.loading import Batch, Loader
 from training.data.mixing import mix_style
-from training.errors import DataError
+from training.data.noise import add_noise
 from training.identity import canonical
 from training.lanes import Lanes, draw_dropped
 from training.optimiser import LaneAdamW, schedule
@@ -52,20 +53,27 @@ class Session:
         shared = self.shared = configs[0]
         self.identity = _identity(configs, dataset, device)
         self.scans = scans.read(dataset, shared)
-        self.pool = sampling.pool(self.scans, paired=shared.views == "all")
-        self.validation = evaluation.validation(self.scans)
-        if self.validation is None and shared.stopping.validation_share > 0:
-            raise DataError("no scan of a validation patient is on a seen scanner")
+        self.pool = sampling.pool(
+            self.scans, paired=shared.views == "all", augmented=shared.pairs == "augmented"
+        )
+        self.judge = judging.judge(self.scans, shared.stopping)
+        self.validation = self.judge.validation if self.judge is not None else None
+        reader = BagReader(dataset.root)
         self.loader = Loader(
-            BagReader(dataset.root),
+            reader,
             self.scans,
             dtype=getattr(torch, shared.precision),
             device=device,
             resident_bytes=resident_bytes,
+            input_map=inputs.fit(shared, reader, self.scans, self.pool),
         )
         self.num_tiles = self.scans.table["num_tiles"].to_numpy(np.int64)
         self.steps_per_epoch = sampling.steps_per_epoch(self.pool, shared.sampling)
         self.loss_names = objective.names(shared.losses)
+        self.noise: Tensor | None = None
+        if shared.regularisation.noise:
+            trained = self.scans.of("train", seen_only=True)
+            self.noise = shared.regularisation.noise * noise.spread(self.loader, trained)
         self._start()
 
     def _start(self) -> None:
@@ -79,6 +87,8 @@ class Session:
                 in_dim=self.scans.in_dim,
                 num_outputs=self.scans.num_outputs,
                 num_groups=self.scans.num_groups,
+                num_patients=self.scans.num_patients,
+                base=self.scans.base,
             )
             for config in self.configs
         ]
@@ -88,7 +98,7 @@ class Session:
             for config in self.configs
         ]
         self.optimiser = LaneAdamW(self.lanes, [config.optim for config in self.configs])
-        self.chosen = self.lanes.flat.clone(), self.lanes.state.clone()
+        self.choice = Choice(self.lanes.flat, self.lanes.state, self.shared.stopping)
         self._occupy(range(len(self.configs)))
 
     def _together(self) -> int:
@@ -133,6 +143,17 @@ class Session:
         if losses is None:
             return False
         self._judge(losses)
+        self._part()
+        return True
+
+    def retire(self, lanes: Collection[int]) -> None:
+        """End some of the lanes that train, after an epoch."""
+        for lane in lanes:
+            self.progress[lane].state = "retired"
+        self._part()
+
+    def _part(self) -> None:
+        """Take lanes that have ended out of the stack."""
         stay = self.training
         if len(stay) == 1:
             stay = sorted([stay[0], 0 if stay[0] else 1])
@@ -141,7 +162,6 @@ class Session:
             self.optimiser.select(self.lanes, stay)
             self.generators = [self.generators[place] for place in stay]
             self._occupy([self.slots[place] for place in stay])
-        return True
 
     def _train(self, stop: Callable[[], bool] | None) -> Tensor | None:
         """Take the steps of an epoch; give the mean losses, [lane, total + task + robustness]."""
@@ -151,8 +171,9 @@ class Session:
         for draw in sampling.epoch(self.pool, shared.sampling, key=key):
             if stop is not None and stop():
                 return None
+            draw = pairing.compare(draw, shared.pairs, patient=self.scans.patient)
             batch = self.loader.batch(draw, shared.sampling.tiles_per_bag)
-            sums += self._step(mix_style(batch, shared.mixstyle))
+            sums += self._step(add_noise(mix_style(batch, shared.mixstyle), self.noise))
         return sums / self.steps_per_epoch
 
     def _step(self, batch: Batch) -> Tensor:
@@ -185,30 +206,29 @@ class Session:
         """Record the epoch of each training lane, keep its weights if it is the best so far."""
         finite = self.lanes.flat.isfinite().all(1).tolist()
         scores = None
-        if self.validation is not None:
-            rows = self.validation.rows
+        if self.judge is not None:
+            rows = self.judge.validation.rows
             scores = evaluation.score(self.lanes, self.loader, rows, self.num_tiles)
         last = schedule(self.shared.optim, self.optimiser.steps - 1, self.steps_per_epoch)
         for place in self.training:
             lane = self.slots[place]
             names = ["loss", "task_loss", *self.loss_names]
             values = dict(zip(names, losses[place].tolist(), strict=True))
-            wrong = _not_finite(
-                values, finite[place], scores[place] if scores is not None else None
-            )
+            mine = scores[place] if scores is not None else None
+            wrong = judging.not_finite(values, finite[place], mine)
             if wrong:
                 self.progress[lane].fail(f"numeric: {wrong} at epoch {self.epoch}")
                 continue
             value = loss = math.nan
-            if self.validation is not None and scores is not None:
-                loss = values["validation_loss"] = self.validation.loss(scores[place])
-                values["validation_auroc"] = self.validation.auroc(scores[place])
+            if self.judge is not None and mine is not None:
+                values |= self.judge.values(mine)
+                loss = values["validation_loss"]
                 value = values[f"validation_{self.shared.stopping.metric}"]
             values["lr"] = self.configs[lane].optim.lr * last
             self.progress[lane].record(values)
             if self.progress[lane].judge(value, loss, self.shared.stopping):
-                self.chosen[0][lane] = self.lanes.flat[place]
-                self.chosen[1][lane] = self.lanes.state[place]
+                weights = self.lanes.flat[place], self.lanes.state[place]
+                self.choice.keep(lane, self.progress[lane], weights)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Give a copy of all that a checkpoint needs."""
@@ -217,10 +237,9 @@ class Session:
             "state": self.lanes.state.clone(),
             "mean": self.optimiser.mean.clone(),
             "square": self.optimiser.square.clone(),
-            "chosen_flat": self.chosen[0].clone(),
-            "chosen_state": self.chosen[1].clone(),
             "generators": torch.stack([each.get_state() for each in self.generators]),
         }
+        chosen, kept = self.choice.snapshot()
         counters = {
             "identity": self.identity,
             "epoch": self.epoch,
@@ -228,7 +247,7 @@ class Session:
             "slots": self.slots,
             "progress": [dataclasses.asdict(each) for each in self.progress],
         }
-        return tensors, counters
+        return tensors | chosen, counters | kept
 
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
         """Go on from a snapshot; from the start, where that cannot be.
@@ -246,21 +265,18 @@ class Session:
             raise ValueError(f"it is not whole: {error!r}") from error
 
     def _restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
-        slots, everyone = counters["slots"], self.chosen
-        for name, like, rows in (
-            *((name, everyone[0], len(slots)) for name in ("flat", "mean", "square")),
-            ("state", everyone[1], len(slots)),
-            ("chosen_flat", everyone[0], len(self.configs)),
-            ("chosen_state", everyone[1], len(self.configs)),
+        slots, chosen = counters["slots"], self.choice
+        for name, like in (
+            *((name, chosen.flat) for name in ("flat", "mean", "square")),
+            ("state", chosen.state),
         ):
-            if tensors[name].shape != (rows, like.shape[1]):
-                raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}")
+            require_shape(tensors, name, (len(slots), like.shape[1]))
         self.epoch = counters["epoch"]
         self.progress = [Progress(**each) for each in counters["progress"]]
+        chosen.restore(tensors, counters, self.progress)
         self.lanes.put(tensors["flat"], tensors["state"])
         self.optimiser.optims = [self.configs[lane].optim for lane in slots]
         self.optimiser.put(self.lanes, tensors["mean"], tensors["square"], counters["steps"])
-        self.chosen = tensors["chosen_flat"], tensors["chosen_state"]
         self.generators = [torch.Generator(self.device) for _ in slots]
         for generator, state in zip(self.generators, tensors["generators"].cpu(), strict=True):
             generator.set_state(state.clone())
@@ -273,15 +289,3 @@ def _identity(configs: Sequence[TrialConfig], dataset: Dataset, device: torch.de
     data = folds.fingerprint(dataset, configs[0])
     text = json.dumps([RESULTS_VERSION, trials, data, device.type])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _not_finite(values: dict[str, float], weights: bool, scores: np.ndarray | None) -> str:
-    """Name the first quantity of an epoch that is NaN or infinite; empty if none is."""
-    for name, value in values.items():
-        if not math.isfinite(value):
-            return f"{name} is {value}"
-    if not weights:
-        return "weights are not finite"
-    if scores is not None and not np.isfinite(scores).all():
-        return "validation scores are not finite"
-    return ""

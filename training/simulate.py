@@ -2,7 +2,7 @@ r"""A simulated paired-scanner cohort with known truth, for the demo and the sci
 
 A dataset is fixed to the byte by its configuration: arithmetic is float64, embeddings are stored as
 float16, and every draw has its own generator, so that a further slide, scanner or encoder moves no
-other number. Not modelled: survival, groups other than the scanner (sites are a null).
+other number. Not modelled: groups other than the scanner (sites are a null).
 
 **Patients and slides.** Classes $c$ are equally frequent. A patient has a second slide with
 probability `second_slide_share`. Seen scanner number $s$ belongs to class $s \bmod C$. The routine
@@ -14,15 +14,24 @@ which keeps them closely and nests them: what is paired at 5 % is paired at 20 %
 is scanned by all scanners, unseen ones too, and its routine scanner is any seen one, whatever the
 class.
 
+**Outcomes**, where asked for: a patient of class $c$ has the event at time
+
+    T = median · (−log U / (log 2 · exp(c · log_hazard_ratio)))^(1/shape),    U ~ Uniform(0, 1)
+
+so that hazards are proportional, and is censored at `followup`, or when lost before: after an
+exponential time that ends before `followup` with probability `lost_share`. Patients of a class
+differ by chance alone.
+
 **Bags.** `training.simulated_world` has the equations of tissue, encoders and scanners. A scan
 lacks `missing_tiles` of the slide's tiles; which ones is drawn per scan, so that tiles of two scans
-meet by their number only.
+meet by their number only. Each scan of a dev slide has `augmented_views` views: the same tiles,
+without the scanner, in another random style each.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +40,8 @@ from jaxtyping import Bool, Float
 from pydantic import ValidationError
 
 from training.data import bags, shards
-from training.simulated_world import Encoder, Tissue, draw_tissue, generator, traits
-from training.simulation_config import Simulation
+from training.simulated_world import Encoder, Tissue, draw_tissue, generator, style, traits
+from training.simulation_config import SimulatedSurvival, Simulation
 
 _TILE_UM, _READ_MPP = 112.0, 0.5  # 224 px at 0.5 µm/px; level 0 has 0.25 µm/px
 _PLASTIC = 1.324717957244746  # root of x³ = x + 1: two recurrences that fill the square evenly
@@ -80,16 +89,22 @@ def slides(config: Simulation) -> list[Slide]:
     ]
 
 
-def bag(encoder: Encoder, slide: Slide, scanner: str | None) -> bags.Bag:
-    """Make one bag; without a scanner, the oracle's: all tiles, no shift."""
+def bag(encoder: Encoder, slide: Slide, scanner: str | None, *, view: str = "") -> bags.Bag:
+    """Make one bag; without a scanner, the oracle's: all tiles, no shift.
+
+    With a view's name, the scan's tiles in the view's style in place of the scanner's.
+    """
     config = encoder.config
     glass = _tissue(config, slide)
     embeddings = encoder.clean(glass.latent)
     kept = np.arange(len(embeddings))
     if scanner is not None:
         scan = _scan(slide, scanner)
-        rng = generator(config, f"noise/{encoder.name}/{scan}")
-        embeddings = encoder.shifted(embeddings, scanner=traits(config, scanner), rng=rng)
+        if view:
+            embeddings = encoder.restyled(embeddings, style=style(config, view))
+        else:
+            rng = generator(config, f"noise/{encoder.name}/{scan}")
+            embeddings = encoder.shifted(embeddings, scanner=traits(config, scanner), rng=rng)
         order = generator(config, f"missing/{scan}").permutation(len(kept))
         kept = np.sort(order[: _num_kept(config, len(kept))])
     return bags.Bag(
@@ -109,8 +124,32 @@ def write(config: Simulation, root: Path) -> None:
         [(slide.patient, str(slide.label), slide.cohort) for slide in rows],
         columns=["patient", "label", "cohort"],
     ).drop_duplicates(ignore_index=True)
+    if config.survival is not None:
+        told = [
+            outcome(config, config.survival, patient, int(label))
+            for patient, label in zip(cases["patient"], cases["label"], strict=True)
+        ]
+        cases = cases.assign(time=[time for time, _ in told], event=[int(died) for _, died in told])
     for name in config.encoders:
         _write_encoder(Encoder(config, name), root, rows=rows, cases=cases)
+
+
+def outcome(
+    config: Simulation, survival: SimulatedSurvival, patient: str, label: int
+) -> tuple[float, bool]:
+    """Draw a patient's time and whether it is that of the event."""
+    rng = generator(config, f"patient/{patient}/outcome")
+    hazard = np.log(2) * np.exp(label * survival.log_hazard_ratio)
+    event = survival.median * (rng.exponential() / hazard) ** (1 / survival.shape)
+    lost = rng.exponential()
+    if survival.lost_share > 0:
+        lost *= survival.followup / -np.log1p(-survival.lost_share)
+    else:
+        lost = np.inf
+    time = min(event, lost, survival.followup)
+    if survival.step:
+        time = survival.step * np.ceil(time / survival.step)
+    return float(time), bool(event <= min(lost, survival.followup))
 
 
 def truth(config: Simulation) -> Truth:
@@ -167,7 +206,8 @@ def _write_encoder(
     encoder: Encoder, root: Path, *, rows: Sequence[Slide], cases: pd.DataFrame
 ) -> None:
     config = encoder.config
-    views, made_from = [], {}
+    views: list[shards.View] = []
+    made_from: dict[str, tuple[Slide, str]] = {}
     for slide in rows:
         num_tiles = _num_kept(config, len(_tissue(config, slide).bearing))
         for scanner in slide.scanners:
@@ -187,11 +227,18 @@ def _write_encoder(
                 dim=encoder.dim,
             )
             views.append(view)
+            number = config.augmented_views if slide.cohort == "dev" else 0
+            views += [
+                replace(view, view=f"{scan}-view{each + 1}", source_scan=scan, routine=False)
+                for each in range(number)
+            ]
     shards.write(
         root,
         encoder=encoder.name,
         views=views,
-        load=lambda view: bag(encoder, *made_from[view.scan]),
+        load=lambda view: bag(
+            encoder, *made_from[view.scan], view=view.view if view.source_scan else ""
+        ),
         cases=cases,
         tile_um=_TILE_UM,
         mpp_read=_READ_MPP,

@@ -27,6 +27,10 @@ dimensions, the same for all encoders. With orthonormal $E_e$ [dim, q] the store
 
 where $r_e$ is the encoder's `scanner_effect`, and $d_{es}$ is random, linear in $u_s$: other tiles
 are noisy on other scanners. The columns of $E_e$ span the true scanner subspace (of the offset).
+
+**Augmented view.** Traits of its own, drawn like a scanner's, and of the equation above the offset
+and the mixing alone, both times `augmented_strength`: style augmentation that knows the kind of
+shift, but no scanner.
 """
 
 import hashlib
@@ -73,8 +77,17 @@ def draw_tissue(config: Simulation, *, patient: str, slide: str, label: int) -> 
 
 def traits(config: Simulation, scanner: str) -> Float[np.ndarray, "trait"]:
     """Give the traits $u_s$ of a scanner."""
-    drawn = generator(config, f"scanner/{scanner}").standard_normal(config.trait_dim)
-    return np.asarray(drawn * np.sqrt(config.trait_dim) / np.linalg.norm(drawn))
+    return _direction(generator(config, f"scanner/{scanner}"), config.trait_dim)
+
+
+def style(config: Simulation, view: str) -> Float[np.ndarray, "trait"]:
+    """Draw the traits of an augmented view's style, distributed as those of scanners."""
+    return _direction(generator(config, f"style/{view}"), config.trait_dim)
+
+
+def _direction(rng: np.random.Generator, dim: int) -> Float[np.ndarray, "trait"]:
+    drawn = rng.standard_normal(dim)
+    return np.asarray(drawn * np.sqrt(dim) / np.linalg.norm(drawn))
 
 
 def generator(config: Simulation, name: str) -> np.random.Generator:
@@ -139,6 +152,16 @@ class Encoder:
         noise = size[:, None] * rng.standard_normal(clean.shape)
         parts = shift.mixing * mixed + shift.nonlinear * warped + shift.noise * noise
         return np.asarray(clean + self.offset(scanner) + self.effect * parts)
+
+    def restyled(
+        self, clean: Float[np.ndarray, "tile dim"], *, style: Float[np.ndarray, "trait"]
+    ) -> Float[np.ndarray, "tile dim"]:
+        """Embed the same tiles in a made-up style: offset and mixing, without warp and noise."""
+        strength, shift = self.config.augmented_strength, self.config.shift
+        mixed = clean @ np.tensordot(style, self.mixing, axes=1).T
+        return np.asarray(
+            clean + strength * (self.offset(style) + self.effect * shift.mixing * mixed)
+        )
 
 
 def _effect(config: Simulation, name: str, rows: int) -> Float[np.ndarray, "row latent"]:

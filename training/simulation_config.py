@@ -45,6 +45,25 @@ class Shift(Config):
     )
 
 
+class SimulatedSurvival(Config):
+    """Times to an event with proportional hazards: the label-bearing tissue shortens them."""
+
+    log_hazard_ratio: float = Field(
+        1.5, ge=-10, le=10, description="log hazard ratio of each class to the one before it"
+    )
+    shape: float = Field(
+        1.2, gt=0, le=10, description="shape of the Weibull distribution; 1: exponential"
+    )
+    median: float = Field(48.0, gt=0, le=1e6, description="median time of class 0")
+    followup: float = Field(60.0, gt=0, le=1e6, description="time after which all are censored")
+    lost_share: float = Field(
+        0.2, ge=0, lt=1, description="probability to be lost before the end of follow-up"
+    )
+    step: float = Field(
+        0.0, ge=0, le=1e6, description="times are rounded up to multiples of this; 0: not rounded"
+    )
+
+
 class Simulation(Config):
     """A paired-scanner cohort with known truth; the defaults are the demo's."""
 
@@ -102,6 +121,25 @@ class Simulation(Config):
     slide_spread: float = Field(0.2, ge=0, le=100, description="SD between slides, per coordinate")
     latent_dim: int = Field(16, ge=1, le=1024, description="coordinates of the latent tissue")
     trait_dim: int = Field(3, ge=1, le=64, description="traits in which scanners differ")
+    augmented_views: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="augmented views of each dev scan, in random styles (`pairs: augmented`)",
+        json_schema_extra={"added": True},
+    )
+    augmented_strength: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="factor on offset and mixing of a view's style; 1: as strong as a scanner's",
+        json_schema_extra={"added": True},
+    )
+    survival: SimulatedSurvival | None = Field(
+        None,
+        description="columns time and event beside the label; null: none",
+        json_schema_extra={"added": True},
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Simulation":
@@ -118,8 +156,8 @@ class Simulation(Config):
             problems.append("paired_share above 0 needs at least two seen scanners")
         if self.dev_patients < self.num_classes:
             problems.append("dev_patients is below num_classes")
-        slides = (self.dev_patients + self.test_patients) * (1 + self.second_slide_share)
-        tiles = slides * len(names) * self.max_tiles
+        patients = self.dev_patients * (1 + self.augmented_views) + self.test_patients
+        tiles = patients * (1 + self.second_slide_share) * len(names) * self.max_tiles
         for name, encoder in self.encoders.items():
             if tiles * encoder.dim > MAX_VALUES:
                 problems.append(

@@ -23,4 +23,5 @@ Attention = Float[Tensor, "bag instance"]
 """Weights that sum to one over the real instances of a bag; zero on padding."""
 
 Scores = Float[Tensor, "bag class"]
-"""Logits; one column for a binary task, one per class otherwise."""
+"""Logits: one column for a binary task, one per class otherwise. A survival task has one log-risk,
+or the logits of the hazards of intervals."""

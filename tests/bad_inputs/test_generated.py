@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cluster import profile as profiles
 from cluster.errors import ClusterError
-from orchestrator import events, spec, store
+from orchestrator import events, files, spec
 from orchestrator.errors import SpecError, StoreError
 from orchestrator.folder import Folder
 from tests.bad_inputs import inputs
@@ -163,6 +163,6 @@ def test_a_spoilt_segment_is_read_or_a_store_error(
     path = tmp_path / f"{name}.parquet"
     path.write_bytes(spoilt(sound.read_bytes(), random.Random(seed)))
     try:
-        store._read_parquet(path)
+        files.read_frame(path)
     except StoreError as error:
         assert str(path) in error.message

@@ -101,6 +101,16 @@ ASKS = {
     "no pair left": ("unseen_scanners: [GT450]\n", ["no training slide has scans on two seen"]),
     "a cohort that is not there": (
         "folds: {kind: cohort, train: [nowhere], test: [test]}\n", ["cohort 'nowhere'"]),
+    "a value that is not there": (
+        "folds: {kind: leave_one_out, column: scanner, values: [AT2, AT3]}\n",
+        ["folds.values: encoder 'one' has no scan of scanner 'AT3'; did you mean 'AT2'?"]),
+    "a value that everyone has": (
+        "folds: {kind: leave_one_out, column: scanner, values: [AT2]}\n",
+        ["no patient is left to train on", "folds.num_folds above 1"]),
+    "sites that are not known": (
+        "folds: {kind: site_preserved}\n", ["patients have scans without a site"]),
+    "a locked cohort that is not there": (
+        "external_cohorts: [elsewhere]\n", ["no patient belongs to 'elsewhere'"]),
     "more folds than patients": (
         "folds: {kind: stratified, num_folds: 17}\n", ["too few patients for 17"]),
     "a class that is not there": (

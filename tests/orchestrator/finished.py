@@ -60,8 +60,9 @@ def train(prepared: Prepared, *, without: Collection[str] = ()) -> Folder:
     folder = prepared.folder
     journal = events.Journal(folder, "driver")
     setting = Setting(
-        folder=folder.root, data=prepared.data, device="cpu", code='{"commit": "0", "clean": true}'
-    )
+        folder=folder.root, data=prepared.data, device="cpu", code='{"commit": "0", "clean": true}',
+        artefacts=prepared.spec.artefacts,
+    )  # fmt: skip
     for job in jobs_left.read_jobs(folder):
         ids = {trial for trial, _ in job.trials}
         if ids.intersection(without):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import aggregate
+from orchestrator import aggregate, tabulate
 from orchestrator.errors import StoreError
 
 NAN = float("nan")
@@ -60,7 +60,8 @@ def test_columns_are_the_promised_ones_in_order():
     assert list(table.columns) == [
         "encoder", "arm", "lr", "trials", "missing", "failed", "versions", "accuracy", "auroc",
         "balanced_accuracy", "inconsistency", "flip_rate", "worst_scanner_auroc",
-        "unseen_scanner_auroc", "accuracy_sd", "auroc_sd", "folds", "auroc_folds",
+        "unseen_scanner_auroc", "auprc", "brier", "calibration_intercept", "calibration_slope",
+        "calibration_error", "accuracy_sd", "auroc_sd", "folds", "auroc_folds",
     ]  # fmt: skip
     empty = ["inconsistency", "flip_rate", "worst_scanner_auroc", "unseen_scanner_auroc"]
     assert table.loc[0, [*empty, "accuracy_sd", "auroc_sd"]].isna().all()
@@ -231,3 +232,84 @@ def test_equal_tables_give_equal_bytes_and_nothing_else_is_left(tmp_path):
     again = [path.read_bytes() for path in aggregate.write(table.copy(), tmp_path)]
     assert first == again
     assert sorted(path.name for path in tmp_path.iterdir()) == ["main.csv", "main.parquet"]
+
+
+def test_a_cell_with_a_retired_trial_never_has_a_value_and_the_table_says_why():
+    rows = [
+        plan_row(0, "a", search="asha"), plan_row(0, "b", fold=1, search="asha"),
+        plan_row(1, "c", search="asha"), plan_row(1, "d", fold=1, search="asha"),
+        plan_row(2, "c", arm="plain", search=""), plan_row(2, "d", arm="plain", fold=1, search=""),
+    ]  # fmt: skip
+    trials, predictions = results({"a": 0.5, "b": 0.6, "c": 0.7, "d": 0.8})
+    trials.loc[trials["trial"] == "b", "state"] = "retired"
+    for allow_missing in (False, True):
+        table = aggregate.table(
+            pd.DataFrame(rows), trials, predictions, axes=[], allow_missing=allow_missing
+        )
+        assert table["search"].to_list() == ["asha", "asha", ""]
+        assert table["retired"].to_list() == [1, 0, 0]
+        assert table[["missing", "failed"]].to_numpy().sum() == 0
+        assert math.isnan(table.loc[0, "accuracy"])
+        assert table.loc[1, "accuracy"] == pytest.approx(0.75)
+    (line,) = tabulate.remarks(table)
+    assert line.startswith("arm erm: its settings come from a search (asha), not from a grid")
+    assert "retired 1 trials and left 1 cells without a value" in line and "biased" in line
+
+
+def test_a_table_without_searches_has_no_remarks():
+    table = make([plan_row(0, "a")], {"a": 0.5})
+    assert tabulate.remarks(table) == []
+    assert not {"search", "retired"} & set(table.columns)
+
+
+def survival_results(trials):
+    """Make trials of a survival task whose scores follow the times of ten patients."""
+    done, rows = [], []
+    for trial in trials:
+        done.append({"trial": trial, "state": "done", "threshold": 0.0, "commit": "c",
+                     "versions": "{}"})  # fmt: skip
+        for i in range(10):
+            rows.append({"trial": trial, "patient": f"p{i}", "slide": f"s{i}", "view": f"v{i}",
+                         "scanner": "A", "held_out": True, "label": i % 2, "time": 1.0 + i,
+                         "event": i % 2, "uno_weight": float(i % 2),
+                         "score": -float(i ^ 1)})  # fmt: skip
+    return pd.DataFrame(done), pd.DataFrame(rows)
+
+
+SURVIVAL = json.dumps({"task": {"kind": "survival"}})
+
+
+def test_a_survival_sweep_has_columns_of_its_own():
+    plan = pd.DataFrame([plan_row(0, "a") | {"config": SURVIVAL}])
+    table = aggregate.table(plan, *survival_results("a"), axes=[])
+    assert list(table.columns) == [
+        "encoder", "arm", "trials", "missing", "failed", "versions", "concordance",
+        "uno_concordance", "hazard_ratio", "inconsistency", "flip_rate",
+        "worst_scanner_concordance", "unseen_scanner_concordance", "concordance_sd", "folds",
+        "concordance_folds",
+    ]  # fmt: skip
+    # Odd patients have events, and the scores of their left neighbours: no pair is turned round.
+    assert table.loc[0, "concordance"] == 1.0 and math.isnan(table.loc[0, "hazard_ratio"])
+
+
+def test_a_survival_sweep_without_results_has_its_columns_too():
+    nothing = pd.DataFrame({"trial": pd.Series(dtype="str")})
+    plan = pd.DataFrame([plan_row(0, "a") | {"config": SURVIVAL}])
+    table = aggregate.table(plan, nothing, nothing, axes=[])
+    assert "concordance" in table and "auroc" not in table and table.loc[0, "missing"] == 1
+
+
+def test_a_sweep_of_both_kinds_of_task_has_both_kinds_of_columns():
+    plan = pd.DataFrame(
+        [plan_row(0, "a"), plan_row(1, "b", arm="cox") | {"config": SURVIVAL}, plan_row(2, "c")]
+    )
+    parts = zip(results({"a": 0.5, "c": 0.7}), survival_results("b"), strict=True)
+    table = aggregate.table(plan, *(pd.concat(part) for part in parts), axes=[])
+    alone = make([plan_row(0, "a"), plan_row(2, "c")], {"a": 0.5, "c": 0.7})
+    shared = [name for name in alone if name in table]
+    assert shared == list(alone)
+    pd.testing.assert_frame_equal(
+        table.loc[[0, 2], shared].reset_index(drop=True), alone, check_exact=True
+    )
+    assert table["concordance"].isna().to_list() == [True, False, True]
+    assert table["auroc"].isna().to_list() == [False, True, False]

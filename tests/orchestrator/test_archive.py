@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator import aggregate, archive, events, jobs, preparation, store
+from orchestrator import aggregate, archive, events, jobs, preparation, robustness, store
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.folder import Folder
 from tests.orchestrator import finished
@@ -15,7 +15,8 @@ from tests.orchestrator import finished
 def home(tmp_path_factory):
     """A finished sweep, one trial of which failed, and its archive."""
     home = tmp_path_factory.mktemp("with 'quote'")
-    prepared = finished.planned(finished.write_spec(home), home / "results")
+    text = finished.SPEC + "artefacts: {attention: top, gradients: energy}\n"
+    prepared = finished.planned(finished.write_spec(home, text=text), home / "results")
     lost = prepared.plan.packs[0].trials[0].id
     folder = finished.train(prepared, without=[lost])
     events.Journal(folder, "driver").write(
@@ -38,11 +39,22 @@ def sources(home):
 
 def tables(folder):
     plan, results = store.read_plan(folder), store.read_results(folder)
-    made = aggregate.table(
+    joined = aggregate.join(
         plan, results["trials"], results["predictions"], axes=aggregate.axes(plan),
         allow_missing=True,
     )  # fmt: skip
-    return [path.read_bytes() for path in aggregate.write(made, folder.root / "copy")]
+    made = {
+        "main": aggregate.main(joined),
+        "robustness": robustness.cells(joined),
+        "scanners": robustness.scanners(joined),
+    }
+    assert made["robustness"]["gradient_energy"].notna().any()
+    place = folder.root / "copy"
+    return [
+        path.read_bytes()
+        for name, table in made.items()
+        for path in aggregate.write(table, place, name)
+    ]
 
 
 def test_a_restored_sweep_gives_the_same_tables_byte_for_byte(home, restored):
@@ -98,7 +110,9 @@ def test_the_manifest_says_what_is_there_and_what_is_not(home):
     told = json.loads((home / "kept.parquet.manifest.json").read_text())
     assert told["sweep"] == "small" and told["restore"] == "sweep archive kept.parquet --restore"
     assert told["counts"]["done"] + told["counts"]["failed"] == told["counts"]["trials"]
-    assert told["left_out"] == {"weights_files": 0, "weights_bytes": 0}
+    kept = list(sources(home).segments.glob("*/artefacts/*"))
+    size = sum(path.stat().st_size for path in kept)
+    assert kept and told["left_out"] == {"weights_files": len(kept), "weights_bytes": size}
     assert told["licences"].keys() == {"tiny"}
     assert "arms" in told["spec"] and told["code"]["commit"] == "0" * 40
 

@@ -9,6 +9,7 @@ from orchestrator.broker import Broker
 from orchestrator.events import Journal, Observation
 from orchestrator.failures import POLICIES, Failure
 from orchestrator.folder import Folder
+from orchestrator.halving import Bracket
 from orchestrator.worker import Job, Place
 
 BUG = Failure(kind="bug", message="x", signature="s")
@@ -416,3 +417,24 @@ def finish(broker, folder, step, worker, assignment, zombies):
         broker.fail(worker, assignment, failure[step])
     else:
         broker.release(worker, assignment)
+
+
+def test_a_rung_is_judged_and_written_down_for_the_next_driver(tmp_path):
+    bracket = Bracket("b", 1, 2)
+    broker, folder = make(tmp_path, jobs(1))
+    assert broker.judge_rung(bracket, 1, {"t0": 1.0, "t1": 2.0}) == ["t0"]
+    state = events.progress(folder)
+    assert [one["values"] for one in state.rungs] == [{"t0": 1.0, "t1": 2.0}]
+    later = Broker([], attempts={}, journal=Journal(folder, "driver"), rungs=state.rungs)
+    assert later.judge_rung(bracket, 1, {"t0": 9.0}) == ["t0"]
+    assert later.judge_rung(bracket, 1, {"t2": 0.5}) == ["t2"]
+
+
+def test_retired_trials_are_done_and_their_pack_tells_no_length(tmp_path):
+    broker, folder = make(tmp_path, jobs(1, lanes=2))
+    assert accept(broker, folder, "w", draw(broker, "w"), retired=["t0.1"])
+    state = events.progress(folder)
+    assert set(state.accepted) == {"t0.0", "t0.1"} and state.retired == {"t0.1"}
+    assert state.observations == []
+    assert math.isnan(broker._lengths.expected(jobs(1, lanes=2)[0]))
+    assert (broker.state()["done"], broker.state()["failed"]) == (2, 0)

@@ -71,6 +71,17 @@ def test_planning_a_trial_again_takes_its_failure_back():
     assert fold([plan, failed, again], []).failed == {}
 
 
+def test_a_retired_trial_is_done_until_it_is_planned_again(tmp_path):
+    history = [planned(["t", "u"], {"p": ["t", "u"]}), accepted("p", 1) | {"retired": ["t"]}]
+    state = fold(history, [("p", 1)])
+    assert (set(state.accepted), state.retired) == ({"t", "u"}, {"t"})
+    history.append(planned(["t", "u"], {"q": ["t"]}, retried=["t"]))
+    state = fold(history, [("p", 1)])
+    assert (set(state.accepted), state.retired) == ({"u"}, set())
+    state = fold([*history, accepted("q", 1)], [("p", 1), ("q", 1)])
+    assert (state.accepted["t"], state.retired) == (("q", 1), set())
+
+
 def test_training_is_forgotten_when_a_new_driver_starts():
     plan = planned(["a"], {"p": ["a"]})
     assigned = {"event": "assigned", "pack": "p", "attempt": 3, "worker": "w"}

@@ -165,13 +165,13 @@ def test_a_plan_without_data_names_the_missing_encoders_and_still_packs(tmp_path
 
 def test_a_plan_with_data_fingerprints_every_split_once(tmp_path, dataset, monkeypatch):
     calls = []
-    real = folds.fingerprint
-    monkeypatch.setattr(folds, "fingerprint", lambda d, c: calls.append(c) or real(d, c))
+    real = folds.identify
+    monkeypatch.setattr(folds, "identify", lambda d, c: calls.append(c) or real(d, c))
     found = make(rows_of(tmp_path), dataset=dataset)
     assert found.missing == {}
     assert len(calls) == 2 * 3
     for item in found.trials:
-        assert item.fingerprint == real(dataset, item.config)
+        assert item.fingerprint == real(dataset, item.config)[0]
         assert item.id == trial.trial_id(item.config, item.fingerprint)
 
 
@@ -203,6 +203,22 @@ def test_an_unseen_scanner_of_one_arm_that_does_not_exist_is_a_problem(tmp_path,
     }
     with pytest.raises(DataError, match=f"did you mean '{COHORT.scanners[0]}'"):
         make(rows_of(tmp_path, arms=arms), dataset=dataset)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_rule_of_one_arm_on_pairs_that_do_not_exist_is_a_problem(tmp_path, dataset, first):
+    arms = {
+        "plain": {"views": "routine"},
+        "rule": {"views": "routine", "stopping": {"epoch": "within_margin"}},
+    }
+    if first:
+        arms = dict(reversed(arms.items()))
+    share = {"validation_share": 0.6}
+    make(rows_of(tmp_path, arms=arms, stopping=share), dataset=dataset)
+    away = {"unseen_scanners": list(COHORT.scanners[1:]), "stopping": share}
+    with pytest.raises(DataError, match="two validation slides with scans on two seen scanners"):
+        make(rows_of(tmp_path, arms=arms, **away), dataset=dataset)
+    make(rows_of(tmp_path, arms={"plain": arms["plain"]}, **away), dataset=dataset)
 
 
 def test_what_is_done_or_given_up_is_not_packed(tmp_path, dataset):
@@ -387,3 +403,36 @@ def test_a_trial_of_two_begun_packs_stays_in_the_first(tmp_path):
     assert [pack.id for pack in made.packs].count("p") == 1
     assert "q" not in {pack.id for pack in made.packs}
     assert sorted(i for pack in ids(made.packs) for i in pack) == sorted(made.trial_ids)
+
+
+ASHA = {"kind": "asha", "samples": 3, "space": {"optim.lr": {"low": 0.01, "high": 0.1}}}
+
+
+def test_a_retired_trial_is_done_for_its_search_and_missing_for_all_else(tmp_path):
+    arms = {"a": {"views": "routine", "search": ASHA}}
+    rows = rows_of(tmp_path, arms=arms)
+    every = make(rows).trial_ids
+    found = make(rows, done=every, retired=every[:5])
+    assert found.packs == () and found.done == set(every)
+    arms = {"a": {"views": "routine", "search": {**ASHA, "kind": "random"}}}
+    again = make(rows_of(tmp_path, arms=arms), done=every, retired=every[:5])
+    assert again.trial_ids == every
+    assert {item.id for one in again.packs for item in one.trials} == set(every[:5])
+
+
+def test_a_trial_that_a_plain_cell_shares_with_a_search_is_in_no_bracket(tmp_path):
+    rates = sorted({row.config.optim.lr for row in rows_of(
+        tmp_path, arms={"a": {"views": "routine", "search": ASHA}})})  # fmt: skip
+    arms = {
+        "a": {"views": "routine", "search": ASHA},
+        "b": {"views": "routine", "optim": {"lr": rates[0]}},
+    }
+    frame = make(rows_of(tmp_path, arms=arms)).frame()
+    shared = set(frame.loc[frame["arm"] == "b", "trial"])
+    assert shared and not frame.loc[frame["trial"].isin(shared), "bracket"].any()
+    assert frame.loc[~frame["trial"].isin(shared), "bracket"].all()
+    assert frame.groupby("arm")["search"].unique().str[0].to_dict() == {"a": "asha", "b": ""}
+
+
+def test_a_plan_without_searches_has_no_column_for_them(tmp_path):
+    assert not {"search", "bracket"} & set(make(rows_of(tmp_path)).frame().columns)

@@ -112,6 +112,22 @@ def test_bytes_are_within_a_factor_of_three_of_what_is_written(tmp_path):
     assert "segments of this sweep" in quote.footprint(prepare(more, tmp_path / "results")).source
 
 
+def test_files_and_bytes_of_artefacts_are_counted(tmp_path):
+    text = SPEC + "artefacts: {embeddings: evaluation, attention: top, gradients: energy}\n"
+    plain = prepare(write_spec(tmp_path, name="plain"), tmp_path / "results")
+    before, made = (
+        quote.footprint(plain),
+        planned(write_spec(tmp_path, text=text), tmp_path / "results"),
+    )
+    expected = quote.footprint(made)
+    folder = finished.train(made)
+    kept = [path for path in folder.segments.rglob("artefacts/*")]
+    written = sum(path.stat().st_size for path in kept)
+    assert written / 3 < expected.size_bytes - before.size_bytes < written * 3
+    packs = len(made.plan.packs)
+    assert expected.files - before.files == len(kept) + packs  # and their folders
+
+
 def test_what_does_not_fit_is_a_problem_and_what_is_not_counted_is_none():
     full = Footprint(files=9, size_bytes=5_000, free_bytes=4_000, free_files=8, source="x")
     assert full.problems == ["5 KB to write and 4 KB are free", "9 files to write and room for 8"]

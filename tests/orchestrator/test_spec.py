@@ -11,9 +11,10 @@ import yaml
 
 from orchestrator import spec, spec_axes, spec_lines
 from orchestrator.spec_model import Arm, Language
+from orchestrator.spec_search import Search
 from tests.orchestrator.specs import SMALL, read, small, write
 from tests.training.losses.kinds import GIVEN, kinds
-from training.config import Loss
+from training.config import Loss, TrialConfig
 from training.simulation_config import Simulation
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -58,6 +59,9 @@ def test_data_may_be_simulated(tmp_path):
 def test_a_simulated_cohort_is_named_by_its_configuration():
     assert spec.simulation_id(Simulation()) == spec.simulation_id(Simulation(seed=0))
     assert spec.simulation_id(Simulation()) != spec.simulation_id(Simulation(seed=1))
+    assert spec.simulation_id(Simulation()) == "3c1f21f3e1f4"  # before outcomes were simulated
+    survival = Simulation.model_validate({"survival": {}})
+    assert spec.simulation_id(Simulation()) != spec.simulation_id(survival)
 
 
 def test_seeds_may_be_listed_and_encoders_may_have_settings(tmp_path):
@@ -163,6 +167,12 @@ def test_the_readme_names_every_key():
         for key in loss.model_fields:
             row = f"\n| `{kind}` | `{key}` | "
             assert key == "kind" or row in text, (kind, key)
+    for search in get_args(get_args(Search)[0]):
+        kind = get_args(search.model_fields["kind"].annotation)[0]
+        assert f"**`{kind}`**" in text
+        for key in search.model_fields:
+            rows = [f"\n| {owner} | `{key}` | " for owner in ("all", f"`{kind}`")]
+            assert key == "kind" or any(row in text for row in rows), (kind, key)
     own = {*Language.model_fields, *Arm.model_fields}
     sections = {key.partition(".")[0] for key in spec_axes.settings()}
     for key in own - sections | {"views"}:
@@ -187,9 +197,34 @@ def test_every_kind_of_loss_and_mixstyle_can_be_an_arm(tmp_path):
         f"arm{number}": {"views": "all", "losses": {"mine": given}}
         for number, given in enumerate(json.loads(json.dumps(GIVEN)))
     }
+    for arm in arms.values():
+        if arm["losses"]["mine"]["kind"] == "clam_clustering":
+            arm["head"] = {"kind": "clam_sb"}
     arms["style"] = {"views": "routine", "mixstyle": {"probability": 0.5}}
     rows = spec.expand(spec.read(write(tmp_path, small(arms=arms, sampling={"tiles_per_bag": 8}))))
     found = {row.arm: row.config for row in rows}
     assert len(found) == len(GIVEN) + 1
     assert {config.losses[0].kind for config in found.values() if config.losses} == kinds()
     assert found["style"].mixstyle.probability == 0.5
+
+
+def test_names_of_simulated_cohorts_stay_as_they_were():
+    assert spec.simulation_id(Simulation()) == "3c1f21f3e1f4"
+    assert spec.simulation_id(Simulation(augmented_views=1)) != "3c1f21f3e1f4"
+
+
+def test_every_control_is_tuned_over_as_many_settings_as_the_loss():
+    rows = spec.expand(spec.read(SWEEPS / "controls.yaml"))
+    cells: dict[str, set[object]] = {}
+    for row in rows:
+        cells.setdefault(row.arm, set()).add(tuple(row.axes.items()))
+    plain = {arm for arm, found in cells.items() if len(found) == 1}
+    assert plain == {"erm", "all_scans", "mean_over_scans"}
+    assert {len(found) for arm, found in cells.items() if arm not in plain} == {3}
+    assert {row.config.pairs for row in rows} == set(
+        get_args(TrialConfig.model_fields["pairs"].annotation)
+    )
+    readme = (SWEEPS / "README.md").read_text(encoding="utf-8")
+    example = readme.split("## Controls")[1].split("```yaml\n")[1].split("```")[0]
+    shown = yaml.safe_load(example)["arms"]
+    assert shown == yaml.safe_load((SWEEPS / "controls.yaml").read_text(encoding="utf-8"))["arms"]

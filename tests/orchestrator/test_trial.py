@@ -6,7 +6,9 @@ from pydantic import Field
 
 from orchestrator import trial
 from training import config as configuration
-from training.config import Config, MixStyle, Optim, TrialConfig
+from training.config import Config, MixStyle, NoInputMethod, Optim, TrialConfig
+from training.config_inputs import Regularisation
+from training.config_task import Survival
 from training.identity import canonical
 
 SMALL = TrialConfig.model_validate(
@@ -49,7 +51,16 @@ FROZEN = {
 }
 # Fields that carry the mark `added`, with their introduction default. A default that changes takes
 # its mark away: otherwise old results would pass for results of the new default.
-ADDED: dict[str, object] = {"TrialConfig.mixstyle": MixStyle()}
+ADDED: dict[str, object] = {
+    "Stopping.margin": 0.01,
+    "Task.survival": Survival(),
+    "TrialConfig.external_cohorts": (),
+    "TrialConfig.input": NoInputMethod(kind="none"),
+    "TrialConfig.mixstyle": MixStyle(),
+    "TrialConfig.pairs": "scans",
+    "TrialConfig.regularisation": Regularisation(),
+    "TrialConfig.test_time": "each_scan",
+}
 
 
 @pytest.mark.parametrize("name", FROZEN)

@@ -5,14 +5,18 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from orchestrator import events, plan, spec, store, worker
 from orchestrator.events import Journal
 from orchestrator.folder import Folder
+from orchestrator.spec_artefacts import Artefacts
 from orchestrator.worker import Assignment, Job, Setting
 from tests.end_to_end.sweeps import write_spec
 from training import simulate
 from training.data import index
+
+ALL = Artefacts(weights="all", embeddings="evaluation", attention="top", gradients="energy")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,7 @@ def make(home, pack, name, **changes):
     configs = [trial.config.model_copy(update=changes) for trial in pack.trials]
     pairs = tuple((i, c.model_dump_json()) for i, c in zip(ids, configs, strict=True))
     job = Job(pack=pack.id, encoder=pack.encoder, trials=pairs)
-    setting = Setting(folder=folder.root, data=home / "data", device="cpu", weights="all")
+    setting = Setting(folder=folder.root, data=home / "data", device="cpu", artefacts=ALL)
     return folder, Assignment(job=job, attempt=1), setting
 
 
@@ -60,8 +64,50 @@ def test_a_pack_leaves_one_segment_with_a_row_per_lane(planned):
     assert len(tables["trials"]) == len(made.packs[0].trials)
     assert tables["curves"]["epoch"].agg(["min", "max"]).tolist() == [1, 3]
     assert set(tables["predictions"]["part"]) == {"test", "validation"}
-    weights = folder.segments / f"{made.packs[0].id}-1" / "artefacts"
-    assert len(list(weights.iterdir())) == len(made.packs[0].trials)
+
+
+def test_a_pack_leaves_the_artefacts_that_were_asked_for_and_no_others(planned):
+    home, made = planned
+    pack = made.packs[0]
+    ids = [trial.id for trial in pack.trials]
+    for name, wanted in (
+        ("kept", ALL),
+        ("bare", Artefacts()),
+        ("weights", Artefacts(weights="all")),
+    ):
+        folder, assignment, setting = make(home, pack, name)
+        assert train(assignment, replace(setting, artefacts=wanted)).failure is None
+        kept = folder.segments / f"{pack.id}-1" / "artefacts"
+        found = {path.name for path in kept.iterdir()} if kept.exists() else set()
+        weights = {f"weights-{trial}.safetensors" for trial in ids}
+        trials = store.read_results(folder)["trials"]
+        if name == "bare":
+            assert not kept.exists() and "gradient_energy" not in trials
+            bare = store.read_results(folder)
+        elif name == "weights":
+            assert found == weights
+        else:
+            assert found == weights | {
+                "scans.parquet", "embeddings.safetensors", "attention.safetensors",
+                "attention_agreement.parquet", "gradient_energy.parquet",
+            }  # fmt: skip
+            whole, at = store.read_results(folder), kept
+    scans = pd.read_parquet(at / "scans.parquet")
+    embeddings = load_file(at / "embeddings.safetensors")
+    attention = load_file(at / "attention.safetensors")
+    assert sorted(embeddings) == sorted(ids)
+    assert sorted(attention) == sorted(f"{i}.{name}" for i in ids for name in ("tile", "weight"))
+    for trial, rows in whole["predictions"].groupby("trial"):
+        assert set(rows.loc[rows["held_out"], "view"]) == set(scans["view"])
+        assert len(embeddings[trial]) == len(attention[f"{trial}.tile"]) == len(scans)
+    # What is kept changes no prediction, and the table of trials has the means of the tables.
+    pd.testing.assert_frame_equal(whole["predictions"], bare["predictions"], check_exact=True)
+    energy = pd.read_parquet(at / "gradient_energy.parquet").groupby("trial")["energy"].mean()
+    found = whole["trials"].set_index("trial")["gradient_energy"]
+    pd.testing.assert_series_equal(found, energy, check_names=False)
+    agreement = pd.read_parquet(at / "attention_agreement.parquet")
+    assert set(agreement["trial"]) == set(ids)
+    assert whole["trials"]["attention_spearman"].between(-1, 1).all()
 
 
 def test_a_worker_that_must_stop_gives_the_pack_back_with_a_checkpoint(planned):

@@ -15,6 +15,7 @@ from training.config import (
     ScoreLoss,
     Stopping,
     StratifiedFolds,
+    Survival,
     Task,
     TrialConfig,
 )
@@ -78,10 +79,32 @@ def cohort(
     """Write the cohort with encoder `one` and read it."""
     given = views() if given is None else given
     patients = sorted({view.patient for view in given})
-    labels = [f"class {int(patient.split()[1]) % num_classes}" for patient in patients]
-    cases = pd.DataFrame({"patient": patients, "label": labels})
+    numbers = [int(patient.split()[1]) for patient in patients]
+    labels = [f"class {number % num_classes}" for number in numbers]
+    cases = pd.DataFrame({"patient": patients, "label": labels, **lives(numbers)})
     shards.write(root, encoder="one", views=given, load=load, cases=cases)
     return index.read(root)
+
+
+def lives(numbers: Sequence[int]) -> dict[str, list[float] | list[int] | list[str]]:
+    """Times with ties: the second class dies earlier; two of seven are censored; two strata."""
+    return {
+        "time": [float(2 + number % 5 + 6 * (1 - number % 2)) for number in numbers],
+        "event": [int(number % 7 not in (2, 5)) for number in numbers],
+        "stratum": ["first" if number % 4 < 2 else "second" for number in numbers],
+    }
+
+
+def survival(seed: int = 0, **changed: object) -> TrialConfig:
+    """A trial of the survival task; settings of `Survival` are given with the others."""
+    given = {name: changed.pop(name) for name in list(changed) if name in Survival.model_fields}
+    loss = ScoreLoss(kind="score", weight=0.5, form="huber")
+    mine: dict[str, object] = {
+        "task": Task(kind="survival", survival=Survival.model_validate(given)),
+        "losses": (losses()[0], loss),
+        "stopping": Stopping(validation_share=0.25, metric="concordance"),
+    }
+    return trial(seed, **(mine | changed))
 
 
 def trial(seed: int = 0, **changed: object) -> TrialConfig:

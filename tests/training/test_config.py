@@ -14,10 +14,12 @@ from training.config import (
     Sampling,
     ScoreLoss,
     Stopping,
+    Task,
     TrialConfig,
     lane_key,
 )
 from training.config_heads import DSMILHead, LinearProbeHead
+from training.config_inputs import Regularisation
 from training.config_losses import BarlowTwins, Mixup, ScanGen, SupCon, VRex
 
 PROBE = LinearProbeHead(kind="linear_probe")
@@ -26,6 +28,8 @@ TWINS, MIXUP = BarlowTwins(kind="barlow_twins"), Mixup(kind="mixup")
 ATTENTION = ScoreLoss(kind="score", form="attention")
 TILE = InfoNCE(kind="infonce", level="tile")
 BAG = InfoNCE(kind="infonce")
+SCORE = ScoreLoss(kind="score")
+PAIRS_OF_4_TILES = Sampling(pairs_per_batch=2, tiles_per_bag=4)
 NO_VALIDATION = Stopping(validation_share=0, epoch="last", threshold="half")
 
 
@@ -58,6 +62,24 @@ def cohort_folds(num_folds: int) -> CohortFolds:
         ({"losses": (ATTENTION,), "head": MeanHead(kind="mean")}, "score changes nothing"),
         ({"losses": (MIXUP,), "head": DSMILHead(kind="dsmil")}, "mixup needs a head that scores"),
         ({"fold": 3}, "fold 3 does not exist: there are 3"),
+        ({"losses": (), "pairs": "shuffled"}, "changes nothing without a loss between scans"),
+        ({"pairs": "same_scan", "views": "routine", "losses": ()}, "same_scan needs views: all"),
+        ({"losses": (TILE,), "pairs": "same_scan"}, "infonce of level tile compares tiles of the"),
+        ({"losses": (ATTENTION,), "pairs": "same_scan"}, "score of form attention compares tiles"),
+        ({"losses": (BAG,), "pairs": "shuffled", "sampling": Sampling(pairs_per_batch=2)}, "3"),
+        ({"losses": (TWINS,), "pairs": "shuffled", "sampling": Sampling(pairs_per_batch=1)}, "2"),
+        (
+            {"losses": (SCORE,), "pairs": "shuffled", "sampling": Sampling(pairs_per_batch=1)},
+            "score with pairs: shuffled needs sampling.pairs_per_batch of at least 2",
+        ),
+        (
+            {
+                "task": Task(kind="survival"),
+                "losses": (SCORE,),
+                "regularisation": Regularisation(label_smoothing=0.1),
+            },
+            "label_smoothing needs classes, not a survival task",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused(changed: dict[str, object], expected: str):
@@ -77,6 +99,12 @@ def test_what_cannot_be_trained_is_refused(changed: dict[str, object], expected:
         {"losses": (ATTENTION,)},
         {"folds": cohort_folds(1), "stopping": NO_VALIDATION},
         {"folds": cohort_folds(2)},
+        {"losses": (), "pairs": "same_scan"},
+        {"losses": (), "pairs": "augmented"},
+        {"losses": (TILE, ATTENTION), "pairs": "augmented"},
+        {"losses": (TILE, SCORE), "pairs": "shuffled", "sampling": PAIRS_OF_4_TILES},
+        {"losses": (BAG, SCANGEN, TWINS), "pairs": "shuffled"},
+        {"losses": (BAG,), "pairs": "same_scan"},
     ],
 )
 def test_neighbours_of_what_is_refused_are_fine(changed: dict[str, object]):
@@ -91,12 +119,94 @@ def test_a_warm_up_ends_before_training_does():
 
 @pytest.mark.parametrize("loss", LOSSES, ids=named)
 def test_lanes_share_all_of_a_loss_but_weight_and_temperature(loss: Loss):
-    key = lane_key(small.trial(losses=(loss,)))
+    head = {"head": {"kind": "clam_sb"}} if loss.kind == "clam_clustering" else {}
+    key = lane_key(small.trial(losses=(loss,), **head))
     for name, info in type(loss).model_fields.items():
         old = getattr(loss, name)
         values = {bool: [not old], str: get_args(info.annotation), tuple: [(3,)]}
         for value in values.get(type(old), [old + 1] if type(old) in (int, float) else []):
             if value != old:
                 changed = loss.model_copy(update={name: value})
-                config = small.trial().model_copy(update={"losses": (changed,)})
+                config = small.trial(**head).model_copy(update={"losses": (changed,)})
                 assert (lane_key(config) == key) == (name in ("weight", "temperature")), name
+
+
+SURVIVAL = {"kind": "survival"}
+CONCORDANCE = {"metric": "concordance"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"task": SURVIVAL}, "a survival task has no auroc; set stopping.metric to concordance"),
+        ({"stopping": CONCORDANCE}, "concordance is of survival tasks; set stopping.metric to"),
+        *(
+            (
+                {"task": SURVIVAL, "stopping": CONCORDANCE, "losses": [{"kind": kind}]},
+                f"{kind} needs classes, which a survival task has not",
+            )
+            for kind in ("supcon", "lmmd", "cdann", "mixup")
+        ),
+        *(
+            (
+                {
+                    "task": SURVIVAL,
+                    "stopping": CONCORDANCE,
+                    "views": "all",
+                    "losses": [{"kind": "score", "form": form}],
+                },
+                f"score of form {form} needs probabilities, which a log-risk has not",
+            )
+            for form in ("probability_mse", "jensen_shannon")
+        ),
+        *(
+            (
+                {
+                    "task": {"kind": "survival", "survival": {"risk_set": "cohort"}},
+                    "stopping": CONCORDANCE,
+                    "losses": [{"kind": kind}],
+                },
+                f"{kind} needs risk sets inside the batch, task.survival.risk_set: batch",
+            )
+            for kind in ("irm", "vrex", "group_dro")
+        ),
+        (
+            {
+                "task": SURVIVAL,
+                "stopping": CONCORDANCE,
+                "regularisation": {"label_smoothing": 0.1},
+            },
+            "label_smoothing needs classes",
+        ),
+        ({"task": {**SURVIVAL, "survival": {"time": "event"}}}, "column 'event' is named twice"),
+        (
+            {"task": SURVIVAL, "stopping": CONCORDANCE, "sampling": {"slides_per_batch": 1}},
+            "a risk set of one patient teaches nothing",
+        ),
+        (
+            {"task": {**SURVIVAL, "survival": {"loss": "discrete", "strata": ["arm"]}}},
+            "strata are of the cox loss",
+        ),
+        (
+            {"task": {**SURVIVAL, "survival": {"loss": "discrete", "risk_set": "cohort"}}},
+            "risk_set: cohort is of the cox loss",
+        ),
+    ],
+)
+def test_what_does_not_go_with_a_survival_task_is_refused(changed, expected):
+    with pytest.raises(ValidationError) as error:
+        small.routine(**changed)
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [{"kind": "score", "form": "huber"}, {"kind": "infonce"}, {"kind": "dann"}],
+        [{"kind": "irm"}, {"kind": "coral"}],
+    ],
+)
+@pytest.mark.parametrize("metric", ["concordance", "loss", "inconsistency"])
+def test_a_survival_task_takes_losses_that_need_no_classes(losses, metric):
+    changed = {"task": SURVIVAL, "stopping": {"metric": metric}, "views": "all", "losses": losses}
+    assert small.routine(**changed).losses

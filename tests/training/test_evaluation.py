@@ -102,7 +102,7 @@ def test_scores_are_stored_as_they_are(tmp_path, precision: str):
 
 @given(st.lists(st.integers(1, 9000), min_size=1, max_size=30))
 def test_chunks_cover_all_bags_within_the_bound(sizes: list[int]):
-    found = list(evaluation._chunks(np.array(sizes)))
+    found = list(evaluation.chunks(np.array(sizes)))
     assert sorted(np.concatenate(found).tolist()) == list(range(len(sizes)))
     for chunk in found:
         padded = len(chunk) * max(sizes[place] for place in chunk)

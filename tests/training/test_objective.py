@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.training import small
+from tests.training.losses import kinds
 from training import objective
 from training.config import InfoNCE, ScoreLoss
+from training.config_inputs import Regularisation
 from training.data import sampling, scans
 from training.data.bags import BagReader
 from training.data.loading import Batch, Loader
@@ -98,3 +102,29 @@ def test_double_precision_starts_from_the_same_weights():
 def test_losses_of_one_kind_are_numbered():
     losses = [InfoNCE(kind="infonce"), ScoreLoss(kind="score"), InfoNCE(kind="infonce")]
     assert objective.names(losses) == ["infonce", "score", "infonce_2"]
+
+
+@pytest.mark.parametrize("kind", ["mixup", "group_dro"])
+def test_a_loss_in_place_of_the_task_loss_replaces_the_smoothed_one(batch: Batch, kind: str):
+    loss = kinds.LOSS.validate_python({"kind": kind})
+    config = small.trial(losses=(loss,), regularisation={"label_smoothing": 0.3})
+    model = objective.initialise(
+        config, 0, in_dim=small.DIM, num_outputs=1, num_groups={"scanner": 3}
+    )
+    scanner = torch.cat([torch.arange(5) % 3, batch.first_scanner, batch.second_scanner])
+    batch = replace(batch, groups={"scanner": scanner})
+    one = torch.ones(1)
+    total, parts = model.eval()(batch.bags, batch.mask, (), one, one, batch)
+    scores = model.model(batch.bags, batch.mask).scores
+    smoothed = task_loss(scores, batch.label, batch.weight, smoothing=0.3)
+    torch.testing.assert_close(parts[0], smoothed)
+    assert not torch.isclose(smoothed, task_loss(scores, batch.label, batch.weight))
+    plain = objective.initialise(
+        config.model_copy(update={"regularisation": Regularisation()}),
+        0,
+        in_dim=small.DIM,
+        num_outputs=1,
+        num_groups={"scanner": 3},
+    )
+    other, _ = plain.eval()(batch.bags, batch.mask, (), one, one, batch)
+    assert not torch.isclose(total, other)

@@ -41,6 +41,8 @@ def plain_loop(config: TrialConfig, trained: Session) -> dict[str, torch.Tensor]
         in_dim=small.DIM,
         num_outputs=trained.scans.num_outputs,
         num_groups=trained.scans.num_groups,
+        num_patients=trained.scans.num_patients,
+        base=trained.scans.base,
     )
     generator = torch.Generator().manual_seed(seeds.derive(config.seed, "dropout"))
     optim = config.optim

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training import simulate
+from training import simulate, simulated_world
 from training.data import bags, index
 from training.simulate import Slide
 from training.simulated_world import Encoder
@@ -211,3 +211,53 @@ def test_the_command_line_refuses_a_bad_configuration(
         simulate.main([str(tmp_path / "a"), "--json", '{"ofset": 1}'])
     assert "ofset" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
+
+
+def test_views_are_the_scans_tiles_in_a_style_that_no_scanner_has(tmp_path: Path) -> None:
+    config = _change(SMALL, augmented_views=2)
+    simulate.write(config, tmp_path)
+    table = index.read(tmp_path).index
+    reader = bags.BagReader(tmp_path)
+    made = table[table["source_scan"] != ""]
+    scans = table[table["source_scan"] == ""]
+    dev = scans[scans["cohort"] == "dev"]
+    assert sorted(made["source_scan"]) == sorted([*dev["view"], *dev["view"]])
+    assert set(made["cohort"]) == {"dev"} and not made["routine"].any()
+    encoders = {name: Encoder(config, name) for name in config.encoders}
+    slides = {slide.name: slide for slide in simulate.slides(config)}
+    rows = {(row.encoder, row.view): row for row in scans.itertuples()}
+    offsets = []
+    for view in made.itertuples():
+        scan, encoder = rows[view.encoder, view.source_scan], encoders[view.encoder]
+        np.testing.assert_array_equal(reader.tiles(view), reader.tiles(scan))
+        style = simulated_world.style(config, view.view)
+        assert np.square(style).sum() == pytest.approx(config.trait_dim)
+        clean = simulate.bag(encoder, slides[view.slide], None).embeddings[reader.tiles(scan)]
+        clean = clean.astype(np.float64)
+        mixed = clean @ np.tensordot(style, encoder.mixing, axes=1).T
+        wanted = clean + encoder.offset(style) + encoder.effect * config.shift.mixing * mixed
+        np.testing.assert_allclose(reader.embeddings(view), wanted, atol=0.02)
+        offsets.append(tuple(np.round(style, 6)))
+    assert len(set(offsets)) == made["view"].nunique()
+
+
+def test_views_change_no_byte_of_the_scans(tmp_path: Path) -> None:
+    found = []
+    for number, strength in ((0, 1.0), (1, 1.0), (1, 0.0)):
+        config = _change(SMALL, augmented_views=number, augmented_strength=strength)
+        root = tmp_path / f"{number} {strength}"
+        simulate.write(config, root)
+        table = index.read(root).index
+        found.append(table.set_index(["encoder", "view"])["checksum"])
+    plain, one, none = found
+    assert one[plain.index].equals(plain)
+    changed = one != none[one.index]
+    assert changed[~one.index.isin(plain.index)].all() and not changed[plain.index].any()
+
+
+def test_a_view_without_strength_is_the_tissue_itself() -> None:
+    config = _change(SMALL, augmented_views=1, augmented_strength=0.0)
+    encoder, slide = Encoder(config, "one"), _cohort(config, "dev")[0]
+    clean = simulate.bag(encoder, slide, None)
+    view = simulate.bag(encoder, slide, slide.routine, view="any")
+    np.testing.assert_array_equal(view.embeddings, clean.embeddings[view.tile])

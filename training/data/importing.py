@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from training.data import feature_folder, joining, shards, tables, user_tables
+from training.data import doubles, feature_folder, joining, shards, tables, user_tables
 from training.data.bags import Bag
 from training.data.feature_folder import Source
 from training.data.shards import View
@@ -53,17 +53,17 @@ def import_features(
 
     Columns of the CSV: `slide`, `patient`; optional `scan` (default: the slide), `scanner`, `site`,
     `lab`, `stain`, `cohort`, `routine` (1 for a slide's routine scan; default: its first), `file`
-    (default: `<scan>.h5` or `<scan>.pt`). Other columns are labels and covariates of the patient.
-    Tiles of a slide's scans have common numbers if their files say so (`tile`) or if all have the
-    same coordinates; else their numbers differ, so that nothing is paired by accident.
+    (default: `<scan>.h5` or `<scan>.pt`), `source_scan` (in the row of an augmented view, named
+    under `scan`: the scan that it was made from). Other columns are labels and covariates of the
+    patient. Tiles of a slide's scans have common numbers if their files say so (`tile`) or if all
+    have the same coordinates; else their numbers differ, so that nothing is paired by accident.
 
     Args:
         folder: where the feature files lie.
         slides_csv: the CSV of scans, UTF-8.
         out: the data set; made, or given another encoder.
         encoder: name of the encoder that made the features.
-        folds: CSV with `fold`, `patient` or `slide`, and optional `repetition`: who is held out. A
-            patient in no fold of a repetition takes no part in it, neither training nor test.
+        folds: CSV with `fold`, `patient` or `slide`, and optional `repetition`: who is held out.
         licence: terms of the features.
         progress: called with files read and files to read; each is read twice.
 
@@ -96,6 +96,7 @@ def import_features(
         *_note(unused, f"files in {folder} are not in {slides_csv.name}"),
         *_note(apart, "slides have several scans whose tiles cannot be matched"),
         *_in_no_fold(held, views),
+        *_doubles(out, encoder),
     )
     return _report(encoder, views, len(matched), notes)
 
@@ -113,8 +114,7 @@ def import_instances(
 ) -> Report:
     """Import a table in which a row is an instance, as classic MIL sets have it.
 
-    All columns but the named ones are the embedding, stored as float32. A bag is a slide with one
-    scan; instances keep their order.
+    Other columns are the embedding, in float32. A bag is a slide with one scan; order is kept.
 
     Args:
         table: CSV (UTF-8) or Parquet.
@@ -159,7 +159,7 @@ def import_instances(
         folds=held,
         progress=progress,
     )
-    return _report(encoder, views, notes=tuple(_in_no_fold(held, views)))
+    return _report(encoder, views, notes=(*_in_no_fold(held, views), *_doubles(out, encoder)))
 
 
 def _held_out(
@@ -176,7 +176,7 @@ def _conflicts(
     path: Path, slides: user_tables.Slides, held: pd.DataFrame | None, out: Path, encoder: str
 ) -> list[str]:
     """Compare the slide table with itself and with the data set that is there."""
-    views = slides.scans.assign(view=slides.scans["scan"], source_scan="", encoder=encoder)
+    views = slides.scans.assign(view=slides.scans["scan"], encoder=encoder)
     views = views.assign(num_tiles=1, dim=1, dtype="float16")  # not known before files are read
     try:
         existing = joining.existing(out)
@@ -190,7 +190,8 @@ def _conflicts(
 
 
 def _view(row: "pd.Series[str]", source: Source) -> View:
-    described = {name: row[name] for name in ("patient", "slide", "scan", *user_tables.DESCRIBING)}
+    names = ("patient", "slide", "scan", "source_scan", *user_tables.DESCRIBING)
+    described = {name: row[name] for name in names}
     return View(
         **described,
         view=row["scan"],
@@ -202,11 +203,12 @@ def _view(row: "pd.Series[str]", source: Source) -> View:
 
 
 def _matched(views: Sequence[View], sources: dict[str, Source]) -> tuple[list[str], list[str]]:
-    """Name the slides of several scans, with and without common tile numbers."""
-    scans = pd.Series({view.scan: view.slide for view in views})
-    several = scans[scans.duplicated(keep=False)]
+    """Name the slides of several scans with common tile numbers, and of several views without."""
+    slides = pd.Series({view.scan: view.slide for view in views})
+    several = slides[slides.duplicated(keep=False)]
     apart = {slide for scan, slide in several.items() if sources[str(scan)].first_tile is not None}
-    return sorted(set(several) - apart), sorted(apart)
+    scans = pd.Series({view.scan: view.slide for view in views if not view.source_scan})
+    return sorted(set(scans[scans.duplicated()]) - apart), sorted(apart)
 
 
 def _inconstant(table: Path, bags: pd.DataFrame, label: str) -> list[str]:
@@ -242,6 +244,12 @@ def _in_no_fold(held: pd.DataFrame | None, views: Sequence[View]) -> list[str]:
     return _note(left_out, f"patients are in no fold{always} and take no part there")
 
 
+def _doubles(out: Path, encoder: str) -> list[str]:
+    """Note what looks like one patient under two names."""
+    index, _, _ = tables.read(out)
+    return doubles.notes(index[(index["encoder"] == encoder) & (index["source_scan"] == "")])
+
+
 def _note(names: Sequence[str], what: str) -> list[str]:
     shown = tables.joined(names[:3]) + (", …" if len(names) > 3 else "")
     return [f"{len(names)} {what}: {shown}"] if names else []
@@ -254,7 +262,7 @@ def _report(
         encoder=encoder,
         num_patients=len({view.patient for view in views}),
         num_slides=len({view.slide for view in views}),
-        num_scans=len(views),
+        num_scans=sum(not view.source_scan for view in views),
         num_tiles=sum(view.num_tiles for view in views),
         dim=views[0].dim,
         num_float32=sum(view.dtype == "float32" for view in views),

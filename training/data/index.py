@@ -1,5 +1,6 @@
 """A data set as training sees it: its tables, what is wrong with it, and its classes."""
 
+import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ import pandas as pd
 from training.config import Task
 from training.data import tables
 from training.data.bags import Bag, BagReader, flaws
+from training.data.outcomes import Outcome, read_outcomes
 from training.errors import DataError
 
 
@@ -83,18 +85,29 @@ def check(
 def classes(dataset: Dataset, task: Task) -> tuple[str, ...]:
     """Order the classes of a task: as configured, else the sorted labels of patients with views.
 
+    Of a survival task: censored, event.
+
     Raises:
         DataError: There is no such label, or the number of classes does not fit the task.
     """
+    if task.kind == "survival":
+        return ("censored", "event")
     return _ordered(dataset, task, set(_labels(dataset, task).values()) - {""})
 
 
 def class_numbers(dataset: Dataset, task: Task) -> dict[str, int]:
     """Give each patient with views and a label the number of their class, in order of patients.
 
+    Of a survival task: 1 for an event and 0 for censored, so that splits keep the share of events;
+    0 for all where nobody is censored.
+
     Raises:
-        DataError: A label is not a class; all patients at once.
+        DataError: A label is not a class, or an outcome wrong; all patients at once.
     """
+    if task.kind == "survival":
+        known = outcomes(dataset, task)
+        everyone = all(outcome.event for outcome in known.values())
+        return {each: int(outcome.event and not everyone) for each, outcome in known.items()}
     labels = _labels(dataset, task)
     names = _ordered(dataset, task, set(labels.values()) - {""})
     wrong = _wrong_labels(labels, task, names)
@@ -102,6 +115,40 @@ def class_numbers(dataset: Dataset, task: Task) -> dict[str, int]:
         raise DataError("\n".join(wrong))
     numbers = {name: number for number, name in enumerate(names)}
     return {patient: numbers[label] for patient, label in labels.items() if label}
+
+
+def outcomes(dataset: Dataset, task: Task) -> dict[str, Outcome]:
+    """Give the outcome of each patient with views and an outcome, in order of patients.
+
+    Raises:
+        DataError: A column is missing or an outcome wrong; all problems at once.
+    """
+    found, problems = _outcomes(dataset, task)
+    if problems:
+        raise DataError("\n".join(problems))
+    return found
+
+
+def columns(task: Task) -> str:
+    """Name the columns that hold what is predicted."""
+    both = f"{task.survival.time} and {task.survival.event}"
+    return both if task.kind == "survival" else task.label
+
+
+def facts(dataset: Dataset, task: Task, numbers: Mapping[str, int]) -> Mapping[str, object]:
+    """Give what a trial is told of each patient: the class number, or the outcome as text."""
+    if task.kind != "survival":
+        return numbers
+    return {
+        patient: json.dumps([outcome.time, int(outcome.event), *outcome.stratum])
+        for patient, outcome in outcomes(dataset, task).items()
+    }
+
+
+def _outcomes(dataset: Dataset, task: Task) -> tuple[dict[str, Outcome], list[str]]:
+    present = set(dataset.index["patient"].unique().tolist())
+    path = dataset.root / "cases.parquet"
+    return read_outcomes(dataset.cases, present, task.survival, path=path)
 
 
 def _labels(dataset: Dataset, task: Task) -> dict[str, str]:
@@ -132,6 +179,8 @@ def _ordered(dataset: Dataset, task: Task, found: Set[str]) -> tuple[str, ...]:
 
 
 def _label_problems(dataset: Dataset, task: Task) -> list[str]:
+    if task.kind == "survival":
+        return _outcome_problems(dataset, task)
     try:
         names = classes(dataset, task)
     except DataError as error:
@@ -143,6 +192,16 @@ def _label_problems(dataset: Dataset, task: Task) -> list[str]:
         for name in names
         if name not in present
     ]
+
+
+def _outcome_problems(dataset: Dataset, task: Task) -> list[str]:
+    try:
+        found, problems = _outcomes(dataset, task)
+    except DataError as error:
+        return [error.message]
+    if not problems and not any(outcome.event for outcome in found.values()):
+        return [f"{dataset.root / 'cases.parquet'}: no patient with views has an event"]
+    return problems
 
 
 def _wrong_labels(labels: Mapping[str, str], task: Task, names: Sequence[str]) -> list[str]:

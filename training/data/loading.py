@@ -15,16 +15,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from training.data import sampling
+from training.data import pairing, sampling, survival
 from training.data.bags import BagReader, is_finite
+from training.data.input_map import InputMap
 from training.data.sampling import Draw, Key, Rows, TilePair
 from training.data.scans import Scans
+from training.data.survival import BagOutcomes
 from training.types import Bags, Mask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """A batch on the device: routine bags, then the pairs' first scans, then their second scans.
+
+    Labels, weights and groups are those of the bags, whatever pair losses compare.
 
     Attributes:
         bags: padded embeddings.
@@ -36,8 +40,11 @@ class Batch:
         first_scanner: scanner number of each pair's first scan.
         second_scanner: that of the second.
         patient: patient number of each pair.
+        partner: the pair whose second scan pair losses compare with the first of this one; None:
+            its own; empty: they compare nothing.
         groups: group number of each bag, -1 for none, by the columns that the losses compare.
         key: names the step, for draws of its own.
+        outcomes: of a survival task; None for classes.
     """
 
     bags: Bags
@@ -51,6 +58,8 @@ class Batch:
     patient: Int[Tensor, " pair"]
     groups: dict[str, Int[Tensor, " bag"]]
     key: Key
+    partner: Int[Tensor, " compared"] | None = None
+    outcomes: BagOutcomes | None = None
 
     @property
     def first(self) -> slice:
@@ -61,6 +70,18 @@ class Batch:
     def second(self) -> slice:
         """Positions of the pairs' second scans."""
         return slice(self.num_routine + len(self.patient), len(self.label))
+
+    def anchors(self, values: Tensor) -> Tensor:
+        """Give, of values by pair, those of the first scans that pair losses compare."""
+        return values if self.partner is None else values[: len(self.partner)]
+
+    def partners(self, values: Tensor) -> Tensor:
+        """Give, of values by pair, those of the second scans, each with its first."""
+        return values if self.partner is None else values[self.partner]
+
+    def sides(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Give, of values by bag, those of the first scans and those compared with them."""
+        return self.anchors(values[self.first]), self.partners(values[self.second])
 
 
 class Loader:
@@ -73,6 +94,7 @@ class Loader:
         device: where they lie.
         resident_bytes: keep all bags in memory if they take no more than this; a bound on all that
             is kept.
+        input_map: moves every bag that is read.
     """
 
     def __init__(
@@ -83,15 +105,20 @@ class Loader:
         dtype: torch.dtype,
         device: torch.device,
         resident_bytes: int,
+        input_map: InputMap | None = None,
     ) -> None:
         self._reader, self._scans = reader, scans
         self._dtype, self._device = dtype, device
+        self.input_map = None if input_map is None else input_map.to(dtype, device)
         self._index = list(scans.table.itertuples(index=False))
         self._num_tiles = scans.table["num_tiles"].to_numpy(np.int64)
         self._slide: list[str] = scans.table["slide"].tolist()
         self._start = np.concatenate([[0], np.cumsum(self._num_tiles)])
         self._shared: dict[tuple[int, int], npt.NDArray[np.int32]] = {}
         self._resident = self._read_all(resident_bytes)
+        outcomes = scans.outcomes
+        whole = outcomes is not None and outcomes.settings.risk_set == "cohort"
+        self._cohort = survival.cohort(outcomes, self._put) if outcomes and whole else None
         self._free_bytes = resident_bytes - (0 if self._resident is None else self._resident.nbytes)
 
     def _read_all(self, resident_bytes: int) -> Tensor | None:
@@ -107,7 +134,7 @@ class Loader:
 
     def whole(self, rows: Rows) -> tuple[Bags, Mask]:
         """Read whole bags."""
-        return self._padded(rows, [np.arange(count) for count in self._num_tiles[rows]])
+        return self._read(rows, [np.arange(count) for count in self._num_tiles[rows]])
 
     def batch(self, draw: Draw, tiles_per_bag: int | None) -> Batch:
         """Read the bags of a draw, with the tiles that its key names."""
@@ -119,7 +146,7 @@ class Loader:
         ]
         first, second = draw.pairs.T
         rows = np.concatenate([draw.routine, first, second])
-        bags, mask = self._padded(rows, chosen)
+        bags, mask = self._read(rows, chosen)
         num_matched = np.array([pair.matched for pair in pairs], np.int64)
         matched = np.arange(bags.shape[1]) < num_matched[:, None]
         scans = self._scans
@@ -135,6 +162,8 @@ class Loader:
             patient=self._put(scans.patient[first]),
             groups={name: self._put(group[rows]) for name, group in scans.groups.items()},
             key=draw.key,
+            partner=None if draw.partner is None else self._put(draw.partner),
+            outcomes=self._outcomes(rows),
         )
 
     def _tiles(self, row: int, draw: Draw, limit: int | None) -> Rows:
@@ -143,26 +172,44 @@ class Loader:
 
     def _tile_pair(self, a: int, b: int, draw: Draw, limit: int | None) -> TilePair:
         counts = (int(self._num_tiles[a]), int(self._num_tiles[b]))
-        shared = self._common(a, b)
+        if a == b:
+            return pairing.halves(counts[0], limit, key=draw.key, slide=self._slide[a])
+        shared = self.common(a, b)
         return sampling.pair_tiles(shared, counts, limit, key=draw.key, slide=self._slide[a])
 
-    def _common(self, a: int, b: int) -> TilePair:
+    def common(self, a: int, b: int) -> TilePair:
         """Find the places that two scans share, or remember them."""
         if (a, b) in self._shared:
             first, second = self._shared[a, b].astype(np.int64)
             return TilePair(first, second, len(first))
-        numbers = (self._reader.tiles(self._index[row]) for row in (a, b))
-        found = sampling.common(*numbers)
+        found = sampling.common(self.tile_numbers(a), self.tile_numbers(b))
         small = np.stack(found[:2]).astype(np.int32)
         if small.nbytes <= self._free_bytes:
             self._free_bytes -= small.nbytes
             self._shared[a, b] = small
         return found
 
+    def tile_numbers(self, row: int) -> npt.NDArray[np.int32]:
+        """Read the tile numbers of a scan, in the order of its bag."""
+        return self._reader.tiles(self._index[row])
+
+    def _outcomes(self, rows: Rows) -> BagOutcomes | None:
+        outcomes = self._scans.outcomes
+        if outcomes is None:
+            return None
+        weights = self._weights(rows)
+        found = survival.of_bags(outcomes, rows, weights, put=self._put, cohort=self._cohort)
+        return found._replace(weight=found.weight.to(self._dtype))
+
     def _weights(self, rows: Rows) -> np.ndarray:
         slides = [self._slide[row] for row in rows.tolist()]
         _, which, counts = np.unique(slides, return_inverse=True, return_counts=True)
         return 1.0 / counts[which]
+
+    def _read(self, rows: Rows, tiles: Sequence[Rows]) -> tuple[Bags, Mask]:
+        """Read the tiles of each bag as the model sees them."""
+        bags, mask = self._padded(rows, tiles)
+        return (bags if self.input_map is None else self.input_map.apply(bags, mask, rows)), mask
 
     def _padded(self, rows: Rows, tiles: Sequence[Rows]) -> tuple[Bags, Mask]:
         """Read the tiles of each bag and fill up with zeros."""

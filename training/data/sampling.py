@@ -34,7 +34,8 @@ class Pool:
         routine: the routine scan of each training slide, on seen scanners.
         pairs: per pair of scanners, in order of their names, [slides, 2] scans of the slides that
             both scanned; empty where only routine scans are used. A scan of an unknown scanner is
-            in no pair.
+            in no pair. With `pairs: augmented`, per scanner and number of the view, [slides, 2]
+            scan and view; scans of unknown scanners are together.
     """
 
     routine: Rows
@@ -43,11 +44,20 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """The scans of a batch: `routine` [bags] and `pairs` [pairs, 2]; `key` names the step."""
+    """The scans of a batch.
+
+    Attributes:
+        routine: [bags].
+        pairs: [pairs, 2]; a scan twice stands for two draws of its tiles.
+        key: names the step.
+        partner: [pairs], the pair whose second scan is compared with the first of this one; None:
+            its own; empty: pair losses compare nothing.
+    """
 
     routine: Rows
     pairs: Rows
     key: Key
+    partner: Rows | None = None
 
 
 class TilePair(NamedTuple):
@@ -58,8 +68,11 @@ class TilePair(NamedTuple):
     matched: int
 
 
-def pool(scans: Scans, *, paired: bool) -> Pool:
-    """List the routine scans, and if `paired` the pairs of scans, of the training patients.
+def pool(scans: Scans, *, paired: bool, augmented: bool = False) -> Pool:
+    """List the routine scans, and if `paired` the pairs, of the training patients.
+
+    Pairs are of two scans, or if `augmented` of a scan and a view made from it: per scanner, the
+    first views of the scans, then the second ones, and so on.
 
     Raises:
         DataError: No routine scan on a seen scanner, or no pair where pairs are wanted.
@@ -71,7 +84,14 @@ def pool(scans: Scans, *, paired: bool) -> Pool:
             "no routine scan of a training patient is on a seen scanner",
             hint="name fewer unseen_scanners",
         )
-    pairs = _pairs(scans, train) if paired else ()
+    pairs: tuple[Rows, ...] = ()
+    if paired:
+        pairs = _with_views(scans, train) if augmented else _pairs(scans, train)
+    if paired and augmented and not pairs:
+        raise DataError(
+            "pairs is 'augmented', but no training scan on a seen scanner has an augmented view",
+            hint="write views with a source_scan into the index, or use other pairs",
+        )
     if paired and not pairs:
         raise DataError(
             "views is 'all', but no training slide has scans on two seen scanners",
@@ -91,6 +111,25 @@ def _pairs(scans: Scans, train: Rows) -> tuple[Rows, ...]:
         for a, b in itertools.combinations(sorted(on), 2):
             found.setdefault((a, b), []).append((on[a], on[b]))
     return tuple(np.array(found[pair], np.int64) for pair in sorted(found))
+
+
+def _with_views(scans: Scans, train: Rows) -> tuple[Rows, ...]:
+    """Collect, per scanner and number of the view, each slide's first scan there that has views."""
+    sources, slides, names = (
+        scans.table[name].astype(str).tolist() for name in ("source_scan", "slide", "scan")
+    )
+    made: dict[str, list[int]] = {}
+    for row in np.flatnonzero(scans.table["part"] == "augmented").tolist():
+        made.setdefault(sources[row], []).append(row)
+    first: dict[tuple[str, int], int] = {}
+    for row in train.tolist():
+        if names[row] in made:
+            first.setdefault((slides[row], int(scans.scanner[row])), row)
+    found: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for (_, scanner), row in first.items():
+        for number, view in enumerate(made[names[row]]):
+            found.setdefault((scanner, number), []).append((row, view))
+    return tuple(np.array(found[each], np.int64) for each in sorted(found))
 
 
 def steps_per_epoch(pool: Pool, sampling: Sampling) -> int:

@@ -1,37 +1,48 @@
 """The scans that a trial reads: one row each, with part, label and what sampling needs to know.
 
-Augmented views never come here. Rows are ordered by view id, so that the order of shards and of the
-index does not change a result.
+Augmented views come with `pairs: augmented` alone, and are of a part of their own. Rows are ordered
+by view id, so that the order of shards and of the index does not change a result.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from training import seeds
-from training.config import TrialConfig
-from training.data import folds, groups, index
+from training.config import Task, TrialConfig, left_out
+from training.data import augmented, folds, groups, index, seen, survival
 from training.data.index import Dataset
+from training.data.outcomes import Outcome
+from training.data.survival import ScanOutcomes
 from training.errors import DataError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scans:
-    """The scans of all parts of a fold; arrays have one entry per scan.
+    """The scans of all parts of a fold; arrays have one entry per scan, or view made from one.
 
     Attributes:
-        table: index rows with the column `part`: train, validation or test.
-        label: class number of the patient, after the permutation of `shuffle_labels`.
-        seen: False on an unseen scanner.
+        table: index rows with the column `part`: train, validation, test or external; augmented for
+            views of training scans that may train, whose patient, scanner and groups are their
+            scan's.
+        label: class number of the patient, after the permutation of `shuffle_labels`; of a survival
+            task 1 where the event happened, else 0.
+        seen: whether a scan may train and validate, if its patient does (`seen.is_seen`).
         patient: number of the patient.
         scanner: number of the scanner.
-        num_outputs: columns of the scores: 1 for a binary task, else the number of classes.
+        num_outputs: columns of the scores: 1 for a binary task and a log-risk, else the number of
+            classes or intervals.
         in_dim: width of the embeddings.
         groups: for each column that a loss of the trial compares, the number of the scan's group
             among those of the training scans on seen scanners; -1 for a scan of none of them.
         num_groups: how many groups each of these columns has.
+        outcomes: of a survival task, after the permutation of `shuffle_labels`; None for classes.
     """
 
     table: pd.DataFrame
@@ -43,6 +54,18 @@ class Scans:
     in_dim: int
     groups: dict[str, npt.NDArray[np.int64]]
     num_groups: dict[str, int]
+    outcomes: ScanOutcomes | None = None
+
+    @property
+    def num_patients(self) -> int:
+        """The patients of all parts."""
+        return int(self.patient.max()) + 1
+
+    @property
+    def base(self) -> list[float]:
+        """Where scores start: the logits of the hazards of intervals; empty for other tasks."""
+        outcomes = self.outcomes
+        return survival.base_logits(outcomes) if outcomes and self.num_outputs > 1 else []
 
     def of(self, part: str, *, seen_only: bool) -> npt.NDArray[np.int64]:
         """Give the row numbers of a part."""
@@ -57,11 +80,14 @@ def read(dataset: Dataset, config: TrialConfig) -> Scans:
         DataError: No scans of the encoder, embeddings of several widths, or a wrong split.
     """
     split = folds.split(dataset, config)
-    parts = {"train": split.train, "validation": split.validation, "test": split.test}
-    part = {patient: name for name, patients in parts.items() for patient in patients}
+    part = {patient: name for name, patients in split.parts.items() for patient in patients}
     table = dataset.index
     wanted = (table["encoder"] == config.encoder) & (table["source_scan"] == "")
     table = table[wanted & table["patient"].isin(part.keys())]
+    table = table.assign(part=table["patient"].map(part))
+    made = augmented.views(dataset, config, split.train)
+    if len(made):
+        table = pd.concat([table, made.assign(part="augmented")])
     table = table.sort_values("view", kind="stable").reset_index(drop=True)
     widths = table["dim"].unique()
     if len(widths) != 1:
@@ -70,30 +96,77 @@ def read(dataset: Dataset, config: TrialConfig) -> Scans:
             "expected one width",
             hint="rebuild the index of this encoder",
         )
-    table = table.assign(part=table["patient"].map(part))
-    labels = index.class_numbers(dataset, config.task)
-    if config.shuffle_labels:
-        labels |= _shuffled(labels, [*split.train, *split.validation], config)
-    num_classes = len(index.classes(dataset, config.task))
-    seen = ~table["scanner"].isin(config.unseen_scanners).to_numpy()
-    names = {column: groups.names(table[seen], column) for column in groups.columns(config)}
+    table = _of_the_fold(dataset, config, table)
+    labels, outcomes = _told(dataset, config, split)
+    patient = np.unique(table["patient"], return_inverse=True)[1].astype(np.int64)
+    is_seen = seen.is_seen(dataset, table, config)
+    names = {column: groups.names(table[is_seen], column) for column in groups.columns(config)}
     return Scans(
         table=table,
         label=np.array([labels[patient] for patient in table["patient"]], np.int64),
-        seen=seen,
-        patient=np.unique(table["patient"], return_inverse=True)[1].astype(np.int64),
+        seen=is_seen,
+        patient=patient,
         scanner=np.unique(table["scanner"], return_inverse=True)[1].astype(np.int64),
-        num_outputs=1 if config.task.kind == "binary" else num_classes,
+        num_outputs=_num_outputs(dataset, config.task),
         in_dim=int(widths[0]),
         groups={each: groups.numbers(table[each], known) for each, known in names.items()},
         num_groups={each: len(known) for each, known in names.items()},
+        outcomes=survival.tabulate(outcomes, table, patient, config.task.survival)
+        if outcomes
+        else None,
     )
 
 
-def _shuffled(labels: dict[str, int], patients: list[str], config: TrialConfig) -> dict[str, int]:
-    """Permute the labels of these patients."""
+def _of_the_fold(dataset: Dataset, config: TrialConfig, table: pd.DataFrame) -> pd.DataFrame:
+    """Where the fold leaves out a value: choose routine scans for training, and scans to test.
+
+    Held-out patients are tested on their scans of the value; where it is a scanner, on all: results
+    tell seen and unseen scanners apart.
+    """
+    value = seen.is_left_out(dataset, table, config)
+    if value is None:
+        return table
+    train, test = (table["part"] == "train").to_numpy(), (table["part"] == "test").to_numpy()
+    chosen = np.where(train, seen.routine(dataset, table, config), table["routine"].to_numpy(bool))
+    column, _ = left_out(config.folds, config.fold) or ("", "")
+    kept = ~test | value if column != "scanner" else np.ones(len(table), bool)
+    return table.assign(routine=chosen)[kept].reset_index(drop=True)
+
+
+def _told(
+    dataset: Dataset, config: TrialConfig, split: folds.Split
+) -> tuple[dict[str, int], dict[str, Outcome]]:
+    """Give the label of each patient, and the outcome where the task is survival."""
+    rest = [*split.train, *split.validation]
+    if config.task.kind != "survival":
+        labels = index.class_numbers(dataset, config.task)
+        if config.shuffle_labels:
+            labels |= _shuffled(labels, rest, config)
+        return labels, {}
+    outcomes = index.outcomes(dataset, config.task)
+    if config.shuffle_labels:
+        for patient, other in _shuffled(outcomes, rest, config).items():
+            outcomes[patient] = other._replace(stratum=outcomes[patient].stratum)
+        lines = survival.problems(outcomes, split.train, split.validation, config.task.survival)
+        if lines:
+            raise DataError("\n".join(f"shuffle_labels: {line}" for line in lines))
+    return {patient: int(outcome.event) for patient, outcome in outcomes.items()}, outcomes
+
+
+def _num_outputs(dataset: Dataset, task: Task) -> int:
+    match task.kind:
+        case "multiclass":
+            return len(index.classes(dataset, task))
+        case "survival" if task.survival.loss == "discrete":
+            return task.survival.num_intervals
+        case _:
+            return 1
+
+
+def _shuffled(told: Mapping[str, T], patients: list[str], config: TrialConfig) -> dict[str, T]:
+    """Permute what is told of these patients."""
     patients = sorted(patients)
     order = seeds.generator(config.draw_seed, config.fold, "shuffle labels").permutation(
         len(patients)
     )
-    return {patients[i]: labels[patients[j]] for i, j in enumerate(order)}
+    return {patients[i]: told[patients[j]] for i, j in enumerate(order)}

@@ -18,7 +18,7 @@ from training.data import tables
 from training.errors import DataError
 
 DESCRIBING = ("scanner", "site", "lab", "stain", "cohort")
-SLIDE_COLUMNS = ("slide", "scan", "patient", *DESCRIBING, "routine", "file")
+SLIDE_COLUMNS = ("slide", "scan", "patient", *DESCRIBING, "routine", "file", "source_scan")
 """Columns of a slide table with a meaning; all others are labels or covariates of the patient."""
 
 TRUE, FALSE = ("1", "true", "yes"), ("0", "false", "no", "")
@@ -29,8 +29,8 @@ class Slides:
     """A slide table.
 
     Args:
-        scans: one row per scan: `slide scan patient scanner site lab stain cohort file` (strings)
-            and `routine` (bool).
+        scans: one row per scan: `slide scan patient scanner site lab stain cohort file source_scan`
+            (strings) and `routine` (bool); with a `source_scan`, a view made from that scan.
         cases: one row per patient.
     """
 
@@ -69,7 +69,7 @@ def read_slides(path: Path, problems: list[str]) -> Slides:
         routine = row.get("routine", "").casefold()
         if routine not in TRUE + FALSE:
             problems.append(f"{path}:{line}: routine is {row['routine']!r}, expected 1 or 0")
-        known = {name: row.get(name, "") for name in ("slide", "patient", *DESCRIBING, "file")}
+        known = {name: row.get(name, "") for name in SLIDE_COLUMNS}
         scans.append({**known, "scan": scan, "routine": routine in TRUE})
     cases = _cases(path, rows, [*covariates, *(["cohort"] if "cohort" in header else [])], problems)
     frame = pd.DataFrame(scans, columns=list(SLIDE_COLUMNS))
@@ -241,7 +241,8 @@ def _cases(
 def _with_routine(scans: pd.DataFrame) -> pd.DataFrame:
     """Make the first scan the routine one where none is marked."""
     marked = scans.groupby("slide")["routine"].transform("any")
-    return scans.assign(routine=scans["routine"] | ~(marked | scans["slide"].duplicated()))
+    first = scans.index.isin(scans[scans["source_scan"] == ""].drop_duplicates("slide").index)
+    return scans.assign(routine=scans["routine"] | (first & ~marked))
 
 
 def _numbering(path: Path, folds: pd.DataFrame) -> list[str]:

@@ -19,6 +19,8 @@ embedding has similarity zero to everything. Runs under `torch.func.vmap` over l
 depends on a value.
 """
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -35,11 +37,13 @@ def bag_infonce(
     first_scanner: Int[Tensor, " pair"],
     second_scanner: Int[Tensor, " pair"],
     patient: Int[Tensor, " pair"],
+    second_patient: Int[Tensor, " pair"] | None = None,
     negatives: str,
 ) -> Float[Tensor, ""]:
     """Tell a slide's other scan from the scans of other patients, by bag embedding.
 
-    Slides of the anchor's own patient are never negatives.
+    Slides of the anchor's own patient are never negatives, nor are those of the positive's patient
+    where that is another one (shuffled pairs).
 
     Args:
         first: embeddings of one scan of each pair; scaled to unit length here.
@@ -47,16 +51,18 @@ def bag_infonce(
         temperature: tau.
         first_scanner: scanner numbers of `first`.
         second_scanner: scanner numbers of `second`.
-        patient: patient numbers of the pairs.
+        patient: patient numbers of `first`.
+        second_patient: those of `second`; None: the same.
         negatives: the rule, see the module.
 
     Raises:
         ValueError: The rule does not exist.
     """
-    allowed = patient[:, None] != patient[None, :]
-    q, k = unit(first), unit(second)
-    there = _direction(q, k, first_scanner, second_scanner, allowed, temperature, negatives)
-    back = _direction(k, q, second_scanner, first_scanner, allowed, temperature, negatives)
+    others = patient if second_patient is None else second_patient
+    a = Side(unit(first), first_scanner, _others(patient, patient, others))
+    b = Side(unit(second), second_scanner, _others(others, patient, others))
+    there = _direction(a, b, temperature, negatives)
+    back = _direction(b, a, temperature, negatives)
     return (there.sum() + back.sum()) / max(2 * first.shape[0], 1)
 
 
@@ -69,12 +75,13 @@ def tile_infonce(
     first_scanner: Int[Tensor, " pair"],
     second_scanner: Int[Tensor, " pair"],
     patient: Int[Tensor, " pair"],
+    second_patient: Int[Tensor, " pair"] | None = None,
     negatives: str,
 ) -> Float[Tensor, ""]:
     """Tell a tissue place on the slide's other scan from other places, by tile embedding.
 
-    Negatives are other matched tiles of the same slide and of other patients, under the rule; other
-    slides of the same patient are left out. Memory grows with (pairs × tiles) squared.
+    Negatives are other matched tiles of the same pair and of other patients, under the rule; other
+    slides of the patients of the pair are left out. Memory grows with (pairs × tiles) squared.
 
     Args:
         first: tile embeddings of one scan of each pair; scaled to unit length here.
@@ -83,7 +90,8 @@ def tile_infonce(
         temperature: tau.
         first_scanner: scanner numbers of `first`.
         second_scanner: scanner numbers of `second`.
-        patient: patient numbers of the pairs.
+        patient: patient numbers of `first`.
+        second_patient: those of `second`; None: the same.
         negatives: the rule, see the module.
 
     Raises:
@@ -94,14 +102,18 @@ def tile_infonce(
     tile = torch.arange(num_pairs * num_tiles, device=first.device)
     flat = matched.reshape(-1)
     other_place = tile[:, None] != tile[None, :]
-    same_slide = pair[:, None] == pair[None, :]
-    other_patient = patient[pair][:, None] != patient[pair][None, :]
-    allowed = flat[None, :] & ((same_slide & other_place) | other_patient)
+    same_pair = pair[:, None] == pair[None, :]
+    of_first = patient[pair]
+    of_second = of_first if second_patient is None else second_patient[pair]
+    own, other = (
+        flat[None, :] & ((same_pair & other_place) | _others(of_side, of_first, of_second))
+        for of_side in (of_first, of_second)
+    )
     # Ignored tiles become zero before they are scaled: they may hold anything, NaN included.
     q, k = (unit(h.masked_fill(~matched[..., None], 0.0)).flatten(0, 1) for h in (first, second))
-    a, b = first_scanner[pair], second_scanner[pair]
-    there = _direction(q, k, a, b, allowed, temperature, negatives)
-    back = _direction(k, q, b, a, allowed, temperature, negatives)
+    a, b = Side(q, first_scanner[pair], own), Side(k, second_scanner[pair], other)
+    there = _direction(a, b, temperature, negatives)
+    back = _direction(b, a, temperature, negatives)
     return torch.where(flat, there + back, 0.0).sum() / (2 * flat.sum()).clamp_min(1)
 
 
@@ -115,30 +127,46 @@ def unit(embeddings: Float[Tensor, "*batch embedding"]) -> Float[Tensor, "*batch
     return scaled * squares.masked_fill(zero, 1.0).rsqrt()
 
 
+class Side(NamedTuple):
+    """One side of the pairs: embeddings, scanners, and which may be negatives of which anchor."""
+
+    embedding: Float[Tensor, "anchor embedding"]
+    scanner: Int[Tensor, " anchor"]
+    allowed: Bool[Tensor, "anchor anchor"]
+
+
+def _others(
+    candidate: Int[Tensor, " anchor"],
+    first: Int[Tensor, " anchor"],
+    second: Int[Tensor, " anchor"],
+) -> Bool[Tensor, "anchor anchor"]:
+    """Say which candidates are of neither patient of each pair."""
+    return (candidate[None, :] != first[:, None]) & (candidate[None, :] != second[:, None])
+
+
 def _direction(
-    anchor: Float[Tensor, "anchor embedding"],
-    positive: Float[Tensor, "anchor embedding"],
-    anchor_scanner: Int[Tensor, " anchor"],
-    positive_scanner: Int[Tensor, " anchor"],
-    allowed: Bool[Tensor, "anchor anchor"],
-    temperature: Temperature,
-    negatives: str,
+    anchor: Side, positive: Side, temperature: Temperature, negatives: str
 ) -> Float[Tensor, " anchor"]:
     """Compute -log of the positive's share for each anchor."""
     match negatives:
         case "other_scanner":
-            pool = [(positive, allowed & (positive_scanner[:, None] == positive_scanner[None, :]))]
+            pool = [(positive, _alike(positive))]
         case "anchor_scanner":
-            pool = [(anchor, allowed & (anchor_scanner[:, None] == anchor_scanner[None, :]))]
+            pool = [(anchor, _alike(anchor))]
         case "mixed":
-            pool = [(anchor, allowed), (positive, allowed)]
+            pool = [(anchor, anchor.allowed), (positive, positive.allowed)]
         case _:
             raise ValueError(
                 f"negatives is {negatives!r}, not other_scanner, anchor_scanner or mixed"
             )
-    own = (anchor * positive).sum(-1, keepdim=True) / temperature
+    q, k = anchor.embedding, positive.embedding
+    own = (q * k).sum(-1, keepdim=True) / temperature
     others = [
-        (anchor @ candidate.T / temperature).masked_fill(~keep, -torch.inf)
-        for candidate, keep in pool
+        (q @ side.embedding.T / temperature).masked_fill(~keep, -torch.inf) for side, keep in pool
     ]
     return torch.logsumexp(torch.cat([own, *others], dim=-1), dim=-1) - own[:, 0]
+
+
+def _alike(side: Side) -> Bool[Tensor, "anchor anchor"]:
+    """Keep the candidates on the scanner that the pair has on this side."""
+    return side.allowed & (side.scanner[:, None] == side.scanner[None, :])

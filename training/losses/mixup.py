@@ -39,6 +39,7 @@ def mixup(
     *,
     classify: Callable[[Tensor], Tensor],
     mixture: Mixture,
+    smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     r"""Average the task loss of mixed bags against both labels.
 
@@ -55,8 +56,11 @@ def mixup(
         weight: of the bags in the task loss.
         classify: from bag embeddings to scores s.
         mixture: partners j and lambda.
+        smoothing: of the labels in l, see `bag_losses`.
     """
     partner, share = mixture
     scores = classify(share * bags + (1 - share) * bags[partner])
-    own, others = bag_losses(scores, label), bag_losses(scores, label[partner])
+    own, others = (
+        bag_losses(scores, each, smoothing=smoothing) for each in (label, label[partner])
+    )
     return (weight * (share * own + (1 - share) * others)).sum() / weight.sum()

@@ -1,6 +1,7 @@
 """Losses on the groups' risks: invariance, extrapolation, robust weights.
 
-The risk of a group is the task loss over its bags in the batch, R_e = sum_i w_i l_i / sum_i w_i;
+The risk of a group is the task loss over its bags in the batch, R_e = sum_i w_i l_i / sum_i w_i,
+with smoothed labels where the task loss of training has them (`smoothing` of `bag_losses`);
 groups that a batch lacks take no part. `IRM` and `V-REx` are penalties beside the task loss;
 `GroupDRO` replaces it. What a lane remembers between steps is a buffer, so that it is stacked with
 the lane, leaves with it and lies in its checkpoints. All run under `torch.func.vmap` over lanes.
@@ -9,12 +10,8 @@ the lane, leaves with it and lies in its checkpoints. All run under `torch.func.
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-
-from training.losses.task import bag_losses
-from training.types import Scores
 
 
 class Risks(NamedTuple):
@@ -37,43 +34,40 @@ def risks(group: Int[Tensor, " bag"], weights: Float[Tensor, " bag"], *, num_gro
 
     Args:
         group: group number of each bag; -1: none.
-        weights: of the bags in the task loss.
+        weights: of the bags in the task loss; a group of weight 0 is not present.
         num_groups: how many groups there are.
     """
     inside = group[None, :] == torch.arange(num_groups, device=group.device)[:, None]
     total = (inside * weights).sum(1, keepdim=True)
     share = inside * weights / total.clamp_min(torch.finfo(weights.dtype).tiny)
-    return Risks(share, inside.any(1))
+    return Risks(share, (inside & (weights > 0)).any(1))
 
 
-def irm_penalty(scores: Scores, labels: Int[Tensor, " bag"], *, of: Risks) -> Float[Tensor, ""]:
+def irm_penalty(slopes: Float[Tensor, " bag"], *, of: Risks) -> Float[Tensor, ""]:
     r"""Average over groups the squared gradient of the risk in a common factor of the scores.
 
     $\frac1E \sum_e (\partial R_e(w s) / \partial w |_{w=1})^2$, whose inner derivative is the mean
-    over bags of $\sum_c s_c (p_c - 1[y = c])$.
+    over bags of that of their losses.
 
     Arjovsky, Bottou, Gulrajani and Lopez-Paz, 2019 (arXiv 1907.02893), IRMv1. Departures: the
     squared gradient of one batch, which is biased upwards, not the product of two half batches as
     in the authors' code; the task term is the mean over bags, not over groups; Adam is not reset
     where the penalty begins.
+
+    Args:
+        slopes: derivative of each bag's loss in a common factor of all scores, at 1.
+        of: the groups.
     """
-    if scores.shape[-1] == 1:
-        p = F.logsigmoid(scores).exp()  # not torch.sigmoid, see `training.lanes`
-        wanted = labels.to(scores.dtype)[:, None]
-    else:
-        p = torch.softmax(scores, dim=-1)
-        wanted = F.one_hot(labels.long(), scores.shape[-1]).to(scores.dtype)
-    slope = (scores * (p - wanted)).sum(-1)
-    return of.over_groups(of.mean(slope).square())
+    return of.over_groups(of.mean(slopes).square())
 
 
-def vrex_penalty(scores: Scores, labels: Int[Tensor, " bag"], *, of: Risks) -> Float[Tensor, ""]:
+def vrex_penalty(losses: Float[Tensor, " bag"], *, of: Risks) -> Float[Tensor, ""]:
     """Compute the variance of the groups' risks, over the groups that are present.
 
     Krueger, Caballero, Jacobsen et al., ICML 2021 (V-REx), equation 8, with the variance of
     DomainBed (divided by the number of groups). Departures: as in `irm_penalty`, the last two.
     """
-    each = of.mean(bag_losses(scores, labels))
+    each = of.mean(losses)
     return of.over_groups((each - of.over_groups(each)).square())
 
 
@@ -116,11 +110,9 @@ class GroupWeights(nn.Module):
         self.eta = eta
         self.register_buffer("log_q", torch.zeros(num_groups))
 
-    def forward(
-        self, scores: Scores, labels: Int[Tensor, " bag"], *, of: Risks
-    ) -> Float[Tensor, ""]:
-        """Compute the loss; in training the weights follow first."""
-        each = of.mean(bag_losses(scores, labels))
+    def forward(self, losses: Float[Tensor, " bag"], *, of: Risks) -> Float[Tensor, ""]:
+        """Compute the loss from those of the bags; in training the weights follow first."""
+        each = of.mean(losses)
         log_q = self.log_q + self.eta * each.detach()
         log_q = log_q - torch.logsumexp(log_q, dim=0)
         if self.training:

@@ -47,8 +47,9 @@ def rank_rmsd(scores: Scores) -> Pairs:
     Ranks are among the slides that both scanners of a pair have. Not changed by any monotone
     transformation of the scores of a scanner.
     """
-    first, second = _paired(scores)
-    return _root_mean_square(_midrank_share(first) - _midrank_share(second))
+    first, _ = _paired(scores)
+    ranks = _midrank_share(first)  # the second's of a pair are the first's of the turned pair
+    return _root_mean_square(ranks - np.swapaxes(ranks, -2, -3))
 
 
 def bland_altman(scores: Scores) -> BlandAltman:
@@ -145,7 +146,7 @@ def _paired(scores: Scores) -> tuple[ndarray, ndarray]:
 
 def _midrank_share(values: ndarray) -> ndarray:
     """Rank along the last axis, ties sharing their mean rank, divided by the number of values."""
-    order = np.argsort(values, axis=-1, kind="stable")
+    order = np.argsort(values, axis=-1)
     ordered = np.take_along_axis(values, order, axis=-1)
     place = np.arange(values.shape[-1])
     new = np.ones(values.shape, dtype=bool)
@@ -168,7 +169,7 @@ def _root_mean_square(difference: ndarray) -> ndarray:
 
 
 def _count(values: ndarray) -> ndarray:
-    return np.asarray((~np.isnan(values)).sum(-1), np.float64)
+    return np.asarray(np.count_nonzero(~np.isnan(values), axis=-1), np.float64)
 
 
 def _ratio(numerator: ndarray | np.floating, denominator: ndarray | np.floating) -> ndarray:

@@ -51,14 +51,65 @@ class Information:
     @property
     def p_value(self) -> float:
         """Share of the null at or above the bound, the bound itself among it; NaN without null."""
-        if not len(self.null) or np.isnan(self.bound):
-            return float("nan")
-        return float((1 + (self.null >= self.bound).sum()) / (1 + len(self.null)))
+        return _p_value(self.bound, self.null)
 
     @property
     def above_null(self) -> bool:
         """Whether the bound is positive and few of the null's draws reach it."""
         return bool(self.p_value <= _LEVEL and self.bound > 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Averaged:
+    """The mean over folds of the mean over seeds of bounds, with the null of that mean.
+
+    Draw d of the null averages draw d of all: seeds of a fold must share its permutations, so that
+    this is what a permutation of the targets does to the mean.
+
+    Attributes:
+        folds: of each fold, the bounds of its seeds; as many draws in all.
+    """
+
+    folds: tuple[tuple[Information, ...], ...]
+
+    @property
+    def reason(self) -> str:
+        """Why there is no null; empty where there is one."""
+        return next((each.reason for fold in self.folds for each in fold if each.reason), "")
+
+    @property
+    def entropy(self) -> float:
+        """The mean of H(T)."""
+        return float(np.mean([np.mean([each.entropy for each in fold]) for fold in self.folds]))
+
+    @property
+    def bound(self) -> float:
+        """The mean of the lower bounds."""
+        return float(np.mean([np.mean([each.bound for each in fold]) for fold in self.folds]))
+
+    @property
+    def null(self) -> Float[ndarray, " draw"]:
+        """The same mean on permuted targets, one per draw; empty where one has none."""
+        if self.reason:
+            return np.empty(0)
+        means = [np.mean([each.null for each in fold], axis=0) for fold in self.folds]
+        mean: Float[ndarray, " draw"] = np.mean(means, axis=0)
+        return mean
+
+    @property
+    def p_value(self) -> float:
+        """As that of `Information`."""
+        return _p_value(self.bound, self.null)
+
+    @property
+    def above_null(self) -> bool:
+        """As that of `Information`."""
+        return bool(self.p_value <= _LEVEL and self.bound > 0)
+
+    @property
+    def patient(self) -> Int[ndarray, " case"]:
+        """Patient of every case of every fold."""
+        return np.concatenate([each.patient for fold in self.folds for each in fold])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +128,10 @@ class Selectivity:
     low: float
     high: float
     reason: str = ""
+
+
+Told = Information | Averaged
+"""What embeddings tell of a target, those of one model or of the models of a cell."""
 
 
 def information(
@@ -127,8 +182,8 @@ def information(
 
 def selectivity(
     *,
-    scanner: tuple[Information, Information],
-    label: tuple[Information, Information],
+    scanner: tuple[Told, Told],
+    label: tuple[Told, Told],
     generator: np.random.Generator,
     num_draws: int = 2000,
 ) -> Selectivity:
@@ -171,10 +226,23 @@ def _drop(before: Float[ndarray, " draw"], after: Float[ndarray, " draw"]) -> nd
     return np.where(told, 1 - kept, np.nan)
 
 
+def _p_value(bound: float, null: Float[ndarray, " draw"]) -> float:
+    if not len(null) or np.isnan(bound):
+        return float("nan")
+    return float((1 + (null >= bound).sum()) / (1 + len(null)))
+
+
 def _resampled(
-    found: Information, everyone: Int[ndarray, " patient"], weights: Float[ndarray, "draw patient"]
+    found: Told, everyone: Int[ndarray, " patient"], weights: Float[ndarray, "draw patient"]
 ) -> Float[ndarray, " draw"]:
     """Compute the bound with patients weighted."""
+    if isinstance(found, Averaged):
+        folds = [
+            np.mean([_resampled(each, everyone, weights) for each in fold], axis=0)
+            for fold in found.folds
+        ]
+        mean: Float[ndarray, " draw"] = np.mean(folds, axis=0)
+        return mean
     own = weights[:, np.searchsorted(everyone, found.patient)]
     total = own.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):

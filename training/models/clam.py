@@ -1,7 +1,8 @@
 """CLAM with an attention branch per class.
 
-CLAM-SB, with one branch, has no module here: without the instance clustering loss it is gated
-attention pooling with a linear classifier (`GatedAttentionPooling`), to the last parameter.
+CLAM-SB, with one branch, has no module here: it is gated attention pooling with a linear classifier
+(`GatedAttentionPooling`), to the last parameter. The instance clustering loss of both is a loss
+beside the model (`training.losses.clam`).
 """
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from training.models.linear import per_instance
 from training.models.weighting import softmax_over_real
-from training.types import Attention, Instances, Mask, Scores
+from training.types import Instances, Mask, Scores
 
 
 class ClamMB(nn.Module):
@@ -21,13 +22,12 @@ class ClamMB(nn.Module):
 
     Lu, Williamson, Chen, Chen, Barbieri and Mahmood, Nature Biomedical Engineering 2021, Methods,
     equations 1 (attention) and 2 (slide embeddings of the classes).
-    Departures: no instance clustering loss (it needs the labels and instance classifiers of its
-    own, so that it would be a loss beside the model, not a part of the head), no dropout inside the
-    attention network; u_m has no bias and the sigmoid is written with tanh, as in
-    `GatedAttentionPooling`. A binary task has one logit here: the two classes have their branches,
-    and the score is s_1 - s_0, whose sigmoid is the softmax of the two.
+    Departures: no dropout inside the attention network; u_m has no bias and the sigmoid is written
+    with tanh, as in `GatedAttentionPooling`. A binary task has one logit here: the two classes have
+    their branches, and the score is s_1 - s_0, whose sigmoid is the softmax of the two.
 
-    The bag embedding is the concatenation of the z_m; the attention is the mean over classes.
+    The bag embedding is the concatenation of the z_m; the model's attention is the mean over
+    classes.
 
     Args:
         embed_dim: width of the instances h.
@@ -46,8 +46,8 @@ class ClamMB(nn.Module):
 
     def forward(
         self, instances: Instances, mask: Mask
-    ) -> tuple[Scores, Float[Tensor, "bag joined"], Attention]:
-        """Score and pool the instances of each bag."""
+    ) -> tuple[Scores, Float[Tensor, "bag joined"], Float[Tensor, "bag branch instance"]]:
+        """Score and pool the instances of each bag; attention by class."""
         hidden = torch.tanh(per_instance(self.hidden, instances))
         gate = (torch.tanh(per_instance(self.gate, instances) / 2) + 1) / 2
         scores = per_instance(self.score, hidden * gate).transpose(1, 2)  # [bag, class, instance]
@@ -56,4 +56,4 @@ class ClamMB(nn.Module):
         logits = (pooled * self.classifier.weight).sum(-1) + self.classifier.bias
         if self.binary:
             logits = logits[:, 1:] - logits[:, :1]
-        return logits, pooled.flatten(1), attention.mean(1)
+        return logits, pooled.flatten(1), attention

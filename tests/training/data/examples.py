@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from training.config import (
-    CohortFolds,
-    GivenFolds,
+    Folds,
     MeanHead,
     Stopping,
     StratifiedFolds,
@@ -86,7 +85,7 @@ def renamed(views: Sequence[View], position: int, **changed: object) -> list[Vie
 
 
 def config(
-    folds: StratifiedFolds | GivenFolds | CohortFolds | None = None,
+    folds: Folds | None = None,
     *,
     fold: int = 0,
     validation_share: float = 0.25,

@@ -1,3 +1,4 @@
+import hashlib
 import re
 from collections import Counter
 from dataclasses import replace
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.data import examples
-from training.config import CohortFolds, GivenFolds, StratifiedFolds
+from training.config import CohortFolds, Folds, GivenFolds, StratifiedFolds, num_folds
 from training.data import folds
 from training.data.index import Dataset
 from training.errors import DataError
@@ -218,7 +219,7 @@ def test_the_cohort_may_be_a_column_of_the_cases() -> None:
     ],
 )
 def test_splits_that_leak_or_cannot_train_are_refused(
-    dataset: Dataset, kind: StratifiedFolds | GivenFolds | CohortFolds, expected: str
+    dataset: Dataset, kind: Folds, expected: str
 ) -> None:
     with pytest.raises(DataError) as error:
         folds.split(dataset, examples.config(kind))
@@ -275,3 +276,52 @@ def test_a_patient_of_two_cohorts_is_refused() -> None:
 def test_an_unknown_encoder_is_refused() -> None:
     with pytest.raises(DataError, match="no views of encoder 'two', only of 'one'"):
         folds.split(examples.made("abab"), examples.config(encoder="two"))
+
+
+def several() -> Dataset:
+    """Two encoders, one without some patients; scanners, cohorts and given folds."""
+    held = (
+        (repetition, number * (repetition + 1) % 3, f"p{number:03d}")
+        for repetition in (0, 1)
+        for number in range(102 - 7 * repetition)
+    )
+    made = examples.made(
+        "aab" * 20 + "bba" * 14, cohorts="T" * 70 + "X" * 32, held=examples.held_out(*held)
+    )
+    views = made.index.assign(
+        scanner=[["AT2", "GT450", ""][number % 3] for number in range(102)],
+        site=[f"s{number % 7}" for number in range(102)],
+    )
+    other = views[~views["patient"].isin(["p003", "p010", "p070"])]
+    other = other.assign(encoder="two", checksum=[f"z{number}" for number in range(99)])
+    return replace(made, index=pd.concat([views, other], ignore_index=True))
+
+
+FROZEN: dict[str, tuple[Folds, str]] = {
+    "stratified": (StratifiedFolds(kind="stratified", num_folds=5, seed=3), "fb33b01ac2da802f"),
+    "given": (GivenFolds(kind="given", num_folds=3, repetitions=2), "15290aa4a953dc55"),
+    "cohort": (CohortFolds(kind="cohort", train=("T",), test=("X",)), "56938da381043502"),
+    "cohort in parts": (
+        CohortFolds(kind="cohort", train=("T",), test=("X",), num_folds=4),
+        "e781983671ce7f0d",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_splits_and_fingerprints_are_frozen(name: str) -> None:
+    # Of the first release: another value retrains the work of every user.
+    (kind, expected), dataset = FROZEN[name], several()
+    digest = hashlib.sha256()
+    for fold in range(num_folds(kind)):
+        for encoder in ("one", "two"):
+            for share in (0.25,) if name == "cohort in parts" else (0.0, 0.25):
+                config = examples.config(
+                    kind, fold=fold, encoder=encoder, validation_share=share, draw_seed=5
+                )
+                for unseen in ((), ("AT2",)):
+                    config = config.model_copy(update={"unseen_scanners": unseen})
+                    digest.update(folds.fingerprint(dataset, config).encode())
+                    found = folds.split(dataset, config)
+                    digest.update(repr((found.train, found.validation, found.test)).encode())
+    assert digest.hexdigest()[:16] == expected

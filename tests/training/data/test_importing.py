@@ -277,3 +277,25 @@ def test_the_classic_sets_go_through_with_their_folds(
         config = examples.config(kind, fold=fold, encoder="given")
         tested += folds.split(dataset, config).test
     assert sorted(tested) == sorted(dataset.cases["patient"].tolist() * 5)
+
+
+def test_augmented_views_are_imported_with_their_scan(tmp_path: Path) -> None:
+    rows = []
+    for name, source in (("restained", "plain"), ("plain", ""), ("other", "")):
+        examples.h5(
+            tmp_path / f"{name}.h5", feats=examples.features(), coords=np.arange(10).reshape(5, 2)
+        )
+        rows.append({"slide": "s", "scan": name, "patient": "p", "source_scan": source})
+    table = examples.csv(tmp_path / "slides.csv", rows)
+    report = importing.import_features(tmp_path, table, out=tmp_path / "out", encoder="uni")
+    assert (report.num_scans, report.num_matched, report.notes) == (2, 1, ())
+    found = index.read(tmp_path / "out").index.set_index("view")
+    assert found["source_scan"].to_dict() == {"restained": "plain", "plain": "", "other": ""}
+    assert found["routine"].to_dict() == {"restained": False, "plain": True, "other": False}
+    reader = BagReader(tmp_path / "out")
+    tiles = {row.Index: reader.tiles(row).tolist() for row in found.assign(view="x").itertuples()}
+    assert tiles["restained"] == tiles["plain"]
+    wrong = [{**rows[0], "source_scan": "gone"}, *rows[1:]]
+    table = examples.csv(tmp_path / "slides.csv", wrong)
+    lines = message(tmp_path, table, out=tmp_path / "two", encoder="uni")
+    assert lines == [f"{table}: view 'restained': source_scan 'gone' does not exist"]

@@ -46,6 +46,8 @@ GIVEN: list[dict[str, object]] = [
     {"kind": "supcon"},
     {"kind": "supcon", "positives": "other_group", "projection_dim": 4},
     {"kind": "mixup", "alpha": 0.7},
+    {"kind": "clam_clustering", "num_tiles": 2},
+    {"kind": "clam_clustering", "num_tiles": 1, "form": "cross_entropy", "out_of_class": True},
 ]
 LOSS: TypeAdapter[Loss] = TypeAdapter(Loss)
 LOSSES: list[Loss] = [LOSS.validate_python(each) for each in GIVEN]
@@ -77,12 +79,19 @@ def cohort(root: Path) -> Dataset:
     return small.cohort(root, views)
 
 
+def head(loss: Loss, **changed: object) -> dict[str, object]:
+    """A head that the loss can be beside; by default that of `small.trial`."""
+    kind = "clam_sb" if loss.kind == "clam_clustering" else "gated_attention"
+    given = {"embed_dims": (13, 9), "attention_dim": 5, "dropout": 0.25, **changed}
+    return {"kind": kind, **given}
+
+
 def trial(seed: int, loss: Loss, **changed: object) -> TrialConfig:
     """A lane whose seed decides about weight and temperature too."""
     update: dict[str, object] = {"weight": 0.1 + 0.1 * (seed % 5)}
     if hasattr(loss, "temperature"):
         update["temperature"] = 0.1 + 0.05 * seed
-    given = {"losses": (loss.model_copy(update=update),)} | changed
+    given = {"losses": (loss.model_copy(update=update),), "head": head(loss)} | changed
     return small.trial(seed, **given)
 
 
@@ -120,13 +129,13 @@ def output(of: Batch, num_outputs: int = 1, seed: int = 1) -> Output:
     sizes = ((total, num_outputs), (total, dim), (total, num_tiles, dim))
     scores, bags, instances = (torch.randn(s, generator=draw).double() for s in sizes)
     found = Output(scores, bags, instances, attention)
-    return Output(*(each.requires_grad_() for each in found))
+    return Output(*(each.requires_grad_() for each in found[:4]))
 
 
 def made(loss: Loss, num_outputs: int = 1, seed: int = 0, dim: int = DIM) -> objective.Objective:
     """The loss beside a model whose embeddings have width `dim`."""
     config = small.trial(
-        head={"kind": "attention", "embed_dims": (dim,), "attention_dim": 3},
+        head=head(loss, embed_dims=(dim,), attention_dim=3),
         losses=(loss,),
         precision="float64",
         sampling=Sampling(tiles_per_bag=4),

@@ -13,7 +13,7 @@ from tests.training.losses import kinds
 from tests.training.losses.kinds import LOSSES, made, named, output, value
 from tests.training.test_session import plain_loop, session
 from training.config import Loss, Optim, Sampling, TrialConfig
-from training.config_losses import BarlowTwins, CDann, Dann, GroupDRO, Mixup
+from training.config_losses import BarlowTwins, CDann, ClamClustering, Dann, GroupDRO, Mixup
 from training.data.index import Dataset
 from training.data.loading import Batch
 from training.lanes import Lanes
@@ -23,6 +23,7 @@ from training.trainer import Stopped, train
 every_loss = pytest.mark.parametrize("loss", LOSSES, ids=named)
 binary_and_more = pytest.mark.parametrize("num_outputs", [1, 3])
 REVERSED = (Dann, CDann)
+LEARNED = (*REVERSED, ClamClustering)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def rearranged(batch: Batch, at: Output, bags: torch.Tensor, pairs: torch.Tensor
         },
         groups={name: group[bags] for name, group in batch.groups.items()},
     )
-    return moved, Output(*(each[bags] for each in at))
+    return moved, Output(*(each[bags] for each in at[:4]))
 
 
 def test_every_kind_of_loss_is_here():
@@ -60,7 +61,7 @@ def test_it_is_finite_and_has_a_gradient(loss: Loss, num_outputs: int):
             module.done.fill_(99)
     found = value(loss, at, batch, model)
     assert found.shape == () and found.isfinite()
-    parts = torch.autograd.grad(found, list(at), allow_unused=True)
+    parts = torch.autograd.grad(found, list(at[:4]), allow_unused=True)
     largest = [part.abs().max() for part in parts if part is not None]
     assert largest and max(largest) > 1e-6 and all(each.isfinite() for each in largest)
 
@@ -77,7 +78,7 @@ def test_gradients_agree_with_finite_differences(loss: Loss, num_outputs: int):
         found = value(loss, Output(*parts), batch, model)
         return -found if isinstance(loss, REVERSED) else found
 
-    at = tuple(output(batch, num_outputs))
+    at = output(batch, num_outputs)[:4]
     if isinstance(loss, REVERSED):
         numeric = torch.autograd.gradcheck(function, at, fast_mode=True, raise_exception=False)
         assert not numeric
@@ -123,7 +124,7 @@ def test_no_pair_gives_zero_with_a_gradient(loss: Loss):
     at = output(batch)
     found = value(loss, at, batch)
     assert found.item() == 0
-    for part in torch.autograd.grad(found, list(at), allow_unused=True):
+    for part in torch.autograd.grad(found, list(at[:4]), allow_unused=True):
         assert part is None or not part.any()
 
 
@@ -140,18 +141,19 @@ def test_a_batch_with_one_group_or_none_has_a_finite_gradient(loss: Loss, number
         number < 0 and loss.kind in ("irm", "group_dro", "dann", "cdann")
     ):
         assert found.item() == pytest.approx(0, abs=1e-15)
-    for part in torch.autograd.grad(found, list(at), allow_unused=True):
+    for part in torch.autograd.grad(found, list(at[:4]), allow_unused=True):
         assert part is None or part.isfinite().all()
 
 
 @every_loss
 def test_weight_zero_trains_as_the_task_loss_alone(cohort: Dataset, loss: Loss):
-    without = train([small.trial(seed, losses=()) for seed in range(2)], cohort)
+    given = {"head": kinds.head(loss)}
+    without = train([small.trial(seed, losses=(), **given) for seed in range(2)], cohort)
     free = loss.model_copy(update={"weight": 0.0})
-    found = train([small.trial(seed, losses=(free,)) for seed in range(2)], cohort)
+    found = train([small.trial(seed, losses=(free,), **given) for seed in range(2)], cohort)
     for one, other in zip(found, without, strict=True):
         assert one.curves[loss.kind].shape == (2,)
-        if isinstance(loss, REVERSED) or getattr(loss, "projection_dim", 0):
+        if isinstance(loss, LEARNED) or getattr(loss, "projection_dim", 0):
             # The norm that clips is a sum over more parameters.
             np.testing.assert_allclose(
                 one.predictions["score"], other.predictions["score"], rtol=2e-3, atol=1e-4
@@ -180,7 +182,10 @@ def stepped(loss: Loss, lanes: list[int], sizes: tuple[int, int, int, int], toge
     models = [Alone(made(loss, 2, seed, sizes[3])).float() for seed in lanes]
     stack = Lanes(models, device=torch.device("cpu"), together=together)
     answers = [output(batch, 2, seed) for seed in lanes]
-    stacked = [torch.stack(parts).detach().float() for parts in zip(*answers, strict=True)]
+    stacked = [
+        torch.stack(parts).detach().float()
+        for parts in zip(*(each[:4] for each in answers), strict=True)
+    ]
     temperature = torch.tensor([0.1 + 0.05 * seed for seed in lanes])
     found = []
     for _ in range(2):
@@ -281,6 +286,7 @@ def test_a_weight_brings_the_loss_down_in_training(cohort: Dataset, loss: Loss):
         weighted = loss.model_copy(update={"weight": weight})
         changed = {
             "losses": (weighted,),
+            "head": kinds.head(loss),
             "optim": Optim(lr=0.01, epochs=12),
             "sampling": Sampling(slides_per_batch=8, pairs_per_batch=12, tiles_per_bag=4),
         }

@@ -25,6 +25,7 @@ def slow_tile(sides, matched, tau, scanners, patient, rule):
     """Loop over every anchor and every candidate; a bag is a pair with one tile."""
     total, num_anchors = 0.0, 0
     num_pairs, num_tiles = matched.shape
+    owners = np.broadcast_to(patient, (2, num_pairs))
     unit = [s / np.linalg.norm(s, axis=-1, keepdims=True) for s in sides]
     for a_side in (0, 1):
         for i, t in np.ndindex(num_pairs, num_tiles):
@@ -36,7 +37,7 @@ def slow_tile(sides, matched, tau, scanners, patient, rule):
             for side, j, u in np.ndindex(2, num_pairs, num_tiles):
                 if not matched[j, u] or (i, t) == (j, u):
                     continue
-                if i != j and patient[i] == patient[j]:
+                if i != j and owners[side][j] in owners[:, i]:
                     continue
                 scanner = scanners[side][j]
                 own, other = scanners[a_side][i], scanners[1 - a_side][i]
@@ -58,7 +59,8 @@ def example(seed, num_pairs, num_tiles, dim=3):
 
 def bag(sides, scanners, patient, *, temperature=0.5, negatives="mixed"):
     first, second = (torch.as_tensor(s) for s in sides)
-    a, b, p = map(torch.as_tensor, (*scanners, patient))
+    owners = np.array(np.broadcast_to(patient, (2, len(first))))
+    a, b, p, other = map(torch.as_tensor, (*scanners, *owners))
     return bag_infonce(
         first,
         second,
@@ -66,13 +68,15 @@ def bag(sides, scanners, patient, *, temperature=0.5, negatives="mixed"):
         first_scanner=a,
         second_scanner=b,
         patient=p,
+        second_patient=other if np.ndim(patient) > 1 else None,
         negatives=negatives,
     )
 
 
 def tile(sides, matched, scanners, patient, *, temperature=0.5, negatives="mixed"):
     first, second = (torch.as_tensor(s) for s in sides)
-    a, b, p = map(torch.as_tensor, (*scanners, patient))
+    owners = np.array(np.broadcast_to(patient, (2, len(first))))
+    a, b, p, other = map(torch.as_tensor, (*scanners, *owners))
     return tile_infonce(
         first,
         second,
@@ -81,6 +85,7 @@ def tile(sides, matched, scanners, patient, *, temperature=0.5, negatives="mixed
         first_scanner=a,
         second_scanner=b,
         patient=p,
+        second_patient=other if np.ndim(patient) > 1 else None,
         negatives=negatives,
     )
 
@@ -137,6 +142,20 @@ def test_tile_loss_equals_a_loop(seed, num_pairs, num_tiles, negatives):
     sides, matched, scanners, patient = example(seed, num_pairs, num_tiles)
     loss = tile(sides, matched, scanners, patient, negatives=negatives)
     expected = slow_tile(sides, matched, 0.5, scanners, patient, negatives)
+    assert loss.item() == pytest.approx(expected, rel=1e-10, abs=1e-13)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 3), st.sampled_from(RULES))
+def test_pairs_of_two_patients_have_negatives_of_neither(seed, num_pairs, num_tiles, negatives):
+    sides, matched, scanners, _ = example(seed, num_pairs, num_tiles)
+    patient = np.random.default_rng([seed, 1]).integers(0, 4, size=(2, num_pairs))
+    loss = tile(sides, matched, scanners, patient, negatives=negatives)
+    expected = slow_tile(sides, matched, 0.5, scanners, patient, negatives)
+    assert loss.item() == pytest.approx(expected, rel=1e-10, abs=1e-13)
+    loss = bag(sides[:, :, 0], scanners, patient, negatives=negatives)
+    every = np.ones((num_pairs, 1), dtype=bool)
+    expected = slow_tile(sides[:, :, :1], every, 0.5, scanners, patient, negatives)
     assert loss.item() == pytest.approx(expected, rel=1e-10, abs=1e-13)
 
 

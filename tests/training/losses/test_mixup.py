@@ -65,3 +65,19 @@ def test_shares_have_the_beta_distribution():
     shares = np.array([mixup.draw((step,), 1, 2.0, CPU).share for step in range(2000)])
     assert abs(shares.mean() - 0.5) < 0.02
     assert abs(shares.var() - 1 / 20) < 0.005  # of beta(a, a): 1 / (4 (2 a + 1))
+
+
+@pytest.mark.parametrize("num_outputs", [1, 3])
+def test_a_bag_mixed_with_itself_gives_the_smoothed_task_loss(num_outputs):
+    draw = torch.Generator().manual_seed(0)
+    bags = torch.randn(4, num_outputs, generator=draw).double()
+    label, weight = torch.tensor([0, 1, 1, 0]), torch.tensor([1, 0.5, 0.5, 1]).double()
+    found = mixup.mixup(
+        bags,
+        label,
+        weight,
+        classify=lambda z: z,
+        mixture=Mixture(torch.arange(4), 0.3),
+        smoothing=0.2,
+    )
+    torch.testing.assert_close(found, task_loss(bags, label, weight, smoothing=0.2))

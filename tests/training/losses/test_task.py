@@ -3,10 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.losses.task import task_loss
+from training.losses.task import bag_losses, task_loss
 
 
 def slow(scores, labels, weights):
@@ -97,3 +98,31 @@ def test_a_bag_without_weight_does_not_count():
     scores = torch.tensor([[1.0], [9.0]])
     loss = task_loss(scores, torch.tensor([1, 0]), torch.tensor([1.0, 0.0]))
     torch.testing.assert_close(loss, task_loss(scores[:1], torch.tensor([1]), torch.ones(1)))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
+def test_smoothed_losses_equal_those_of_torch(smoothing):
+    draw = torch.Generator().manual_seed(0)
+    scores, labels = torch.randn(20, 4, generator=draw).double() * 3, torch.arange(20) % 4
+    expected = F.cross_entropy(scores, labels, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(bag_losses(scores, labels, smoothing=smoothing), expected)
+    one = scores[:, :1]  # a logit s is two classes with the scores 0 and s
+    both = torch.cat([torch.zeros_like(one), one], dim=1)
+    expected = F.cross_entropy(both, labels % 2, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(bag_losses(one, labels % 2, smoothing=smoothing), expected)
+
+
+def test_a_smoothed_loss_equals_the_value_by_hand():
+    # Score ln 3 is probability 3/4; label 1 smoothed by 0.2 is 0.9.
+    scores = torch.tensor([[math.log(3)]], dtype=torch.float64)
+    loss = task_loss(scores, torch.tensor([1]), torch.ones(1).double(), smoothing=0.2)
+    assert loss.item() == pytest.approx(0.9 * math.log(4 / 3) + 0.1 * math.log(4), abs=1e-15)
+
+
+@pytest.mark.parametrize("num_columns", [1, 3])
+def test_no_smoothing_is_the_plain_loss_to_the_bit(num_columns):
+    scores = torch.randn(30, num_columns, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(30) % max(num_columns, 2)
+    plain = bag_losses(scores, labels)
+    assert torch.equal(plain, bag_losses(scores, labels, smoothing=0.0))
+    assert (bag_losses(scores, labels, smoothing=0.3) != plain).all()

@@ -91,3 +91,17 @@ def test_groups_are_measured_as_if_alone(seed: int, num_groups: int):
             *cal.calibration(labels[own], scores[own]),
         ]
         np.testing.assert_allclose([each[number] for each in together], alone, rtol=1e-6, atol=1e-9)
+
+
+def test_multiclass_brier_is_half_the_squared_distance_and_with_two_classes_the_binary_one():
+    generator = np.random.default_rng(9)
+    scores, labels = generator.normal(size=(50, 3)), generator.integers(0, 3, 50)
+    chance = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    expected = np.square(chance - np.eye(3)[labels]).sum() / 50 / 2
+    group = np.zeros(50, np.int64)
+    found = cal.grouped_multiclass_brier(labels, scores, group, 2)
+    assert found[0] == pytest.approx(expected) and np.isnan(found[1])
+    binary = labels % 2
+    two = np.stack([np.full(50, 1.5), 1.5 + scores[:, 0]], 1)
+    same = cal.grouped_multiclass_brier(binary, two, group, 1)[0]
+    assert same == pytest.approx(cal.brier(binary, scores[:, 0]))

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sksurv.metrics import concordance_index_censored, concordance_index_ipcw
 
 from training.metrics import concordance
-from training.metrics.concordance import harrell, uncensored, uno
+from training.metrics.concordance import grouped_concordance, harrell, uncensored, uno
 
 CASES = st.lists(
     st.tuples(st.integers(1, 6), st.booleans(), st.integers(0, 3)), min_size=1, max_size=25
@@ -106,3 +107,44 @@ def test_chunks_change_nothing(monkeypatch):
     whole = harrell(time, event, risk)
     monkeypatch.setattr(concordance, "_PAIRS", 1000)
     assert harrell(time, event, risk) == whole
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6))
+def test_both_agree_with_scikit_survival(seed: int):
+    draw = np.random.default_rng(seed)
+
+    def drawn(num: int):
+        time = draw.integers(1, 15, num).astype(float)
+        outcome = np.array(
+            list(zip(draw.random(num) < 0.6, time, strict=True)), [("e", bool), ("t", float)]
+        )
+        outcome["e"][0], outcome["t"][0] = True, 1.0
+        return outcome
+
+    train, test = drawn(80), drawn(40)
+    # All of these need a time that training patients reached; scores on a grid have ties.
+    test["t"] = np.minimum(test["t"], train["t"].max() - 1)
+    risk = draw.integers(0, 12, 40).astype(float)
+    (theirs, *_) = concordance_index_censored(test["e"], test["t"], risk)
+    assert harrell(test["t"], test["e"], risk) == pytest.approx(theirs)
+    horizon = float(train["t"][train["e"]].max())
+    (theirs, *_) = concordance_index_ipcw(train, test, risk, tau=horizon)
+    found = uno(
+        test["t"], test["e"], risk, horizon=horizon, censoring=(train["t"], train["e"].copy())
+    )
+    assert found == pytest.approx(theirs)
+
+
+def test_groups_and_weights_are_measured_by_themselves():
+    draw = np.random.default_rng(3)
+    time, event = draw.integers(1, 9, 60).astype(float), draw.random(60) < 0.6
+    risk, group = draw.normal(size=60), draw.integers(0, 4, 60) * 2
+    weight = np.where(event, draw.random(60), 0.0)
+    found = grouped_concordance(time, event, risk, group, 8, event.astype(float), weight)
+    assert found.shape == (2, 8)
+    for number in range(8):
+        mine = group == number
+        rows = time[mine], event[mine], risk[mine]
+        expected = [slow(*rows, np.ones(mine.sum())), slow(*rows, weight[mine])]
+        np.testing.assert_allclose(found[:, number], expected, rtol=1e-12)

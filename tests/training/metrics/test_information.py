@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.metrics.information import Information, information, selectivity
+from training.metrics.information import Averaged, Information, information, selectivity
 
 
 def scans(scanner_shift: float, label_shift: float, *, seed: int = 0, num_slides: int = 60):
@@ -146,3 +146,74 @@ def test_selectivity_is_refused_where_there_was_nothing_to_lose(name, shifts):
     found = selectivity(scanner=scanner, label=label, generator=np.random.default_rng(0))
     assert np.isnan([found.value, found.low, found.high]).all()
     assert found.reason.startswith(f"the {name}'s information before is not above its null")
+
+
+def told(seed: int, num: int = 24, *, strength: float, shift: int = 0) -> Information:
+    """Information on a scanner of paired scans, embedded with some strength."""
+    draw = np.random.default_rng(seed)
+    patient = np.repeat(np.arange(num), 2)
+    target = np.tile([0, 1], num)
+    slides = draw.normal(size=(num, 4))[patient]
+    embeddings = slides + strength * target[:, None] * np.eye(4)[0] + draw.normal(size=(2 * num, 4))
+    return information(
+        embeddings, target, patient + shift, generator=np.random.default_rng(7), block=patient,
+        num_draws=20,
+    )  # fmt: skip
+
+
+def test_an_average_is_over_folds_of_the_mean_over_seeds():
+    a, b, c = (told(seed, strength=2.0, shift=100 * (seed > 1)) for seed in range(3))
+    found = Averaged(folds=((a, b), (c,)))
+    assert found.bound == pytest.approx(((a.bound + b.bound) / 2 + c.bound) / 2)
+    assert found.entropy == pytest.approx(np.log(2))
+    np.testing.assert_allclose(found.null, ((a.null + b.null) / 2 + c.null) / 2)
+    assert found.p_value == (1 + (found.null >= found.bound).sum()) / 21
+    assert found.above_null and not found.reason
+
+
+def test_an_average_of_one_is_that_one_also_in_its_selectivity():
+    before, after = told(0, strength=3.0), told(1, strength=1.5)
+    label = told(2, strength=2.0), told(3, strength=2.0)
+    plain = selectivity(scanner=(before, after), label=label, generator=np.random.default_rng(0))
+
+    def alone(one: Information) -> Averaged:
+        return Averaged(folds=((one,),))
+
+    averaged = selectivity(
+        scanner=(alone(before), alone(after)),
+        label=(alone(label[0]), alone(label[1])),
+        generator=np.random.default_rng(0),
+    )
+    assert averaged == plain and np.isfinite(plain.low)
+
+
+def test_the_selectivity_of_averages_is_that_of_the_mean_bounds():
+    seeds = range(4)
+    scanner = [(told(s, strength=3.0, shift=100 * s), told(9 + s, strength=1.0, shift=100 * s))
+               for s in seeds]  # fmt: skip
+    label = [(told(20 + s, strength=2.0, shift=100 * s), told(30 + s, strength=2.0, shift=100 * s))
+             for s in seeds]  # fmt: skip
+
+    def over(pairs: list[tuple[Information, Information]], side: int) -> Averaged:
+        return Averaged(folds=tuple((pair[side],) for pair in pairs))
+
+    found = selectivity(
+        scanner=(over(scanner, 0), over(scanner, 1)),
+        label=(over(label, 0), over(label, 1)),
+        generator=np.random.default_rng(0),
+    )
+    means = [
+        np.mean([pair[side].bound for pair in pairs]) for pairs in (scanner, label)
+        for side in (0, 1)
+    ]  # fmt: skip
+    assert found.value == pytest.approx((1 - means[1] / means[0]) - (1 - means[3] / means[2]))
+    assert found.low < found.value < found.high
+
+
+def test_one_bound_without_a_null_leaves_the_average_without():
+    good = told(0, strength=2.0)
+    bad = information(
+        np.ones((4, 2)), np.zeros(4, np.int64), np.arange(4), generator=np.random.default_rng(0)
+    )
+    found = Averaged(folds=((good,), (bad,)))
+    assert found.reason == bad.reason != "" and not len(found.null) and not found.above_null

@@ -35,7 +35,8 @@ def test_each_class_has_its_attention_and_its_classifier():
     torch.testing.assert_close(bag, torch.tensor([[a, 1 + 2 * a, b, 1 + 2 * b, c, 1 + 2 * c]]))
     torch.testing.assert_close(scores, torch.tensor([[a + 0.1, 1 + 2 * b + 0.2, 1 + 3 * c + 0.3]]))
     mean = (a + b + c) / 3
-    torch.testing.assert_close(attention, torch.tensor([[1 - mean, mean, 0.0]]))
+    torch.testing.assert_close(attention.mean(1), torch.tensor([[1 - mean, mean, 0.0]]))
+    torch.testing.assert_close(attention[0, :, 1], torch.tensor([a, b, c]))
 
 
 def test_a_binary_score_is_the_log_odds_of_the_two_branches():

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from training.config_heads import (
     ClamMBHead,
     ClamSBHead,
+    DSMILHead,
     GatedAttentionHead,
     LinearProbeHead,
     MeanHead,
@@ -57,3 +58,27 @@ def test_clam_mb_has_two_branches_for_a_binary_task_and_one_per_class_else():
 def test_attention_heads_must_divide_the_width():
     with pytest.raises(ValidationError, match="num_heads 8 does not divide the width 12"):
         TransMILHead(kind="transmil", embed_dims=(64, 12))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        MeanHead(kind="mean", embed_dims=(8, 6)),
+        LinearProbeHead(kind="linear_probe"),
+        GatedAttentionHead(kind="gated_attention", **WIDE),
+        ClamMBHead(kind="clam_mb", **WIDE),
+        DSMILHead(kind="dsmil", embed_dims=(8, 6), query_dim=3),
+        TransMILHead(kind="transmil", embed_dims=(8, 6), num_heads=2),
+    ],
+    ids=lambda head: head.kind,
+)
+def test_scores_start_where_they_are_told_to(head):
+    torch.manual_seed(0)
+    model = build(head, in_dim=5, num_outputs=3).eval()
+    bags, mask = torch.randn(4, 7, 5), torch.ones(4, 7, dtype=torch.bool)
+    before = model(bags, mask)
+    model.start_at([1.0, -2.0, 0.5])
+    after = model(bags, mask)
+    expected = before.scores + torch.tensor([1.0, -2.0, 0.5])
+    torch.testing.assert_close(after.scores, expected)
+    torch.testing.assert_close(after.bag, before.bag)

@@ -1,0 +1,93 @@
+"""Parquet and safetensors files: written durably, and read with errors that name them.
+
+pyarrow and safetensors are imported where a file is written or read, so that commands which need no
+table stay quick.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import StoreError
+from orchestrator.folder import file_mode
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+def write_frame(frame: "pd.DataFrame", path: Path) -> None:
+    """Write a frame as a Parquet file with checksums of its pages."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    with path.open("wb") as file:
+        os.fchmod(file.fileno(), file_mode(path.parent))
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def readable(path: Path, *, hint: str = "") -> Iterator[None]:
+    """Turn what goes wrong while a Parquet file is read into an error that names it.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(
+            f"{path}: cannot be read: {reason}",
+            hint=hint or f"sweep resume {path.parents[2].name} --retry damaged trains it again",
+        ) from error
+
+
+def read_table(path: Path) -> "pa.Table":
+    """Read a Parquet file and check its pages; earlier versions wrote none to check."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, page_checksum_verification=True)
+
+
+def read_frame(path: Path, *, hint: str = "") -> "pd.DataFrame":
+    """Read a Parquet file as a frame.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    with readable(path, hint=hint):
+        frame: pd.DataFrame = read_table(path).to_pandas()
+    return frame
+
+
+@contextlib.contextmanager
+def tensors(path: Path) -> Iterator[Any]:
+    """Open a safetensors file for `keys` and `get_tensor`, which gives arrays.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from error
+
+
+def sync(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,206 @@
+"""The scores that trials are measured on: means of patients and slides on scanners; pure.
+
+Only held-out patients are here. The score of a member, a patient or a slide, on a scanner is the
+mean over its scans there. A scan whose scanner is not known (an empty name) is left out where other
+scans of the trial name theirs, as in validation. The order of the rows never changes a bit.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from orchestrator.errors import StoreError
+
+_ROWS = 2**17
+"""Rows measured at once, about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """Mean score of a member, a patient or a slide, on a scanner; a row each.
+
+    Rows are in the order of trial, member and scanner.
+    """
+
+    trial: np.ndarray
+    member: np.ndarray
+    scanner: np.ndarray
+    label: np.ndarray
+    score: np.ndarray  # [row, column]: one logit, or one per class
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cases:
+    """What all tables are measured on.
+
+    Attributes:
+        ids: trials; in `Means` they are numbers, places in it.
+        scanners: names; in `Means` they are numbers, places in it.
+        seen: [trial, scanner], whether the trial trained on the scanner.
+        patient: scores of patients.
+        slide: scores of slides.
+        predicted: class of each row of `patient`.
+    """
+
+    ids: pd.Index
+    scanners: pd.Index
+    seen: np.ndarray
+    patient: Means
+    slide: Means
+    predicted: np.ndarray
+
+
+def cases(
+    threshold: pd.Series, predictions: pd.DataFrame, *, unseen: Sequence[Sequence[str]]
+) -> Cases:
+    """Average scores and decide on classes.
+
+    Args:
+        threshold: decision threshold of each trial to measure, at least one, on the score; indexed
+            by trial id. Not used where scores are per class.
+        predictions: a row per trial and scan, also of other trials; no augmented views.
+        unseen: for each trial, in the order of `threshold`, the scanners kept out of training.
+
+    Raises:
+        StoreError: A scan is predicted twice, a trial has no held-out predictions or no threshold,
+            or a score is not finite.
+    """
+    ids = pd.Index(threshold.index)
+    rows = _read(predictions, ids)
+    num_classes = rows.score.shape[1]
+    if num_classes == 1 and threshold.isna().any():
+        raise StoreError(f"trial {ids[threshold.isna()][0]} has no threshold")
+    case = _averaged(rows, rows.patient)
+    if num_classes == 1:
+        cut = threshold.to_numpy(np.float64)[case.trial]
+        predicted = (case.score[:, 0] >= cut).astype(np.int64)
+    else:
+        predicted = case.score.argmax(1)
+    return Cases(
+        ids=ids,
+        scanners=rows.scanners,
+        seen=np.array([[name not in names for name in rows.scanners] for names in unseen]),
+        patient=case,
+        slide=_averaged(rows, rows.slide),
+        predicted=predicted,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Patients of some trials; `group` numbers trial and scanner, from 0 to `num_groups` - 1."""
+
+    trials: slice
+    group: np.ndarray
+    num_groups: int
+    label: np.ndarray
+    score: np.ndarray
+    predicted: np.ndarray
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the task."""
+        return max(2, int(self.score.shape[1]))
+
+
+def parts(found: Cases) -> Iterator[Part]:
+    """Part the patients by trials: arrays then stay in a cache."""
+    case, num_scanners, start = found.patient, len(found.scanners), 0
+    while start < len(case.trial):
+        last = int(case.trial[min(start + _ROWS, len(case.trial)) - 1])
+        rows = slice(start, int(np.searchsorted(case.trial, last, side="right")))
+        trials = slice(int(case.trial[start]), last + 1)
+        yield Part(
+            trials=trials,
+            group=(case.trial[rows] - trials.start) * num_scanners + case.scanner[rows],
+            num_groups=(trials.stop - trials.start) * num_scanners,
+            label=case.label[rows],
+            score=case.score[rows],
+            predicted=found.predicted[rows],
+        )
+        start = rows.stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """Held-out predictions; names are replaced by numbers in sorted order."""
+
+    trial: np.ndarray
+    patient: np.ndarray
+    slide: np.ndarray
+    view: np.ndarray
+    scanner: np.ndarray
+    label: np.ndarray
+    score: np.ndarray  # [row, column]: one logit, or one per class
+    scanners: pd.Index
+
+
+def _read(predictions: pd.DataFrame, ids: pd.Index) -> _Rows:
+    names = ["trial", "patient", "slide", "view", "scanner"]
+    rows = predictions.reindex(columns=[*names, "held_out", "label", "score"])
+    rows = rows[rows["held_out"].eq(True) & rows["trial"].isin(ids)]
+    if (unknown := rows["scanner"].eq("")).any():
+        rows = rows[~unknown | ~rows["trial"].isin(rows.loc[~unknown, "trial"])]
+    code = {name: _codes(rows[name]) for name in names}
+    trial = ids.get_indexer(code["trial"][1])[code["trial"][0]]
+    found = np.bincount(trial, minlength=len(ids)) > 0
+    if not found.all():
+        raise StoreError(f"trial {ids[~found][0]} is done but has no held-out predictions")
+    view, views = code["view"]
+    twice = np.flatnonzero(pd.Series(trial * len(views) + view).duplicated())
+    if len(twice):
+        row = rows.iloc[twice[0]]
+        raise StoreError(f"trial {row['trial']}: view {row['view']!r} is predicted twice")
+    score = _matrix(rows["score"])
+    finite = np.isfinite(score).all(1)
+    if not finite.all():
+        raise StoreError(
+            f"trial {rows['trial'].iloc[np.argmin(finite)]} has a score that is not finite"
+        )
+    return _Rows(
+        trial=trial,
+        patient=code["patient"][0],
+        slide=code["slide"][0],
+        view=view,
+        scanner=code["scanner"][0],
+        label=rows["label"].to_numpy(np.int64),
+        score=score,
+        scanners=code["scanner"][1],
+    )
+
+
+def _codes(column: pd.Series) -> tuple[np.ndarray, pd.Index]:
+    """Number the values of a column in sorted order: each row's number, and the values."""
+    category = column.astype("category").cat
+    order = category.categories.argsort()
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[category.codes.to_numpy()], category.categories[order]
+
+
+def _matrix(scores: pd.Series) -> np.ndarray:
+    """Stack scores to [row, column]: one column for plain numbers, else one per class."""
+    if scores.dtype != object:
+        return scores.to_numpy(np.float64)[:, None]
+    return np.concatenate(scores.to_list(), dtype=np.float64).reshape(len(scores), -1)
+
+
+def _averaged(rows: _Rows, member: np.ndarray) -> Means:
+    """Average the scores of each trial, member and scanner."""
+    num_members, num_scanners = int(member.max()) + 1, len(rows.scanners)
+    key = (rows.trial * num_members + member) * num_scanners + rows.scanner
+    # Views are in order too: sums then do not depend on the order of rows in the segments.
+    order = np.argsort(key * (int(rows.view.max()) + 1) + rows.view, kind="stable")
+    key = key[order]
+    starts = np.flatnonzero(np.diff(key, prepend=-1))
+    counts = np.diff(starts, append=len(key))
+    first = order[starts]
+    return Means(
+        trial=rows.trial[first],
+        member=member[first],
+        scanner=rows.scanner[first],
+        label=rows.label[first],
+        score=np.add.reduceat(rows.score[order], starts, axis=0) / counts[:, None],
+    )

@@ -1,0 +1,40 @@
+"""Augmented views of training scans, for `pairs: augmented`; nothing else reads a view.
+
+A view belongs to its scan: patient, scanner, site, lab, stain and cohort are the scan's, whatever
+the view's own row says.
+"""
+
+from collections.abc import Collection, Iterable
+
+import pandas as pd
+
+from training.config import TrialConfig
+from training.data import seen
+from training.data.index import Dataset
+
+_OF_THE_SCAN = ["patient", "slide", "scanner", "site", "lab", "stain", "cohort"]
+
+
+def views(dataset: Dataset, config: TrialConfig, patients: Collection[str]) -> pd.DataFrame:
+    """List the augmented views that a trial trains on: rows of the index, in order of views.
+
+    Args:
+        dataset: what it reads.
+        config: of the trial; without `pairs: augmented` it trains on none.
+        patients: of the training part.
+    """
+    mine = dataset.index[dataset.index["encoder"] == config.encoder]
+    made = mine[(mine["source_scan"] != "") & (config.pairs == "augmented")]
+    scans = mine[(mine["source_scan"] == "") & mine["patient"].isin(patients)]
+    scans = scans[seen.is_seen(dataset, scans, config)]
+    made = made[made["source_scan"].isin(scans["scan"])].sort_values("view", kind="stable")
+    source = scans.set_index("scan").loc[made["source_scan"]]
+    return made.assign(**{name: source[name].to_numpy() for name in _OF_THE_SCAN})
+
+
+def texts(dataset: Dataset, config: TrialConfig, patients: Collection[str]) -> Iterable[list[str]]:
+    """Give what of its views is part of the identity of a trial's data, if it trains on views."""
+    if config.pairs == "augmented":
+        made = views(dataset, config, patients)
+        for name in ("view", "source_scan", "checksum", "dtype", "num_tiles", "dim"):
+            yield made[name].astype("str").tolist()
