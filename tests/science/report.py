@@ -164,7 +164,7 @@ def _words(cohorts: Cohorts, judged: dict[tuple[str, str], Verdict]) -> str:
         f"- Worlds of {len(shifted)} with a scanner effect in which an arm wins (`+`): "
         f"{listed(some)}. In none: {listed(never)}."
     )
-    lines += [_least(judged, shifted)]
+    lines += [_least(judged, shifted), _least_on_seen(cohorts, shifted)]
     if cohorts.failures:
         said = [f"`{arm}` in {count} cohorts" for arm, count in sorted(cohorts.failures.items())]
         lines.append(f"- **Training failed** for {listed(said)}; those cells have holes.")
@@ -202,6 +202,19 @@ def _least(judged: dict[tuple[str, str], Verdict], shifted: Sequence[str]) -> st
         ]
         said.append(f"{world}: " + (f"`{min(held)[1]}`" if held else "none"))
     return f"- The least inconsistent of the arms that win: {'; '.join(said)}."
+
+
+def _least_on_seen(cohorts: Cohorts, shifted: Sequence[str]) -> str:
+    metric, said = "seen_inconsistency", []
+    for world in shifted:
+        values = {arm: cohorts.mean(world, arm, metric) for arm in summary.others()}
+        value, arm = min((value, arm) for arm, value in values.items() if value > 0)
+        reference = cohorts.mean(world, REFERENCE, metric)
+        said.append(f"{world}: `{arm}` {scale(value)} ({scale(reference)} without)")
+    return (
+        "- On seen scanners alone, the least inconsistent whatever its AUROC (input methods by "
+        f"scanner leave an unseen scanner as it is): {'; '.join(said)}."
+    )
 
 
 def _nulls(cohorts: Cohorts) -> str:

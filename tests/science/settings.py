@@ -13,7 +13,8 @@ for all (`tuning.choose`): of the settings whose mean AUROC on the test cohorts 
 of the arm's best, the least inconsistent. The learning rate is the one chosen for `all_scans`;
 `erm` and `leace`, which has no other dial, have their own. A control that copies an arm takes that
 arm's setting, so that the two differ in the control alone. `python -m tests.science.tuning` makes
-the table of all tried settings.
+the table of all tried settings. Worlds, sizes and the places of the grids were settled before, by
+coarser grids of as many settings on the same development seeds.
 """
 
 from collections.abc import Mapping

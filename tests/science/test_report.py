@@ -63,6 +63,7 @@ def test_the_section_says_who_wins_and_who_does_not() -> None:
         ("base", "infonce"): GOOD,
         ("base", PRIMARY_ARM): {"inconsistency": -0.5, "auroc": -0.1},
         ("base", "coral"): {"inconsistency": 0.5},
+        ("base", "centre"): {"seen_inconsistency": -1.0},
     }
     text = report.markdown(made_up.found(effects), ORIGIN)
     rows = {
@@ -82,6 +83,7 @@ def test_the_section_says_who_wins_and_who_does_not() -> None:
     trials = f"{len(WORLDS) * made_up.NUM_COHORTS * len(ARMS) * 2:,} trials in 88 minutes"
     assert trials in text
     assert "nan" not in text
+    assert "base: `centre` 0.3" in text.split("- On seen scanners alone")[1].splitlines()[0]
 
 
 def test_the_primary_contrast_is_shown_where_both_intervals_say_so() -> None:
