@@ -131,7 +131,7 @@ def test_a_pilot_out_of_time_leaves_a_checkpoint_for_the_next_one(tmp_path):
 
 
 def test_a_driver_inside_its_first_pilot_is_resumed_after_kill_9_and_obeys_a_budget(tmp_path):
-    spec = write_spec(tmp_path, epochs=100)
+    spec = write_spec(tmp_path, epochs=400)
     site = profile(tmp_path, driver={"inside": True})
     folder = launch(spec, site, tmp_path / "results")
     wait(lambda: told(folder, "accepted"), timeout=120)
