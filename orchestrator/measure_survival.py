@@ -70,12 +70,12 @@ def trials(
     ratio = grouped_log_hazard_ratio(time, died, score, group, size)
     harrell, uno, ratio = (each.reshape(shape) for each in (harrell, uno, ratio))
     away = np.array([[name in names for name in scanners] for names in unseen])
-    made["concordance"] = _mean(harrell, ~away)
-    made["uno_concordance"] = _mean(uno, ~away)
-    made["hazard_ratio"] = np.exp(_mean(ratio, ~away))
+    made["concordance"] = measure.mean(harrell, ~away)
+    made["uno_concordance"] = measure.mean(uno, ~away)
+    made["hazard_ratio"] = np.exp(measure.mean(ratio, ~away))
     made["inconsistency"] = found["inconsistency"]
-    made["worst_scanner_concordance"] = _worst(harrell, ~away)
-    made["unseen_scanner_concordance"] = _mean(harrell, away)
+    made["worst_scanner_concordance"] = measure.worst(harrell, ~away)
+    made["unseen_scanner_concordance"] = measure.mean(harrell, away)
     return made
 
 
@@ -104,17 +104,3 @@ def _cases(predictions: pd.DataFrame, ids: pd.Index) -> tuple[pd.DataFrame, list
     counts = np.diff(np.append(starts, len(rows)))
     case = rows.iloc[starts][["trial", "scanner", *_TOLD]].reset_index(drop=True)
     return case.assign(score=np.add.reduceat(rows["score"].to_numpy(), starts) / counts), scanners
-
-
-def _mean(values: np.ndarray, use: np.ndarray) -> np.ndarray:
-    """Average each row over the columns to use where it is defined; NaN where there is none."""
-    use = use & ~np.isnan(values)
-    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is meant
-        mean: np.ndarray = np.where(use, values, 0).sum(1) / use.sum(1)
-    return mean
-
-
-def _worst(values: np.ndarray, use: np.ndarray) -> np.ndarray:
-    """Find each row's lowest value among the columns to use; NaN with fewer than two."""
-    use = use & ~np.isnan(values)
-    return np.where(use.sum(1) > 1, np.where(use, values, np.inf).min(1), np.nan)
