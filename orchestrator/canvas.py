@@ -1,0 +1,132 @@
+"""The drawing surface of figures: the only file that imports matplotlib.
+
+A figure is one small panel, so that a page can set panels side by side or one below the other. The
+same data give the same bytes. Text stays text, set in the reader's own sans-serif; names are never
+read as formulas. Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart;
+line style and marker differ along with them.
+"""
+
+import io
+import logging
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", "-.", ":")
+INK, SOFT, FAINT = "#1b1f24", "#5b6470", "#d5dae0"
+WIDTH_IN, HEIGHT_IN = 4.0, 3.0
+
+_PNG_DPI = 300
+_STYLE = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.useoffset": False,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A panel that can be written in several forms.
+
+    Attributes:
+        name: of its files; ASCII letters, digits, dot and dash.
+        caption: one or two sentences below it.
+        alt: what it shows, for who cannot see it.
+        plot: draws it.
+        width: in inches.
+        height: in inches.
+    """
+
+    name: str
+    caption: str
+    alt: str
+    plot: Callable[["Axes"], None]
+    width: float = WIDTH_IN
+    height: float = HEIGHT_IN
+
+    def svg(self) -> str:
+        """Return an `<svg>` element to stand in a page; its ids are its own there."""
+        text = self._save("svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        text = text[text.index(b"<svg") :]
+        return _own_ids(text.decode(), self.name)
+
+    def pdf(self) -> bytes:
+        """Return a PDF file."""
+        return self._save("pdf", metadata=dict.fromkeys(("CreationDate", "Creator", "Producer")))
+
+    def png(self) -> bytes:
+        """Return a PNG file for print."""
+        return self._save("png", metadata={"Software": None})
+
+    def _save(self, form: str, *, metadata: dict[str, None]) -> bytes:
+        import matplotlib
+        from matplotlib.figure import Figure as Sheet
+
+        logging.getLogger("matplotlib").setLevel(logging.WARNING)
+        target = io.BytesIO()
+        with matplotlib.rc_context({**_STYLE, "svg.hashsalt": self.name}):  # type: ignore[arg-type]
+            sheet = Sheet(figsize=(self.width, self.height), layout="constrained")
+            self.plot(sheet.add_subplot())
+            with warnings.catch_warnings():
+                # The page's reader has fonts for more scripts than the file has.
+                warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+                sheet.savefig(target, format=form, metadata=metadata, dpi=_PNG_DPI)
+        return target.getvalue()
+
+
+def colour(position: int) -> str:
+    """Return the colour of the n-th thing that is told apart."""
+    return COLOURS[position % len(COLOURS)]
+
+
+def marker(position: int) -> str:
+    """Return the marker of the n-th thing; differs from others of its colour."""
+    return MARKERS[(position + position // len(COLOURS)) % len(MARKERS)]
+
+
+def dashes(position: int) -> str:
+    """Return the line style of the n-th thing."""
+    return DASHES[position % len(DASHES)]
+
+
+def file_name(*parts: object) -> str:
+    """Make a name for files from words that may hold anything."""
+    return "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", str(part)).strip("_") or "x" for part in parts)
+
+
+def _own_ids(svg: str, name: str) -> str:
+    """Let no id of a figure be that of another on the same page; drop its fixed size."""
+    svg = re.sub(r'\bid="', f'id="{name}_', svg)
+    svg = re.sub(r'href="#', f'href="#{name}_', svg)
+    svg = re.sub(r"url\(#", f"url(#{name}_", svg)
+    return re.sub(r'(<svg[^>]*?) height="[^"]*"([^>]*?) width="[^"]*"', r"\1\2", svg, count=1)
