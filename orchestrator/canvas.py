@@ -129,4 +129,5 @@ def _own_ids(svg: str, name: str) -> str:
     svg = re.sub(r'\bid="', f'id="{name}_', svg)
     svg = re.sub(r'href="#', f'href="#{name}_', svg)
     svg = re.sub(r"url\(#", f"url(#{name}_", svg)
-    return re.sub(r'(<svg[^>]*?) height="[^"]*"([^>]*?) width="[^"]*"', r"\1\2", svg, count=1)
+    head, mark, rest = svg.partition(">")
+    return re.sub(r' (?:width|height)="[^"]*"', "", head) + mark + rest

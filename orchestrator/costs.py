@@ -36,9 +36,7 @@ class Cost:
     arms: pd.DataFrame
 
 
-def count(
-    told: Sequence[Event], state: Progress, plan: pd.DataFrame, trials: pd.DataFrame
-) -> Cost:
+def count(told: Sequence[Event], state: Progress, plan: pd.DataFrame, trials: pd.DataFrame) -> Cost:
     """Count what a sweep used; a trial in cells of several arms counts in the first.
 
     Args:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from orchestrator import canvas, tradeoff
 from orchestrator.canvas import FAINT, INK, SOFT, Figure
-from orchestrator.wording import label_of, short
+from orchestrator.wording import counted, label_of, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +35,7 @@ class Estimate:
         high: upper end.
         told: whether the adjusted test tells it from zero.
         primary: whether it is the declared primary contrast.
+        margin: that it may lose; NaN without one.
     """
 
     name: str
@@ -43,48 +44,68 @@ class Estimate:
     high: float
     told: bool
     primary: bool = False
+    margin: float = float("nan")
 
 
 def forest(
-    encoder: str, metric: str, rows: Sequence[Estimate], *, reference: str, margin: float | None
+    encoder: str,
+    metric: str,
+    rows: Sequence[Estimate],
+    *,
+    reference: str,
+    limits: tuple[float, float],
+    lower: bool,
 ) -> Figure:
-    """Draw the differences of an encoder's cells to the reference in one metric."""
+    """Draw the differences of an encoder's cells to the reference in one metric.
+
+    Args:
+        encoder: of the cells.
+        metric: that is compared.
+        rows: the differences.
+        reference: the arm that they are compared with.
+        limits: of the scale, the same for all encoders.
+        lower: whether less is better.
+    """
     shown = rows[:ROWS_MAX]
     label = label_of(metric)
     left = f" The first {ROWS_MAX} of {len(rows):,} cells." if len(rows) > ROWS_MAX else ""
-    side = "left" if metric in tradeoff.SMALLER_IS_BETTER else "right"
+    room = 0.04 * (limits[1] - limits[0]) or 1.0
 
     def plot(axes: "Axes") -> None:
         axes.axvline(0, color=SOFT, linewidth=0.9)
-        if margin:
-            axes.axvline(margin, color=SOFT, linewidth=0.9, linestyle=":")
         for place, row in enumerate(shown):
             tint = canvas.colour(0) if row.told else SOFT
             axes.plot([row.low, row.high], [place, place], color=tint, solid_capstyle="butt")
             face = tint if row.told else "white"
             shape = "D" if row.primary else "o"
             axes.plot([row.value], [place], shape, color=tint, markerfacecolor=face)
+            axes.plot([row.margin], [place], "|", color=INK, markersize=9)
         axes.set_yticks(range(len(shown)), [short(row.name, 34) for row in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.set_xlim(limits[0] - room, limits[1] + room)
         axes.grid(axis="x", color=FAINT, linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.set_xlabel(f"difference in {label} to {short(reference, 24)}")
-        axes.set_title(short(encoder, 40))
+        axes.set_xlabel(f"{label}: difference to {short(reference, 20)}")
+        axes.set_title(short(f"{encoder}: {label}", 44))
 
     told = sum(row.told for row in rows)
+    primary = " A diamond is the primary contrast." if any(r.primary for r in rows) else ""
+    margin = " A bar is the declared margin." if any(r.margin == r.margin for r in rows) else ""
     return Figure(
         name=canvas.file_name("forest", metric, encoder),
-        caption=f"{encoder}: paired difference in {label} to {reference}, with 95 % interval; "
-        f"further {side} is better. Filled and blue: told from zero after adjustment; a diamond is "
-        f"the primary contrast.{' Dotted: the declared margin.' if margin else ''}{left}",
-        alt=f"Forest plot of {len(shown)} cells of {encoder} against {reference} in {label}; "
-        f"{told} of them are told from zero.",
+        caption=f"{encoder}: paired difference in {label} to {reference} with its interval; "
+        f"further {'left' if lower else 'right'} is better. Filled and blue: told from zero after "
+        f"adjustment.{primary}{margin}{left}",
+        alt=f"Forest plot of {counted(len(shown), 'cell')} of {encoder} against {reference} in "
+        f"{label}; {told} of them told from zero.",
         plot=plot,
         height=min(14.0, 1.1 + 0.26 * len(shown)),
     )
 
 
-def weights(curves: Sequence[tradeoff.Curve], table: pd.DataFrame, *, reference: str) -> list[Figure]:
+def weights(
+    curves: Sequence[tradeoff.Curve], table: pd.DataFrame, *, reference: str
+) -> list[Figure]:
     """Draw quality and inconsistency over the weight of a loss, two panels per encoder and loss."""
     quality = tradeoff.quality(table)
     grouped: dict[tuple[str, str], list[tradeoff.Curve]] = {}
@@ -109,7 +130,9 @@ def fronts(table: pd.DataFrame, *, reference: str) -> list[Figure]:
     return [_front(str(name), rows, quality, arms, reference) for name, rows in groups]
 
 
-def training(curves: pd.DataFrame, arms: pd.DataFrame, *, quantities: Sequence[str]) -> list[Figure]:
+def training(
+    curves: pd.DataFrame, arms: pd.DataFrame, *, quantities: Sequence[str]
+) -> list[Figure]:
     """Draw what was followed in training, a panel per encoder and quantity.
 
     Args:
@@ -120,7 +143,9 @@ def training(curves: pd.DataFrame, arms: pd.DataFrame, *, quantities: Sequence[s
     wanted = curves[curves["quantity"].isin(quantities)]
     rows = wanted.merge(arms.drop_duplicates(), on="trial")
     keys = ["encoder", "quantity", "arm", "epoch"]
-    found = rows.groupby(keys, sort=False)["value"].agg(["mean", "min", "max", "size"]).reset_index()
+    found = (
+        rows.groupby(keys, sort=False)["value"].agg(["mean", "min", "max", "size"]).reset_index()
+    )
     places = {arm: place for place, arm in enumerate(dict.fromkeys(arms["arm"]))}
     return [
         _training(encoder, quantity, own, places)
@@ -130,10 +155,17 @@ def training(curves: pd.DataFrame, arms: pd.DataFrame, *, quantities: Sequence[s
     ]
 
 
-def legend(axes: "Axes", lines: int) -> None:
+def legend(axes: "Axes") -> None:
     """Put the legend below a panel, where it hides nothing."""
-    if lines:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2 if lines > 1 else 1)
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        columns = 1 if max(map(len, labels)) > 24 else 2
+        axes.get_figure(root=True).legend(handles, labels, loc="outside lower left", ncols=columns)
+
+
+def taller(lines: int) -> float:
+    """Return the height of a panel with so many lines in its legend, in inches."""
+    return canvas.HEIGHT_IN + 0.17 * ((lines + 1) // 2)
 
 
 def _weights(
@@ -163,14 +195,15 @@ def _weights(
         axes.set_ylabel(label)
         axes.grid(color=FAINT, linewidth=0.6)
         axes.set_title(short(encoder, 40))
-        legend(axes, len(shown) + 1)
+        legend(axes)
 
     return Figure(
         name=canvas.file_name("weights", loss, metric, encoder),
-        caption=f"{encoder}: {label} over the weight of the loss {loss}. Dotted: {reference}.{left}",
+        caption=f"{encoder}: {label} over the weight of the loss {loss}; dotted: "
+        f"{reference}.{left}",
         alt=f"Line plot of {label} over the weight of {loss} on {encoder}, {len(shown)} lines.",
         plot=plot,
-        height=canvas.HEIGHT_IN + 0.18 * ((len(shown) + 2) // 2),
+        height=taller(len(shown) + 1),
     )
 
 
@@ -200,7 +233,7 @@ def _front(
         axes.grid(color=FAINT, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.set_title(short(encoder, 40))
-        legend(axes, len(told))
+        legend(axes)
 
     names = ", ".join(dict.fromkeys(best["arm"]))
     return Figure(
@@ -209,13 +242,11 @@ def _front(
         "grey line form the front: no other cell is as good in one and better in the other.",
         alt=f"Scatter plot of {len(rows)} cells of {encoder}; on the front: {names}.",
         plot=plot,
-        height=canvas.HEIGHT_IN + 0.18 * ((len(told) + 1) // 2),
+        height=taller(len(told)),
     )
 
 
-def _training(
-    encoder: str, quantity: str, rows: pd.DataFrame, places: Mapping[str, int]
-) -> Figure:
+def _training(encoder: str, quantity: str, rows: pd.DataFrame, places: Mapping[str, int]) -> Figure:
     arms = list(dict.fromkeys(rows["arm"]))
     shown = arms[:LINES_MAX]
     left = f" The first {LINES_MAX} of {len(arms)} arms." if len(arms) > LINES_MAX else ""
@@ -232,7 +263,7 @@ def _training(
         axes.set_ylabel(label)
         axes.grid(color=FAINT, linewidth=0.6)
         axes.set_title(short(encoder, 40))
-        legend(axes, len(shown))
+        legend(axes)
 
     return Figure(
         name=canvas.file_name("training", quantity, encoder),
@@ -240,7 +271,7 @@ def _training(
         f"to highest. Trials that stopped early are in the mean as long as they trained.{left}",
         alt=f"Line plot of {label} by epoch on {encoder} for {len(shown)} arms.",
         plot=plot,
-        height=canvas.HEIGHT_IN + 0.18 * ((len(shown) + 1) // 2),
+        height=taller(len(shown)),
     )
 
 

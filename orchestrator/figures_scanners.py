@@ -13,7 +13,7 @@ import pandas as pd
 
 from orchestrator import canvas
 from orchestrator.canvas import FAINT, SOFT, Figure
-from orchestrator.figures import legend
+from orchestrator.figures import legend, taller
 from orchestrator.wording import number, short
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ def bland_altman(pair: Pair) -> Figure:
 
     return Figure(
         name=canvas.file_name("bland-altman", pair.encoder, pair.cell),
-        caption=f"{pair.encoder}, {pair.cell}: bias {number(bias)} (line), 95 % limits of agreement "
-        f"{number(bias - spread)} to {number(bias + spread)} (dashed).{left}",
+        caption=f"{pair.encoder}, {pair.cell}: bias {number(bias)} (line), 95 % limits of "
+        f"agreement {number(bias - spread)} to {number(bias + spread)} (dashed).{left}",
         alt=f"Bland-Altman plot of {pair.second} minus {pair.first}: bias {number(bias)}.",
         plot=plot,
     )
@@ -160,7 +160,7 @@ def calibration(encoder: str, cell: str, probability: pd.DataFrame) -> Figure:
         axes.set_ylim(-0.02, 1.02)
         axes.grid(color=FAINT, linewidth=0.6)
         axes.set_title(short(f"{encoder}: {cell}", 44))
-        legend(axes, len(scanners))
+        legend(axes)
 
     return Figure(
         name=canvas.file_name("calibration", encoder, cell),
@@ -168,7 +168,7 @@ def calibration(encoder: str, cell: str, probability: pd.DataFrame) -> Figure:
         "line per scanner; on the dotted line the probabilities are right.",
         alt=f"Reliability diagram of {cell} on {encoder} for {len(scanners)} scanners.",
         plot=plot,
-        height=canvas.HEIGHT_IN + 0.18 * ((len(scanners) + 1) // 2),
+        height=taller(len(scanners)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a report is made of: sections with sentences, tables and figures; records without behaviour."""
+"""What a report is made of: sections of sentences, tables and figures; without behaviour."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import pandas as pd
 
 from orchestrator.canvas import Figure
 
-Verdict = Literal["better", "worse", "unclear", "note", "warning"]
+Verdict = Literal["better", "worse", "mixed", "unclear", "note", "warning"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,8 +27,6 @@ COMPARED = (
 )  # fmt: skip
 """Metrics that stand with their difference to the reference, where the sweep has them."""
 
-SMALLER_IS_BETTER = frozenset(("brier", "calibration_error", "inconsistency", "flip_rate", "rmsd"))
-
 _WEIGHT = re.compile(r"losses\.(.+)\.weight")
 
 
@@ -80,7 +78,9 @@ def table(
         values = known[name].to_numpy(np.float64)
         against = np.where(place < 0, np.nan, values[place])
         made[name] = values
-        made[f"{name}_difference"] = np.where(place == np.arange(len(made)), np.nan, values - against)
+        made[f"{name}_difference"] = np.where(
+            place == np.arange(len(made)), np.nan, values - against
+        )
     made["front"] = front(made)
     return made
 
@@ -91,7 +91,7 @@ def quality(table: pd.DataFrame) -> str:
 
 
 def front(table: pd.DataFrame) -> np.ndarray:
-    """Tell which cells no other cell of their encoder beats in both; False where one lacks a value."""
+    """Tell which cells no other cell of their encoder beats; False where a value is missing."""
     best, found = quality(table), np.zeros(len(table), bool)
     if not best or "inconsistency" not in table:
         return found

@@ -30,7 +30,10 @@ def label_of(column: str) -> str:
     for suffix, word in (("_difference", " (difference)"), ("_sd", " (SD over folds)")):
         if text.endswith(suffix):
             text, end = text.removesuffix(suffix), word
-    for start, word in (("worst_scanner_", ", worst scanner"), ("unseen_scanner_", ", unseen scanner")):
+    for start, word in (
+        ("worst_scanner_", ", worst scanner"),
+        ("unseen_scanner_", ", unseen scanner"),
+    ):
         if text.startswith(start):
             text, end = text.removeprefix(start), word + end
     return LABELS.get(text, text.removeprefix("losses.").replace("_", " ")) + end
