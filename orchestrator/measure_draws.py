@@ -193,7 +193,7 @@ def _auroc(label: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarr
 def _squares(label: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Give each case's part of the Brier score, [trial, case]."""
     if score.shape[2] == 1:
-        return np.square(probability(score[:, :, 0]) - label)
+        return np.asarray(np.square(probability(score[:, :, 0]) - label))
     chance = np.exp(score - np.logaddexp.reduce(score, axis=2, keepdims=True))
     wanted = label[:, :, None] == np.arange(score.shape[2])
     return np.asarray(np.square(chance - wanted).sum(2) / 2)
@@ -254,7 +254,7 @@ def _inconsistency(found: Cases, layout: _Layout, weight: np.ndarray) -> np.ndar
         centred = (mean - centre) * keep
         to_owner = np.zeros((len(starts), len(owner)))
         to_owner[np.arange(len(starts)), place] = keep
-        sums = [each @ to_owner for each in (within, centred, np.square(centred))]
-        paired = np.broadcast_to(to_owner.sum(0), sums[0].shape)
-        made.append(weighted.inconsistency(paired, *sums, weight[owner]))
+        varied, total, squared = (each @ to_owner for each in (within, centred, np.square(centred)))
+        paired = np.broadcast_to(to_owner.sum(0), varied.shape)
+        made.append(weighted.inconsistency(paired, varied, total, squared, weight[owner]))
     return np.asarray(np.mean(made, axis=0))
