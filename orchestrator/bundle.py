@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from orchestrator import aggregate, files, report_page
+from orchestrator import aggregate, files, licences, report_page
 from orchestrator.canvas import Figure
 from orchestrator.errors import SweepError
 from orchestrator.folder import write_file
@@ -21,8 +21,6 @@ from orchestrator.report_material import Material
 from orchestrator.report_parts import Report, Table
 from orchestrator.wording import joined
 
-UNKNOWN = "unknown"
-FREE = __import__("re").compile("cc0")
 MARK = "# Bundle of sweep"
 """Start of the README of every bundle."""
 
@@ -116,10 +114,10 @@ def _predictions(material: Material, path: Path) -> list[str]:
     return left_out
 
 
-def _reason_against(licences: Sequence[str]) -> str:
+def _reason_against(names: Sequence[str]) -> str:
     """Say why predictions from embeddings under these licences are not passed on; else empty."""
-    tied = [name for name in licences if not FREE.search(name)]
-    if not licences or UNKNOWN in tied:
+    tied = [name for name in names if not licences.FREE.search(name)]
+    if not names or licences.UNKNOWN in tied:
         return "no licence is stated"
     return f"licence {joined(tied)} is not known to allow it" if tied else ""
 

@@ -7,17 +7,30 @@ and encoders, so that differences are paired. Nothing is said of retraining: the
 and folds stands beside it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal
 
 import pandas as pd
 
+from orchestrator import (
+    aggregate,
+    conditions,
+    differences,
+    evidence_rows,
+    evidence_table,
+    licences,
+    representation,
+    spec,
+    store,
+)
+from orchestrator.evidence_table import Made
 from orchestrator.folder import Folder
+from orchestrator.resampling import Method
+from orchestrator.spec_analysis import Analysis
 from orchestrator.spec_select import Select
-
-Method = Literal["percentile", "bca", "expanded"]
+from orchestrator.statistics import LOWER_IS_BETTER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +138,16 @@ class Results:
         trials: a row per trial with a result.
         predictions: a row per trial and scan.
         licences: encoder to the licences of its embeddings, where they are known.
+        analysis: the declared primary analysis; None where the spec has none.
+        select: the rule of the spec; None where it has none.
     """
 
     plan: pd.DataFrame
     trials: pd.DataFrame
     predictions: pd.DataFrame
     licences: Mapping[str, tuple[str, ...]]
+    analysis: Analysis | None = None
+    select: Select | None = None
 
 
 def read(folder: Folder) -> Results:
@@ -139,7 +156,16 @@ def read(folder: Folder) -> Results:
     Raises:
         StoreError: A segment that counts cannot be read.
     """
-    raise NotImplementedError(folder)
+    plan, results = store.read_plan(folder), store.read_results(folder)
+    found = licences.read(folder, set(plan["encoder"]))
+    return Results(
+        plan=plan,
+        trials=results["trials"],
+        predictions=results["predictions"],
+        licences={encoder: tuple(names) for encoder, names in found.items()},
+        analysis=spec.analysis(folder.spec),
+        select=spec.selection(folder.spec),
+    )
 
 
 def gather(folder: Folder, request: Request) -> Evidence:
@@ -154,4 +180,121 @@ def of(results: Results, request: Request) -> Evidence:
         SweepError: The request names an arm, axis or metric that is not there.
         StoreError: The results are damaged.
     """
-    raise NotImplementedError(results, request)
+    made = _made(results, request)
+    arms = list(dict.fromkeys(results.plan["arm"]))
+    against, remarks = _against(results, request, arms), list(made.remarks)
+    compared = pd.DataFrame()
+    if against and "arm" in made.by:
+        found, why = differences.pairs(made.rows, made.averages, made.marks, against=against)
+        remarks += why
+        compared = differences.table(found, made.averages, made.metrics, level=request.level)
+    parts = [differences.explore(compared)] if len(compared) else []
+    primary = ""
+    if results.analysis is not None and request.draws:
+        declared = _primary(results, results.analysis, request)
+        primary = _declared(results.analysis)
+        parts.insert(0, declared)
+        if declared.empty:
+            remarks.append("the primary analysis has no value: its cells are incomplete")
+    columns = ["cell", *made.by, *differences.COLUMNS]
+    joined = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    return Evidence(
+        cells=evidence_table.cells(made, level=request.level),
+        differences=joined.reindex(columns=columns),
+        trials=evidence_table.trials(made),
+        notes=_notes(results, request, made, primary=primary, remarks=remarks),
+        lower_is_better=LOWER_IS_BETTER & set(made.metrics),
+    )
+
+
+def _made(results: Results, request: Request) -> Made:
+    axes = aggregate.axes(results.plan)
+    return evidence_table.make(
+        evidence_rows.where(results.plan, axes, request.where),
+        results.trials,
+        results.predictions,
+        axes=axes,
+        metrics=request.metrics,
+        by=request.by,
+        select=request.select,
+        allow_missing=request.allow_missing,
+        num_draws=request.draws,
+        method=request.method,
+        seed=request.seed,
+    )
+
+
+def _against(results: Results, request: Request, arms: Sequence[str]) -> str:
+    """Settle the reference arm; empty for none."""
+    if request.against:
+        return conditions.known(request.against, arms, what="arm of this sweep")
+    if request.against is None:
+        declared = results.analysis.against if results.analysis else ""
+        return declared if declared in arms else representation.reference_arm(results.plan)
+    return ""
+
+
+def _primary(results: Results, analysis: Analysis, request: Request) -> pd.DataFrame:
+    """Make the rows of the primary analysis, of its metric first."""
+    plan = results.plan
+    family = plan["encoder"].isin(analysis.family) if analysis.family else True
+    mine = plan[plan["arm"].isin([analysis.arm, analysis.against]) & family]
+    if mine["arm"].nunique() < 2:
+        return pd.DataFrame()
+    axes = aggregate.axes(plan)
+    where = {key: str(aggregate.plain(json.dumps(value))) for key, value in analysis.where.items()}
+    arm = evidence_rows.where(mine[mine["arm"] == analysis.arm], axes, where)
+    mine = pd.concat([arm, mine[mine["arm"] == analysis.against]]).sort_values(
+        "cell", kind="stable"
+    )
+    several = mine.groupby(["encoder", "arm"])["cell"].nunique().max() > 1
+    margin_metric = analysis.margin_metric or analysis.metric
+    asked = replace(
+        request,
+        metrics=tuple(dict.fromkeys((analysis.metric, margin_metric))),
+        by=(), where={}, select=results.select if several else None,
+    )  # fmt: skip
+    made = _made(replace(results, plan=mine), asked)
+    found, _ = differences.pairs(made.rows, made.averages, made.marks, against=analysis.against)
+    compared = differences.table(found, made.averages, made.metrics, level=request.level)
+    if compared.empty:
+        return compared
+    return differences.declare(
+        compared, metric=analysis.metric, margin=analysis.margin, margin_metric=margin_metric
+    )
+
+
+def _declared(analysis: Analysis) -> str:
+    text = f"primary analysis, declared in the spec: {analysis.arm} against {analysis.against} in "
+    text += analysis.metric
+    if analysis.margin is not None:
+        name = analysis.margin_metric or analysis.metric
+        text += f", not inferior where it loses less than {analysis.margin:g} of {name}"
+    where = ", ".join(f"{key}={value}" for key, value in analysis.where.items())
+    return text + (f" ({where})" if where else "")
+
+
+def _notes(
+    results: Results, request: Request, made: Made, *, primary: str, remarks: Sequence[str]
+) -> Notes:
+    interval = ""
+    if request.draws:
+        interval = (
+            f"intervals: {request.level:.0%} {request.method}, {request.draws:,} draws of patients "
+            "within test set and class; all scans, slides and seeds of a patient together"
+        )
+    return Notes(
+        estimand="estimated: the performance of these fitted models on new patients, mean over "
+        "folds of the mean over seeds; training again is not covered by an interval: see the SD "
+        "over seeds and folds",
+        interval=interval,
+        selection=made.selection,
+        multiplicity="p-values: two-sided; exploratory ones adjusted by Benjamini and Hochberg "
+        "over the rows of a metric"
+        + ("; primary ones by Holm over the encoders" if primary else "")
+        if request.draws
+        else "",
+        primary=primary,
+        licences=results.licences,
+        remarks=(*remarks, *licences.remarks(results.licences)),
+    )

@@ -42,6 +42,8 @@ class Cases:
         patient: scores of patients.
         slide: scores of slides.
         predicted: class of each row of `patient`.
+        patients: names; in `patient` they are numbers, places in it.
+        owner: number of the patient of each row of `slide`.
     """
 
     ids: pd.Index
@@ -50,6 +52,8 @@ class Cases:
     patient: Means
     slide: Means
     predicted: np.ndarray
+    patients: pd.Index
+    owner: np.ndarray
 
 
 def cases(
@@ -72,7 +76,8 @@ def cases(
     num_classes = rows.score.shape[1]
     if num_classes == 1 and threshold.isna().any():
         raise StoreError(f"trial {ids[threshold.isna()][0]} has no threshold")
-    case = _averaged(rows, rows.patient)
+    case, _ = _averaged(rows, rows.patient)
+    slide, first = _averaged(rows, rows.slide)
     if num_classes == 1:
         cut = threshold.to_numpy(np.float64)[case.trial]
         predicted = (case.score[:, 0] >= cut).astype(np.int64)
@@ -83,8 +88,10 @@ def cases(
         scanners=rows.scanners,
         seen=np.array([[name not in names for name in rows.scanners] for names in unseen]),
         patient=case,
-        slide=_averaged(rows, rows.slide),
+        slide=slide,
         predicted=predicted,
+        patients=rows.patients,
+        owner=rows.patient[first],
     )
 
 
@@ -135,6 +142,7 @@ class _Rows:
     label: np.ndarray
     score: np.ndarray  # [row, column]: one logit, or one per class
     scanners: pd.Index
+    patients: pd.Index
 
 
 def _read(predictions: pd.DataFrame, ids: pd.Index) -> _Rows:
@@ -168,6 +176,7 @@ def _read(predictions: pd.DataFrame, ids: pd.Index) -> _Rows:
         label=rows["label"].to_numpy(np.int64),
         score=score,
         scanners=code["scanner"][1],
+        patients=code["patient"][1],
     )
 
 
@@ -187,8 +196,8 @@ def _matrix(scores: pd.Series) -> np.ndarray:
     return np.concatenate(scores.to_list(), dtype=np.float64).reshape(len(scores), -1)
 
 
-def _averaged(rows: _Rows, member: np.ndarray) -> Means:
-    """Average the scores of each trial, member and scanner."""
+def _averaged(rows: _Rows, member: np.ndarray) -> tuple[Means, np.ndarray]:
+    """Average the scores of each trial, member and scanner; and give a row of each."""
     num_members, num_scanners = int(member.max()) + 1, len(rows.scanners)
     key = (rows.trial * num_members + member) * num_scanners + rows.scanner
     # Views are in order too: sums then do not depend on the order of rows in the segments.
@@ -197,10 +206,11 @@ def _averaged(rows: _Rows, member: np.ndarray) -> Means:
     starts = np.flatnonzero(np.diff(key, prepend=-1))
     counts = np.diff(starts, append=len(key))
     first = order[starts]
-    return Means(
+    means = Means(
         trial=rows.trial[first],
         member=member[first],
         scanner=rows.scanner[first],
         label=rows.label[first],
         score=np.add.reduceat(rows.score[order], starts, axis=0) / counts[:, None],
     )
+    return means, first

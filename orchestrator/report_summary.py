@@ -47,6 +47,7 @@ def findings(material: Material) -> tuple[Finding, ...]:
     for encoder in _first(rows["encoder"]):
         for metric in metrics:
             own = rows[(rows["encoder"] == encoder) & (rows["metric"] == metric)]
+            own = own[~own["primary"].eq(True)]
             found += _compared(own, encoder, metric, material.reference)
     found += _against_control(material, metrics)
     found += [*_fronts(material), *_more_encoders(rows)]

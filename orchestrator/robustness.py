@@ -23,6 +23,9 @@ ARTEFACTS = (
 SHARED = ("inconsistency", "flip_rate")
 """Metrics that the main table has too."""
 
+METRICS = (*measure_agreement.METRICS, *measure_scanners.GAPS, *ARTEFACTS)
+"""What is measured of trials for this table."""
+
 
 def cells(joined: Joined) -> pd.DataFrame | None:
     """Make the table of robustness, a row per cell; None where no trial has two scanners.
@@ -31,17 +34,24 @@ def cells(joined: Joined) -> pd.DataFrame | None:
         encoder, arm, axes and counts as in the main table; `SHARED`, `measure_agreement.METRICS`,
         `measure_scanners.GAPS` and `ARTEFACTS`, NaN where one does not apply.
     """
+    measured = trials(joined)
+    if measured is None:
+        return None
+    folds = joined.averaged(joined.measured[list(SHARED)].join(measured))
+    return joined.cells.join(folds.groupby("cell").mean()).reset_index(drop=True)
+
+
+def trials(joined: Joined) -> pd.DataFrame | None:
+    """Measure trials of classes, `METRICS`; None where none has two scanners."""
     found = joined.cases
     if found is None or not _several_scanners(found):
         return None
     measured = [
-        joined.measured[list(SHARED)],
         measure_agreement.trials(found),
         measure_scanners.gaps(found, joined.on_scanner),
         joined.known.reindex(columns=list(ARTEFACTS)).astype(np.float64),
     ]
-    folds = joined.averaged(pd.concat(measured, axis=1))
-    return joined.cells.join(folds.groupby("cell").mean()).reset_index(drop=True)
+    return pd.concat(measured, axis=1)
 
 
 def scanners(joined: Joined) -> pd.DataFrame | None:

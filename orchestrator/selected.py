@@ -72,7 +72,7 @@ def select(
     rows, asked = selection.rows(plan, axes), selection.questions(axes)
     settings = _settings(plan, [name for name in axes if name not in asked])
     measured = aggregate.table(
-        _chosen(plan, rows, choices), trials, predictions, axes=asked, allow_missing=allow_missing
+        chosen(plan, rows, choices), trials, predictions, axes=asked, allow_missing=allow_missing
     )
     by_row = [[each for each in choices if each.row == row] for row in range(len(measured))]
     about = pd.DataFrame([_about(mine, settings, allow_missing) for mine in by_row])
@@ -96,6 +96,18 @@ def select(
     margin = {"margin": rule.margin} if rule.rule == "robust_within_margin" else {}
     told = {"rule": rule.rule, **margin, "rows": plain}
     return Selected(table=pd.concat(parts, axis=1), choices=told)
+
+
+def chosen(plan: pd.DataFrame, rows: pd.Series, choices: Sequence[Choice]) -> pd.DataFrame:
+    """Give the plan of the chosen settings, in which a row of the table is a cell.
+
+    Where nothing is chosen, all settings of the fold are there, with their holes.
+    """
+    keys = pd.MultiIndex.from_arrays([rows, plan["fold"]])
+    cell = {(each.row, each.fold): each.chosen.cell for each in choices if each.chosen}
+    wanted = np.array([cell.get(key, -1) for key in keys])
+    found: pd.DataFrame = plan[(wanted == plan["cell"]) | (wanted < 0)].assign(cell=rows)
+    return found
 
 
 def rule_of(folder: Folder, select: str | None, margin: float | None) -> Select | None:
@@ -125,18 +137,6 @@ def write(selected: Selected, folder: Path) -> list[Path]:
     return [*paths, folder / "selected.json"]
 
 
-def _chosen(plan: pd.DataFrame, rows: pd.Series, choices: Sequence[Choice]) -> pd.DataFrame:
-    """Give the plan of the chosen settings, in which a row of the table is a cell.
-
-    Where nothing is chosen, all settings of the fold are there, with their holes.
-    """
-    keys = pd.MultiIndex.from_arrays([rows, plan["fold"]])
-    cell = {(each.row, each.fold): each.chosen.cell for each in choices if each.chosen}
-    wanted = np.array([cell.get(key, -1) for key in keys])
-    found: pd.DataFrame = plan[(wanted == plan["cell"]) | (wanted < 0)].assign(cell=rows)
-    return found
-
-
 def _counts(plan: pd.DataFrame, rows: pd.Series, trials: pd.DataFrame) -> pd.DataFrame:
     """Count the trials of all settings of each row of the table."""
     state = plan["trial"].map(trials.set_index("trial")["state"])
@@ -153,14 +153,14 @@ def _about(
     choices: Sequence[Choice], settings: Mapping[int, Mapping[str, Any]], allow_missing: bool
 ) -> dict[str, Any]:
     """Tell what was chosen in the folds of a row, and by which values."""
-    chosen = [each.chosen for each in choices if each.chosen]
-    if len(chosen) < len(choices) and not allow_missing:
-        chosen = []
-    value = [each.value for each in chosen]
-    spread = [each.inconsistency for each in chosen]
+    settled = [each.chosen for each in choices if each.chosen]
+    if len(settled) < len(choices) and not allow_missing:
+        settled = []
+    value = [each.value for each in settled]
+    spread = [each.inconsistency for each in settled]
     return {
         "settings": len({each.cell for choice in choices for each in choice.settings}),
-        "chosen": _text(choices, settings) if chosen else "",
+        "chosen": _text(choices, settings) if settled else "",
         f"validation_{choices[0].metric}": _mean(value),
         "validation_inconsistency": _mean(spread),
     }
