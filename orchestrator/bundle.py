@@ -71,8 +71,9 @@ def _fill(material: Material, report: Report, folder: Path) -> list[str]:
         aggregate.write(_plain(table.frame), folder / "tables", table.name)
     (folder / "figures").mkdir(mode=0o700)
     for figure in drawn:
-        write_file(folder / "figures" / f"{figure.name}.pdf", figure.pdf())
-        write_file(folder / "figures" / f"{figure.name}.png", figure.png())
+        pdf, png = figure.save("pdf", "png")
+        write_file(folder / "figures" / f"{figure.name}.pdf", pdf)
+        write_file(folder / "figures" / f"{figure.name}.png", png)
     write_file(folder / "spec.yaml", material.text.encode("utf-8", "backslashreplace"))
     files.write_frame(material.plan, folder / "plan.parquet")
     code = json.dumps(_versions(material), indent=1, ensure_ascii=False, sort_keys=True)

@@ -12,9 +12,11 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -24,6 +26,12 @@ INK, SOFT, FAINT = "#1b1f24", "#5b6470", "#d5dae0"
 WIDTH_IN, HEIGHT_IN = 4.0, 3.0
 
 _PNG_DPI = 300
+_DATED = {
+    "svg": ("Date", "Creator", "Format", "Type"),
+    "pdf": ("CreationDate", "Creator", "Producer"),
+    "png": ("Software",),
+}
+"""What files would say of their making, and must not."""
 _STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -76,32 +84,38 @@ class Figure:
 
     def svg(self) -> str:
         """Return an `<svg>` element to stand in a page; its ids are its own there."""
-        text = self._save("svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-        text = text[text.index(b"<svg") :]
-        return _own_ids(text.decode(), self.name)
+        text = self.save("svg")[0]
+        return _own_ids(text[text.index(b"<svg") :].decode(), self.name)
 
-    def pdf(self) -> bytes:
-        """Return a PDF file."""
-        return self._save("pdf", metadata=dict.fromkeys(("CreationDate", "Creator", "Producer")))
-
-    def png(self) -> bytes:
-        """Return a PNG file for print."""
-        return self._save("png", metadata={"Software": None})
-
-    def _save(self, form: str, *, metadata: dict[str, None]) -> bytes:
+    def save(self, *forms: str) -> list[bytes]:
+        """Return the bytes of files: svg, pdf, or png for print."""
         import matplotlib
         from matplotlib.figure import Figure as Sheet
 
         logging.getLogger("matplotlib").setLevel(logging.WARNING)
-        target = io.BytesIO()
+        made = []
         with matplotlib.rc_context({**_STYLE, "svg.hashsalt": self.name}):  # type: ignore[arg-type]
             sheet = Sheet(figsize=(self.width, self.height), layout="constrained")
             self.plot(sheet.add_subplot())
             with warnings.catch_warnings():
                 # The page's reader has fonts for more scripts than the file has.
                 warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-                sheet.savefig(target, format=form, metadata=metadata, dpi=_PNG_DPI)
-        return target.getvalue()
+                for form in forms:
+                    target = io.BytesIO()
+                    nothing = dict.fromkeys(_DATED[form])
+                    sheet.savefig(target, format=form, metadata=nothing, dpi=_PNG_DPI)
+                    sheet.set_layout_engine("none")  # as it was laid out for the first
+                    made.append(target.getvalue())
+        return made
+
+
+def picture(path: Path, side: int) -> "np.ndarray":
+    """Read a PNG file as [y, x, colour], its longer side made `side` pixels at most."""
+    from matplotlib import image
+
+    whole: np.ndarray = image.imread(path)[..., :3]
+    every = -(-max(whole.shape[:2]) // side)
+    return whole[::every, ::every]
 
 
 def colour(position: int) -> str:

@@ -79,7 +79,7 @@ def forest(
             face = tint if row.told else "white"
             shape = "D" if row.primary else "o"
             axes.plot([row.value], [place], shape, color=tint, markerfacecolor=face)
-            axes.plot([row.margin], [place], "|", color=INK, markersize=9)
+            axes.plot([row.margin if lower else -row.margin], [place], "|", color=INK, markersize=9)
         axes.set_yticks(range(len(shown)), [short(row.name, 34) for row in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.set_xlim(limits[0] - room, limits[1] + room)

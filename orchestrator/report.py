@@ -66,8 +66,7 @@ def write(
         paths, left_out = bundle.write(material, report, out or folder.tables / "bundle")
     else:
         paths, left_out = [_write(report, out or folder.tables, folder)], []
-    counts = material.joined.cells
-    incomplete = int((counts["missing"] + counts["failed"] > 0).sum())
+    incomplete = int((material.joined.marks != "").sum())
     _say(folder, material, paths, left_out, incomplete=incomplete, mode=mode)
     return 1 if incomplete and not allow_missing else 0
 
@@ -108,7 +107,7 @@ def _say(
         render.note(f"wrote {where}")
         if incomplete:
             render.note(
-                f"{incomplete} of {len(material.joined.cells)} cells miss trials",
+                f"{incomplete} of {len(material.joined.cells)} cells are not whole",
                 hint=f"sweep resume {folder.name}; or --allow-missing",
                 kind="warning",
             )

@@ -15,7 +15,6 @@ from orchestrator import (
     files,
     inputs,
     robustness,
-    selected,
     spec,
     store,
     tradeoff,
@@ -120,7 +119,6 @@ def read(folder: Folder, *, draws: int, allow_missing: bool) -> Material:
     made = tradeoff.table(joined, main, robust, reference=reference)
     quality, control = tradeoff.quality(made), _control(settings, reference)
     both = tuple(name for name in (quality, "inconsistency") if name in metrics)
-    rule = selected.rule_of(folder, None, None)
     told = events.read_events(folder)
     whole, data = _spec(folder)
     return Material(
@@ -139,7 +137,7 @@ def read(folder: Folder, *, draws: int, allow_missing: bool) -> Material:
         quality=quality,
         cells=cells,
         against_control=_of(results, request, metrics=both, against=control) if control else None,
-        chosen=_of(results, request, select=rule) if rule and metrics else None,
+        chosen=_of(results, request, select=results.select) if results.select else None,
         representation=_representation(folder),
         settings=settings,
         told=told,

@@ -242,13 +242,13 @@ def _rule(evidence: Evidence) -> str:
 def _estimates(rows: pd.DataFrame) -> list[Estimate]:
     return [
         Estimate(
-            name=str(row["name"]),
+            name=f"{row['name']} (primary)" if row["primary"] else str(row["name"]),
             value=float(row["estimate"]),
             low=float(row["low"]),
             high=float(row["high"]),
             told=row["verdict"] in ("better", "worse"),
-            primary=row["primary"] is True or row["primary"] == 1,
-            margin=float(row["margin"]) if row["margin"] is not None else float("nan"),
+            primary=bool(row["primary"]),
+            margin=float(row["margin"]),
         )
         for _, row in rows.iterrows()
     ]

@@ -55,21 +55,18 @@ def findings(material: Material) -> tuple[Finding, ...]:
 
 
 def _holes(material: Material) -> Iterator[Finding]:
-    counts = material.joined.cells
-    holes = int((counts["missing"] + counts["failed"] > 0).sum())
-    if holes:
-        says = (
-            "are averaged over what there is" if material.joined.allow_missing else "have no value"
-        )
+    marks = material.joined.marks
+    wrong = marks[marks != ""]
+    if len(wrong):
+        kept = material.joined.allow_missing
+        kinds = list(dict.fromkeys(part for mark in wrong for part in mark.split("; ")))
         yield Finding(
             verdict="warning",
-            lead=f"{holes:,} of {counted(len(counts), 'cell')} miss trials",
-            text=f"and {says}: sweep resume {material.folder.name} trains them.",
+            lead=f"{len(wrong):,} of {counted(len(marks), 'cell')} are not whole",
+            text=f"({joined(kinds, most=4)}) and "
+            + ("are averaged over what there is." if kept else "have no value.")
+            + f" sweep resume {material.folder.name} trains what is missing.",
         )
-    marked = material.cells.cells
-    marks = sorted({str(mark) for mark in marked.get("marks", ()) if mark})
-    if marks:
-        yield Finding(verdict="warning", lead="Marked cells:", text=f"{joined(marks)}.")
 
 
 def _primary(material: Material) -> Iterator[Finding]:

@@ -49,7 +49,7 @@ def table(joined: Joined, measured: Measured, *, reference: str) -> pd.DataFrame
             for fold in folds
             if (cells.loc[cell, "encoder"], fold) in measured.encoders
         }
-        other = reference_cell(cells, cell, reference)
+        other = _reference(cells, cell, reference)
         rows.append(
             {
                 **cells.loc[cell].to_dict(),
@@ -168,8 +168,8 @@ def _patients(told: tuple[Measures, ...]) -> set[int]:
     return {patient for each in told for patient in each.scanner.patient.tolist()}
 
 
-def reference_cell(cells: pd.DataFrame, cell: int, arm: str) -> int | None:
-    """Choose the cell of the reference arm that a cell is compared with; None where none fits."""
+def _reference(cells: pd.DataFrame, cell: int, arm: str) -> int | None:
+    """Choose the cell of the reference arm that a cell is compared with."""
     same = cells[(cells["arm"] == arm) & (cells["encoder"] == cells.loc[cell, "encoder"])]
     if same.empty:
         return None

@@ -1,9 +1,9 @@
 """Robustness beside accuracy: what a cell gains and pays against the reference arm; pure.
 
-A cell is compared with the cell of the reference arm on the same encoder that agrees with it in the
-most axes. It is on the *front* of its encoder where no other cell has as good a quality and as low
-an inconsistency, and one of them better. A front is drawn through point estimates: that a cell lies
-on it is no test.
+A cell is compared with the cell of the reference arm on the same encoder and axes, where there is
+just one; an axis that the reference does not have fits any value. A cell is on the *front* of its
+encoder where no other is as good in quality and as consistent, and better in one. A front is drawn
+through point estimates: that a cell lies on it is no test.
 """
 
 import re
@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from orchestrator.aggregate import COUNTS, Joined
-from orchestrator.representation import reference_cell
 
 QUALITY = ("auroc", "concordance", "accuracy")
 """What a front sets against `inconsistency`: the first of these that the sweep has."""
@@ -70,8 +69,7 @@ def table(
     made = main[names].copy()
     known = main if robustness is None else main.join(robustness[_further(main, robustness)])
     cells = joined.cells
-    other = [reference_cell(cells, cell, reference) for cell in cells.index]
-    place = cells.index.get_indexer(pd.Index([-1 if one is None else one for one in other]))
+    place = _references(cells, reference)
     for name in COMPARED:
         if name not in known or known[name].isna().all():
             continue
@@ -119,6 +117,20 @@ def curves(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[Curve]:
                     encoder=str(key[0]), arm=str(key[1]), axis=axis, rest=", ".join(told),
                     rows=rows.loc[at.index], weights=at.to_numpy(np.float64),
                 )  # fmt: skip
+
+
+def _references(cells: pd.DataFrame, arm: str) -> np.ndarray:
+    """Give the place of the cell that each is compared with; -1 where there is not just one."""
+    axes = [name for name in cells.columns if name not in ("encoder", "arm", "search", *COUNTS)]
+    there = np.flatnonzero(cells["arm"] == arm)
+    found, values = np.full(len(cells), -1), cells[axes].to_numpy(str)
+    encoder = cells["encoder"].to_numpy(str)
+    for place in range(len(cells)):
+        own = there[encoder[there] == encoder[place]]
+        fits = own[((values[own] == values[place]) | (values[own] == "")).all(1)]
+        if len(fits) == 1:
+            found[place] = fits[0]
+    return found
 
 
 def _further(main: pd.DataFrame, robustness: pd.DataFrame) -> list[str]:

@@ -47,13 +47,16 @@ def table(frame, **formats):
     return Table(name="t", caption=HOSTILE, frame=pd.DataFrame(frame), formats=formats)
 
 
+def titled(axes):
+    axes.set_title(HOSTILE)
+
+
 def report(*tables):
-    figure = Figure(
-        name="f", caption=HOSTILE, alt=HOSTILE, plot=lambda axes: axes.set_title(HOSTILE)
-    )
+    figure = Figure(name="f", caption=HOSTILE, alt=HOSTILE, plot=titled)
     section = Section(
         anchor="a", title=HOSTILE, text=(HOSTILE,), tables=tables, figures=(figure,),
-        findings=(Finding(verdict="better", lead=HOSTILE, text=HOSTILE),), texts=((HOSTILE, HOSTILE),),
+        findings=(Finding(verdict="better", lead=HOSTILE, text=HOSTILE),),
+        texts=((HOSTILE, HOSTILE),),
     )  # fmt: skip
     return Report(title=HOSTILE, lead=HOSTILE, facts=((HOSTILE, HOSTILE),), sections=(section,),
                   foot=HOSTILE)  # fmt: skip
@@ -117,7 +120,8 @@ def test_intervals_and_differences_stand_in_one_cell_sorted_by_the_estimate():
 
 @pytest.mark.parametrize(
     ("value", "form", "text"),
-    [(True, "flag", "yes"), (None, "flag", ""), ("auroc", "metric", "AUROC"), (1234, "count", "1,234"),
+    [(True, "flag", "yes"), (None, "flag", ""), ("auroc", "metric", "AUROC"),
+     (1234, "count", "1,234"),
      (0.256, "share", "26 %"), (12.345, "hours", "12.35"), (0.0123, "hours", "0.0123"),
      (float("nan"), "share", "–"), (None, "number", "–")],
 )  # fmt: skip

@@ -30,7 +30,7 @@ def evidence(rows):
 
 def material(rows, *, control=None, missing=0, **more):
     names = dict.fromkeys(each["arm"] for each in rows)
-    counts = pd.DataFrame({"missing": [missing], "failed": [0]})
+    marks = pd.Series(["1 of 2 trials missing" if missing else ""])
     tradeoff = pd.DataFrame(
         {"encoder": "uni", "arm": list(names), "front": [True] + [False] * (len(names) - 1)}
     )
@@ -38,7 +38,7 @@ def material(rows, *, control=None, missing=0, **more):
         "cells": evidence(rows), "against_control": control, "axes": (), "quality": "auroc",
         "reference": "erm", "control": "all", "losses": {"score": ("score",)},
         "tradeoff": tradeoff, "spec": None, "folder": SimpleNamespace(name="s"),
-        "joined": SimpleNamespace(cells=counts, allow_missing=False),
+        "joined": SimpleNamespace(marks=marks, allow_missing=False),
     }  # fmt: skip
     return SimpleNamespace(**given | more)
 
@@ -116,7 +116,12 @@ def test_without_a_primary_analysis_everything_is_called_exploratory():
 
 def test_holes_losses_and_limits_are_told():
     lines = told(material([row("score", 0.1, 0.05, 0.2, 0.001)], missing=2))
-    assert any(line.startswith("warning: 1 of 1 cell miss trials") for line in lines)
+    assert any(
+        line.startswith(
+            "warning: 1 of 1 cell are not whole (1 of 2 trials missing) and have no value."
+        )
+        for line in lines
+    )
     assert any("The robustness losses are a reconstruction:" in line for line in lines)
     assert any("is not “equal”" in line for line in lines)
     assert not any("simulated" in line for line in lines)

@@ -15,8 +15,8 @@ VALUES = st.sampled_from([0.0, 0.25, 0.5, 1.0, float("nan")])
 def joined(cells):
     frame = pd.DataFrame(cells)
     return Joined(
-        rows=pd.DataFrame(), cells=frame, holes=pd.Index([]), allow_missing=False,
-        known=pd.DataFrame(), cases=None, on_scanner={}, measured=pd.DataFrame(),
+        rows=pd.DataFrame(), cells=frame, marks=pd.Series(), holes=pd.Index([]),
+        allow_missing=False, known=pd.DataFrame(), cases=None, on_scanner={}, measured=pd.DataFrame(),
     )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def test_a_cell_is_on_the_front_where_no_other_of_its_encoder_beats_it(rows):
         assert found[place] == (not beaten and high == high and low == low)
 
 
-def test_cells_are_compared_with_the_reference_cell_that_agrees_in_the_most_axes():
+def test_cells_are_compared_with_the_reference_cell_of_the_same_axes():
     cells = [
         {"encoder": "a", "arm": "erm", "optim.lr": "1"},
         {"encoder": "a", "arm": "erm", "optim.lr": "2"},
