@@ -111,8 +111,8 @@ def test_the_flags_are_the_agreed_ones():
     places = {
         f"sweep {command} --results"
         for command in (
-            "launch", "resume", "status", "logs", "cancel", "hold", "archive", "doctor", "aggregate",
-            "report",
+            "launch", "resume", "status", "logs", "cancel", "hold", "archive", "doctor",
+            "aggregate", "report",
         )
     }  # fmt: skip
     index = {

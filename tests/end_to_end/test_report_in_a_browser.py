@@ -1,5 +1,7 @@
 """The report in a real Chromium without a window: no error, no request, sorting and filtering work."""
 
+import html
+import json
 import re
 import shutil
 import subprocess
@@ -19,10 +21,12 @@ HOSTILE = '"<i>&\\"\'$x_1$%{漢"'
 SPEC = finished.SPEC.replace("  again: {", f"  {HOSTILE}: {{")
 PROBE = """
 <script>
-const click = (box, name) => [...box.querySelectorAll("th button")].find((b) => b.textContent === name).click();
-const column = (box, name) => [...box.querySelectorAll("th")].findIndex((th) => th.textContent === name);
+const buttons = (box) => [...box.querySelectorAll("th button")];
+const click = (box, name) => buttons(box).find((b) => b.textContent === name).click();
 const box = document.querySelector("#table-results");
-const keys = () => [...box.querySelectorAll("tbody tr")].map((row) => Number(row.cells[column(box, "AUROC")].dataset.key));
+const column = [...box.querySelectorAll("th")].findIndex((th) => th.textContent === "AUROC");
+const rows = () => [...box.querySelectorAll("tbody tr")];
+const keys = () => rows().map((row) => Number(row.cells[column].dataset.key));
 click(box, "AUROC");
 const down = keys();
 const sorted = box.querySelector("th[aria-sort=descending]").textContent;
@@ -77,14 +81,11 @@ def test_tables_sort_and_filter_from_the_keyboard(page, tmp_path):
     probed.write_text(page.read_text().replace("</body>", f"{PROBE}</body>"))
     dom, console = browse(probed, tmp_path, "--window-size=500,2000", "--dump-dom")
     assert console == []
-    import html
-    import json
-
     told = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", dom)[1]))
     assert told["down"] == sorted(told["down"], reverse=True) and told["up"] == sorted(told["up"])
     assert len(told["up"]) == 4 and told["sorted"].startswith("AUROC")
     assert len(told["shown"]) == 2 and all("inconsistency" in row for row in told["shown"])
-    assert told["said"] == "2 of 18 rows" or told["said"].startswith("2 of ")
+    assert told["said"].startswith("2 of ")
     assert told["wide"] <= 0
 
 

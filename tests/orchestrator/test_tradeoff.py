@@ -16,7 +16,8 @@ def joined(cells):
     frame = pd.DataFrame(cells)
     return Joined(
         rows=pd.DataFrame(), cells=frame, marks=pd.Series(), holes=pd.Index([]),
-        allow_missing=False, known=pd.DataFrame(), cases=None, on_scanner={}, measured=pd.DataFrame(),
+        allow_missing=False, known=pd.DataFrame(), cases=None, on_scanner={},
+        measured=pd.DataFrame(),
     )  # fmt: skip
 
 
