@@ -1,8 +1,9 @@
 """Fixed models and endless patients: what intervals should hold is known.
 
-Two models score every patient on two scanners (one for survival and under the null, for time). A patient's difficulty is shared by both models and
-both scanners, so that scans of a patient and models on a patient go together, as they do. The truth
-is the value on a cohort of a million patients.
+Two models score every patient on two scanners (one for survival and under the null, to save time).
+A patient's difficulty is shared by both models and both scanners, so that scans of a patient and
+models on a patient go together, as they do. The truth is the value on a cohort of a million
+patients.
 """
 
 import json
