@@ -1,4 +1,4 @@
-"""What the flags of `sweep aggregate` ask of the evidence, what it would cost, and how it is shown."""
+"""What flags of `sweep aggregate` ask of the evidence, what it would cost, and how it is shown."""
 
 import re
 from collections.abc import Sequence
