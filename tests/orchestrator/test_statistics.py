@@ -1,4 +1,8 @@
+import warnings
+
 import numpy as np
+import pandas as pd
+import pingouin
 import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
@@ -116,16 +120,15 @@ def test_the_effect_of_a_mean_is_cohens_d_of_paired_data():
 
 
 def test_icc_agrees_with_pingouin():
-    import pandas as pd
-    import pingouin
-
     random = np.random.default_rng(9)
     scores = random.normal(size=(20, 1)) + random.normal(size=(20, 3)) * 0.5 + np.arange(3) * 0.2
     long = pd.DataFrame(
         {"slide": np.repeat(np.arange(20), 3), "scanner": np.tile(np.arange(3), 20),
          "score": scores.ravel()}
     )  # fmt: skip
-    told = pingouin.intraclass_corr(long, targets="slide", raters="scanner", ratings="score")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pandas, about how pingouin calls it
+        told = pingouin.intraclass_corr(long, targets="slide", raters="scanner", ratings="score")
     kind = told.set_index("Type")["ICC"]
     found = agreement.icc(scores)
     assert float(found.agreement) == pytest.approx(kind.filter(like="A,1").iloc[0], abs=1e-9)
