@@ -1,5 +1,6 @@
 """Count how often intervals hold the truth, in parts that are kept and not computed again."""
 
+import gc
 import json
 import os
 import time
@@ -133,6 +134,7 @@ def _part(out: Path, size: int, start: int, deadline: float) -> None:
     """Compute a part and keep it, whole or not at all; nothing once the time is over."""
     if time.monotonic() > deadline:
         return
+    gc.freeze()  # statsmodels' Holm ends in a garbage collection
     began, true = time.process_time(), world.truth(out / "truth.json")
     numbers = range(start, start + _PART)
     inside = Counter(
