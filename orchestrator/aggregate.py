@@ -18,14 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from orchestrator import (
-    external,
-    guards,
-    measure,
-    measure_cases,
-    measure_scanners,
-    measure_survival,
-)
+from orchestrator import external, guards, measure, measure_cases, measure_scanners
+from orchestrator import measure_survival as of_survival
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
 from orchestrator.measure_cases import Cases
@@ -223,7 +217,7 @@ def _measured(
     if True in survives:
         threshold = done.loc[mine, "threshold"]
         away = unseen[mine].to_list()
-        found.append(measure_survival.trials(threshold, predictions, unseen=away))
+        found.append(of_survival.trials(threshold, predictions, unseen=away))
     return cases, on_scanner, pd.concat(found).reindex(done.index)
 
 

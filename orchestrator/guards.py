@@ -4,6 +4,7 @@ A cell is whole when each of its trials is done once, by one commit with one set
 one kind of device, and each fold on one set of data.
 """
 
+import re
 from collections.abc import Hashable, Iterable, Mapping
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pandas as pd
 COLUMNS = ("state", "commit", "versions", "device", "fingerprint")
 """What is read of a trial beside its cell, fold and seed."""
 
+_RETIRED = re.compile(r"\d+ retired")
 _COUNTS = ["missing", "failed", "retired", "twice"]
 _KINDS = ["commit", "versions", "device", "data"]
 
@@ -43,6 +45,11 @@ def marks(rows: pd.DataFrame) -> pd.Series:
     texts = ["; ".join(_texts(row)) for row in wrong.to_dict("records")]
     told = pd.Series(texts, index=wrong.index, dtype="str")
     return told.reindex(found.index, fill_value="")
+
+
+def count(marks: pd.Series) -> int:
+    """Count the cells with which more is wrong than that a search retired trials."""
+    return sum(bool(text) and not _RETIRED.fullmatch(text) for text in marks)
 
 
 def _texts(row: Mapping[Hashable, int]) -> Iterable[str]:

@@ -165,8 +165,7 @@ def _measured(
             return np.full((len(rows), weight.shape[1]), np.nan)
         member = case.member[rows[0]]
         time, event = outcome.time[member], outcome.event[member]
-        each = [weighted.concordance(time, event, own[:, 0], weight) for own in score]
-        return np.stack(each)
+        return weighted.concordance(time, event, score[:, :, 0], weight)
     if base == "auroc":
         return np.stack([_auroc(*own, weight) for own in zip(label, score, strict=True)])
     if base == "brier":

@@ -59,8 +59,9 @@ def select(
         The table: encoder, arm, axes that are not chosen among; `rule`, `margin`; `settings`, how
         many there are, and `chosen`, which ones, with their folds where these differ; `trials`
         planned, `missing` and `failed`, of all settings; the mean over folds of the values that
-        decided, `validation_auroc` (or `validation_concordance`) and `validation_inconsistency`;
-        then the columns of the main table, NaN where nothing is chosen.
+        decided, `validation_auroc` (or `validation_concordance`) and `validation_inconsistency`,
+        and how much better these are than on the held-out patients, `optimism_…`; then the columns
+        of the main table, NaN where nothing is chosen.
 
     Raises:
         StoreError: see `selection.choose`, `aggregate.table`.
@@ -79,6 +80,7 @@ def select(
     about.insert(0, "rule", rule.rule)
     about.insert(1, "margin", rule.margin if rule.rule == "robust_within_margin" else np.nan)
     decided = [name for name in about.columns if name.startswith("validation_")]
+    optimism = _optimism(about[decided], measured)
     left = ["encoder", "arm", *asked]
     parts = (
         measured[left],
@@ -86,6 +88,7 @@ def select(
         _counts(plan, rows, trials),
         measured["versions"],
         about[decided],
+        optimism,
         measured.drop(columns=[*left, "trials", "missing", "failed", "versions"]),
     )
     put = list(_settings(plan.assign(cell=rows), asked).values())
@@ -135,6 +138,17 @@ def write(selected: Selected, folder: Path) -> list[Path]:
     text = json.dumps(selected.choices, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_file(folder / "selected.json", text.encode())
     return [*paths, folder / "selected.json"]
+
+
+def _optimism(decided: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """Say how much better values are on the patients that chose than on those held out."""
+    names = [name.removeprefix("validation_") for name in decided.columns]
+    gain = {
+        f"optimism_{name}": (decided[f"validation_{name}"] - measured[name])
+        * (-1 if name == "inconsistency" else 1)
+        for name in names
+    }
+    return pd.DataFrame(gain, index=decided.index)
 
 
 def _counts(plan: pd.DataFrame, rows: pd.Series, trials: pd.DataFrame) -> pd.DataFrame:

@@ -1,12 +1,38 @@
 """The primary analysis, declared before results are seen, as the key `analysis` of a spec."""
 
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from training.config_base import Config
 
 Name = Annotated[str, Field(min_length=1)]
+Metric = Literal[
+    "accuracy",
+    "balanced_accuracy",
+    "brier",
+    "auroc",
+    "concordance",
+    "inconsistency",
+    "flip_rate",
+    "worst_scanner_auroc",
+    "unseen_scanner_auroc",
+    "worst_scanner_balanced_accuracy",
+    "unseen_scanner_balanced_accuracy",
+    "worst_scanner_concordance",
+    "unseen_scanner_concordance",
+    "auroc_gap",
+    "balanced_accuracy_gap",
+    "external_auroc",
+    "external_concordance",
+]
+"""Metrics that have intervals (`evidence_draws.METRICS`)."""
+
+OF_SURVIVAL = (
+    *(name for name in get_args(Metric) if "concordance" in name),
+    "inconsistency",
+)
+OF_CLASSES = tuple(name for name in get_args(Metric) if "concordance" not in name)
 
 
 class Analysis(Config):
@@ -14,16 +40,14 @@ class Analysis(Config):
 
     arm: Name = Field(description="the arm that is judged")
     against: Name = Field(description="the arm that it is compared with")
-    metric: Name = Field(
-        description="what is compared: a metric of the main table that has an interval"
-    )
+    metric: Metric = Field(description="what is compared")
     margin: float | None = Field(
         None,
         ge=0,
         description="what `margin_metric` may lose: the arm is not inferior where the interval of "
         "the difference excludes a loss of this size. Default: no such question",
     )
-    margin_metric: Name | None = Field(
+    margin_metric: Metric | None = Field(
         None, description="what may lose `margin`. Default: `metric`"
     )
     family: Annotated[list[Name], Field(min_length=1)] | None = Field(

@@ -27,12 +27,16 @@ def adjust(p: np.ndarray, method: Adjustment) -> np.ndarray:
 
     NaN stays NaN and is not counted.
     """
-    from statsmodels.stats.multitest import multipletests
+    from statsmodels.stats.multitest import fdrcorrection, multipletests
 
     found = np.full(len(p), np.nan)
     there = ~np.isnan(p)
     if there.any():
-        found[there] = multipletests(p[there], method={"holm": "holm", "bh": "fdr_bh"}[method])[1]
+        # multipletests ends in a garbage collection, which takes longer than all else.
+        holm = method == "holm"
+        found[there] = (
+            multipletests(p[there], method="holm") if holm else fdrcorrection(p[there])
+        )[1]
     return found
 
 

@@ -47,22 +47,31 @@ def auroc(label: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarra
 
 
 def concordance(
-    time: np.ndarray, event: np.ndarray, risk: np.ndarray, weight: np.ndarray
+    time: np.ndarray, event: np.ndarray, risks: np.ndarray, weight: np.ndarray
 ) -> np.ndarray:
-    """Compute Harrell's concordance of each draw; ties as in `training.metrics.concordance`.
+    """Compute Harrell's concordance, [row, draw]; ties as in `training.metrics.concordance`.
 
-    A pair weighs as the product of its two cases.
+    A pair weighs as the product of its two cases; what is comparable is found once for all rows.
+
+    Args:
+        time: to event or censoring.
+        event: True where the event happened.
+        risks: [row, case], higher for an earlier event.
+        weight: [case, draw].
     """
     first = np.flatnonzero(event)
-    size = weight.shape[1]
-    if not len(first) or np.isnan(risk).any() or np.isnan(time).any():
-        return np.full(size, np.nan)
-    own = weight[first]
-    t, r = time[first, None], risk[first, None]
+    found = np.full((len(risks), weight.shape[1]), np.nan)
+    if not len(first) or np.isnan(time).any():
+        return found
+    own, t = weight[first], time[first, None]
     pair = ((time > t) | ((time == t) & ~event)).astype(weight.dtype)
-    right = pair * ((r > risk) + (r == risk) * 0.5).astype(weight.dtype)
-    won, total = _dot(own, right @ weight, np.float64), _dot(own, pair @ weight, np.float64)
-    return _ratio(won, total)
+    total = _dot(own, pair @ weight, np.float64)
+    for row, risk in enumerate(risks):
+        r = risk[first, None]
+        right = pair * ((r > risk) + (r == risk) * 0.5).astype(weight.dtype)
+        if not np.isnan(risk).any():
+            found[row] = _ratio(_dot(own, right @ weight, np.float64), total)
+    return found
 
 
 def shares(parts: np.ndarray, whole: np.ndarray, weight: np.ndarray) -> np.ndarray:

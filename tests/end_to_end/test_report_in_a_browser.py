@@ -1,4 +1,4 @@
-"""The report in a real Chromium without a window: no error, no request, sorting and filtering work."""
+"""The report in a real Chromium without a window: no error, and tables sort and filter."""
 
 import html
 import json
