@@ -6,6 +6,7 @@ read as formulas. Colours are those of Okabe and Ito (2008), which colour-blind 
 line style and marker differ along with them.
 """
 
+import hashlib
 import io
 import logging
 import re
@@ -85,7 +86,7 @@ class Figure:
     def svg(self) -> str:
         """Return an `<svg>` element to stand in a page; its ids are its own there."""
         text = self.save("svg")[0]
-        return _own_ids(text[text.index(b"<svg") :].decode(), self.name)
+        return _tidy(text[text.index(b"<svg") :].decode(), self.name)
 
     def save(self, *forms: str) -> list[bytes]:
         """Return the bytes of files: svg, pdf, or png for print."""
@@ -138,10 +139,20 @@ def file_name(*parts: object) -> str:
     return "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", str(part)).strip("_") or "x" for part in parts)
 
 
-def _own_ids(svg: str, name: str) -> str:
-    """Let no id of a figure be that of another on the same page; drop its fixed size."""
-    svg = re.sub(r'\bid="', f'id="{name}_', svg)
-    svg = re.sub(r'href="#', f'href="#{name}_', svg)
-    svg = re.sub(r"url\(#", f"url(#{name}_", svg)
+def _tidy(svg: str, name: str) -> str:
+    """Let no id of a figure be that of another on the page, and drop what a page does not need.
+
+    That are ids to which nothing refers, the fixed size, the font, which the page sets, space
+    between elements, and digits beyond a hundredth of a point.
+    """
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    own = hashlib.sha256(name.encode()).hexdigest()[:8]
+    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{own}{m[1]}"' if m[1] in used else "", svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{own}", svg)
+    svg = re.sub(r" font-family: [^;\"]*;", "", svg)
+    svg = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", svg)
+    svg = re.sub(r"<style.*?</style>", "", svg, count=1, flags=re.DOTALL)
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), svg)
     head, mark, rest = svg.partition(">")
-    return re.sub(r' (?:width|height)="[^"]*"', "", head) + mark + rest
+    svg = re.sub(r' (?:width|height)="[^"]*"', "", head) + mark + rest
+    return re.sub(r">\s+<", "><", svg)

@@ -19,7 +19,7 @@ from orchestrator.wording import number, short
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-POINTS_MAX = 400
+POINTS_MAX = 300
 """Slides of a scatter plot."""
 BINS = 8
 """Of predicted probability."""

@@ -21,7 +21,7 @@ from orchestrator.wording import chance, label_of, number, signed
 
 ROWS_MAX = 1000
 """Rows of a table on the page; its files have all of them."""
-FIGURES_MAX = 60
+FIGURES_MAX = 40
 """Figures of a section on the page; a bundle has all of them."""
 
 

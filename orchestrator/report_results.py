@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from orchestrator import figures, tradeoff
+from orchestrator.aggregate import COUNTS
 from orchestrator.canvas import Figure
 from orchestrator.evidence import Evidence
 from orchestrator.figures import Estimate
@@ -156,8 +157,8 @@ def _both(material: Material) -> Section:
             Table(
                 name="tradeoff",
                 caption="Both families of metrics, with differences to the reference arm",
-                frame=made,
-                formats={**formats, "front": "flag"},
+                frame=_shown(made, compared, material.axes),
+                formats={**formats, "front": "flag", "trials": "count"},
                 notes=(
                     "Point estimates, in brackets the difference to the reference arm. On the "
                     "front no other cell of the encoder is as good in one and better in the other; "
@@ -166,6 +167,14 @@ def _both(material: Material) -> Section:
             ),
         ),
     )
+
+
+def _shown(made: pd.DataFrame, compared: Sequence[str], axes: Sequence[str]) -> pd.DataFrame:
+    """Put first what tells cells apart, and counts last, where they say something."""
+    both = [name for each in compared for name in (each, f"{each}_difference")]
+    counts = [name for name in COUNTS if name in made and _matters(made[name], name)]
+    keys = [name for name in made if name in ("encoder", "arm", *axes, "search")]
+    return made[[*keys, "front", *both, "trials", *[c for c in counts if c != "trials"]]]
 
 
 def _chosen(material: Material, chosen: Evidence) -> Section:

@@ -175,7 +175,8 @@ def _limits(material: Material) -> Iterator[Finding]:
             verdict="note",
             lead="“Not told apart” is not “equal”:",
             text="the sweep may be too small to see a difference; the interval says how large it "
-            "may be.",
+            "may be. Intervals and p are about other patients for these fitted models; how much "
+            "training again would change is not in them.",
         )
 
 

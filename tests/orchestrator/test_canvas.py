@@ -31,6 +31,15 @@ def test_text_of_a_figure_is_text_and_never_markup_or_formula():
     assert texts.count(HOSTILE) == 2
 
 
+def test_numbers_and_names_in_text_keep_all_their_digits():
+    def plot(axes):
+        axes.set_xticks([0.123456, 0.5])
+        axes.set_title("lr=0.00312 > 1.23456")
+
+    svg = Figure(name="a", caption="", alt="", plot=plot).svg()
+    assert "lr=0.00312 &gt; 1.23456" in svg and ">0.123456<" in svg
+
+
 def test_ids_of_two_figures_on_a_page_differ_and_references_follow():
     one, two = figure("a").svg(), figure("b").svg()
     ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, two)]

@@ -84,5 +84,5 @@ def test_scatter_plots_take_no_one_and_many_slides(count):
     scores = np.arange(2.0 * count).reshape(-1, 2)
     pair = Pair(encoder="uni", cell="erm", first="A", second="B", scores=scores)
     made = figures_scanners.scatter(pair)
-    assert ("400 of 1,000" in made.caption) == (count == 1000)
+    assert ("300 of 1,000" in made.caption) == (count == 1000)
     assert made.svg() and figures_scanners.bland_altman(pair).svg()
