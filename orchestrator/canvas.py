@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.axes import Axes
+    from matplotlib.axes import Axes as Axes
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -95,7 +95,7 @@ class Figure:
 
         logging.getLogger("matplotlib").setLevel(logging.WARNING)
         made = []
-        with matplotlib.rc_context({**_STYLE, "svg.hashsalt": self.name}):  # type: ignore[arg-type]
+        with matplotlib.rc_context({**_STYLE, "svg.hashsalt": self.name}):  # type: ignore[dict-item]
             sheet = Sheet(figsize=(self.width, self.height), layout="constrained")
             self.plot(sheet.add_subplot())
             with warnings.catch_warnings():

@@ -16,7 +16,7 @@ from orchestrator.canvas import FAINT, INK, SOFT, Figure
 from orchestrator.wording import counted, label_of, short
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from orchestrator.canvas import Axes
 
 ROWS_MAX = 60
 """Cells of a forest plot."""
@@ -158,9 +158,10 @@ def training(
 def legend(axes: "Axes") -> None:
     """Put the legend below a panel, where it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
+    sheet = axes.get_figure(root=True)
+    if handles and sheet is not None:
         columns = 1 if max(map(len, labels)) > 24 else 2
-        axes.get_figure(root=True).legend(handles, labels, loc="outside lower left", ncols=columns)
+        sheet.legend(handles, labels, loc="outside lower left", ncols=columns)
 
 
 def taller(lines: int) -> float:
@@ -185,9 +186,11 @@ def _weights(
             axes.axhline(level, color=INK, linewidth=1.0, linestyle=":", label=short(reference, 22))
         for place, curve in enumerate(shown):
             name = f"{curve.arm} ({curve.rest})" if curve.rest else curve.arm
-            style = {"color": canvas.colour(place), "linestyle": canvas.dashes(place)}
-            y = curve.rows[metric].to_numpy()
-            axes.plot(curve.weights, y, marker=canvas.marker(place), label=short(name, 30), **style)
+            axes.plot(
+                curve.weights, curve.rows[metric].to_numpy(), label=short(name, 30),
+                color=canvas.colour(place), linestyle=canvas.dashes(place),
+                marker=canvas.marker(place),
+            )  # fmt: skip
         positive = np.concatenate([curve.weights for curve in shown])
         if positive.min() > 0 and positive.max() / positive.min() > 20:
             axes.set_xscale("log")
@@ -247,18 +250,20 @@ def _front(
 
 
 def _training(encoder: str, quantity: str, rows: pd.DataFrame, places: Mapping[str, int]) -> Figure:
-    arms = list(dict.fromkeys(rows["arm"]))
+    arms = sorted(set(rows["arm"]), key=lambda arm: places[arm])
     shown = arms[:LINES_MAX]
     left = f" The first {LINES_MAX} of {len(arms)} arms." if len(arms) > LINES_MAX else ""
-    label = quantity.replace("_", " ")
+    part, _, rest = quantity.partition("_")
+    label = f"{part} {label_of(rest)}"
 
     def plot(axes: "Axes") -> None:
         for arm in shown:
             own, place = rows[rows["arm"] == arm].sort_values("epoch"), places[arm]
             tint = canvas.colour(place)
             axes.fill_between(own["epoch"], own["min"], own["max"], color=tint, alpha=0.1, lw=0)
-            style = {"color": tint, "linestyle": canvas.dashes(place)}
-            axes.plot(own["epoch"], own["mean"], label=short(arm, 26), **style)
+            axes.plot(
+                own["epoch"], own["mean"], canvas.dashes(place), color=tint, label=short(arm, 26)
+            )
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.grid(color=FAINT, linewidth=0.6)

@@ -17,7 +17,7 @@ from orchestrator.figures import legend, taller
 from orchestrator.wording import number, short
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from orchestrator.canvas import Axes
 
 POINTS_MAX = 300
 """Slides of a scatter plot."""

@@ -10,7 +10,7 @@ from orchestrator.canvas import Figure
 from orchestrator.wording import counted, short
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from orchestrator.canvas import Axes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

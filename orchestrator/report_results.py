@@ -1,6 +1,7 @@
 """The sections of results: primary analysis, all cells, differences, robustness and accuracy."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -120,7 +121,7 @@ def _forests(material: Material, rows: pd.DataFrame, metric: str) -> list[Figure
     low, high = min(0.0, known["low"].min()), max(0.0, known["high"].max())
     return [
         figures.forest(
-            encoder,
+            str(encoder),
             metric,
             _estimates(own),
             reference=material.reference,
@@ -267,7 +268,7 @@ def _formats(metrics: Iterable[str], form: str) -> Mapping[str, str]:
     return dict.fromkeys(metrics, form)
 
 
-def _matters(values: "pd.Series[object]", name: str) -> bool:
+def _matters(values: "pd.Series[Any]", name: str) -> bool:
     """Tell whether a count says more than that all is well."""
     if name == "marks":
         return bool(values.astype(bool).any())

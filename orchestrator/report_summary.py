@@ -5,7 +5,8 @@ adjusted p is below 0.05. All others are *not told apart*, which is not called e
 does not win is said so; nothing is said of cells that have no value.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -24,9 +25,9 @@ RECONSTRUCTION = (
 )
 
 
-def verdict(row: "pd.Series[object]", lower_is_better: Iterable[str]) -> Verdict:
+def verdict(row: Mapping[Any, Any], lower_is_better: Iterable[str]) -> Verdict:
     """Tell what a row of differences allows to say."""
-    low, high, p = (float(str(row[name])) for name in ("low", "high", "p_adjusted"))
+    low, high, p = (float(row[name]) for name in ("low", "high", "p_adjusted"))
     if not (p < ALPHA and (low > 0 or high < 0)):
         return "unclear"
     return "better" if (low > 0) != (row["metric"] in lower_is_better) else "worse"
@@ -35,7 +36,7 @@ def verdict(row: "pd.Series[object]", lower_is_better: Iterable[str]) -> Verdict
 def judged(evidence: Evidence, axes: Sequence[str]) -> pd.DataFrame:
     """Give the differences with `verdict` and the `name` of the cell within its encoder."""
     rows = evidence.differences
-    said = [verdict(row, evidence.lower_is_better) for _, row in rows.iterrows()]
+    said = [verdict(row, evidence.lower_is_better) for row in rows.to_dict("records")]
     return rows.assign(verdict=said, name=figures.names(rows, axes))
 
 
@@ -78,7 +79,7 @@ def _primary(material: Material) -> Iterator[Finding]:
             lead="No primary analysis was declared",
             text="in the spec before the results were seen: everything below is exploratory.",
         )
-    for _, row in primary.iterrows():
+    for row in primary.to_dict("records"):
         where = f"{row['encoder']}, " if "encoder" in row else ""
         yield Finding(
             verdict=row["verdict"],
@@ -97,7 +98,7 @@ def _compared(rows: pd.DataFrame, encoder: str, metric: str, against: str) -> It
     parts = []
     for word, own in (("better", better), ("worse", worse)):
         if len(own):
-            most = own.loc[own["estimate"].abs().idxmax()]
+            most = max(own.to_dict("records"), key=lambda row: abs(row["estimate"]))
             which = "" if len(own) == 1 else "most "
             parts.append(f"{len(own)} {word} ({which}{most['name']} {_difference(most)})")
     if rest:
@@ -194,21 +195,21 @@ def _word(said: Verdict) -> str:
     return {"better": "better than", "worse": "worse than"}.get(said, "not told apart from")
 
 
-def _difference(row: "pd.Series[object]") -> str:
-    value, low, high = (float(str(row[name])) for name in ("estimate", "low", "high"))
+def _difference(row: Mapping[Any, Any]) -> str:
+    value, low, high = (float(row[name]) for name in ("estimate", "low", "high"))
     return (
         f"{signed(value)} [{signed(low)}, {signed(high)}], adjusted p {_equals(row['p_adjusted'])}"
     )
 
 
-def _equals(p: object) -> str:
-    text = chance(float(str(p)))
+def _equals(p: float) -> str:
+    text = chance(p)
     return text if text.startswith("<") else f"= {text}"
 
 
-def _margin(row: "pd.Series[object]") -> str:
+def _margin(row: Mapping[Any, Any]) -> str:
     if row["noninferior"] is None or row["noninferior"] != row["noninferior"]:
         return ""
-    size = number(abs(float(str(row["margin"]))))
+    size = number(abs(float(row["margin"])))
     shown = "non-inferior" if row["noninferior"] else "non-inferiority is not shown"
     return f"; {shown} at the declared margin of {size}"
