@@ -1,12 +1,17 @@
 """What flags of `sweep aggregate` ask of the evidence, what it would cost, and how it is shown."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import render
+from cluster import profile as profiles
+from cluster.errors import ProfileError
+from cluster.profile import SlurmProfile
+from orchestrator import preparation, render
 from orchestrator.errors import SweepError
+from orchestrator.folder import Folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,15 +114,34 @@ def cpu_seconds(results: "Results", draws: int) -> float:
     return _NS * 1e-9 * count * draws
 
 
-def dear(results: "Results", asked: Asked, name: str) -> str:
-    """Say that intervals were left out for their cost; empty where they were not."""
+def dear(results: "Results", asked: Asked, folder: Folder) -> str:
+    """Say that intervals were left out for their cost, and how to have them; else empty."""
     cost = cpu_seconds(results, asked.draws)
-    if asked.intervals is not None or cost <= BUDGET_S or asked.cells:
+    if asked.intervals is not None or cost <= BUDGET_S:
         return ""
+    command = f"sweep aggregate {shlex.quote(folder.name)} --intervals"
     return (
         f"without intervals, which take about {render.duration(cost)} of CPU: "
-        f"sweep aggregate {name} --intervals, or --job for a SLURM job"
+        f"{as_job(folder, command, seconds=cost) or command}"
     )
+
+
+def as_job(folder: Folder, command: str, *, seconds: float) -> str:
+    """Write the command that runs another as a job of the sweep's cluster; empty without SLURM."""
+    name = preparation.last_cluster(folder)
+    try:
+        profile = profiles.load(name) if name else None
+    except ProfileError:
+        return ""
+    if not isinstance(profile, SlurmProfile):
+        return ""
+    partition, account = profile.driver.partition or profile.partition, profile.account
+    words = [
+        "sbatch", *([f"--partition={partition}"] if partition else []),
+        *([f"--account={account}"] if account else []), "--cpus-per-task=1", "--mem=8G",
+        f"--time={max(10, round(seconds / 20))}", f"--wrap={command}",
+    ]  # fmt: skip
+    return shlex.join(words)
 
 
 def show(evidence: "Evidence") -> None:

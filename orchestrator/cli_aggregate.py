@@ -32,7 +32,6 @@ RULES = ["accuracy", "robustness", "robust_within_margin"]
     show_default=True,
     help="Kind of interval; make coverage compares them.",
 )
-@click.option("--job", is_flag=True, help="Do it in a SLURM job of the sweep's profile.")
 @click.option("--allow-missing", is_flag=True, help="Average incomplete and mixed cells, marked.")
 @click.option(
     "--select",
@@ -67,7 +66,6 @@ def aggregate(
     intervals: bool | None,
     draws: int,
     method: str,
-    job: bool,
     allow_missing: bool,
     select: str | None,
     margin: float | None,
@@ -94,6 +92,4 @@ def aggregate(
         method=method, allow_missing=allow_missing, select=select, margin=margin,
         representation=representation, reference=reference,
     )  # fmt: skip
-    if job:
-        return tabulate.submit(Folder(results / name), asked, mode=mode_of(**output))
     return tabulate.aggregate(Folder(results / name), asked, mode=mode_of(**output))

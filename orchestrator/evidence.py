@@ -156,7 +156,7 @@ def read(folder: Folder) -> Results:
     Raises:
         StoreError: A segment that counts cannot be read.
     """
-    plan, results = store.read_plan(folder), store.read_results(folder)
+    plan, results = store.read_plan(folder), store.read_compact(folder)
     found = licences.read(folder, set(plan["encoder"]))
     return Results(
         plan=plan,

@@ -45,15 +45,7 @@ def select(
     rule: Select,
     allow_missing: bool = False,
 ) -> Selected:
-    """Choose settings, and measure the chosen ones.
-
-    Args:
-        plan: a row per cell and trial, as in `plan.parquet`.
-        trials: a row per trial with a result.
-        predictions: a row per trial and scan.
-        axes: columns of `plan` that tell cells apart.
-        rule: how to choose.
-        allow_missing: see `selection.choose`.
+    """Choose settings, and measure the chosen ones; the arguments are those of `selection.choose`.
 
     Returns:
         The table: encoder, arm, axes that are not chosen among; `rule`, `margin`; `settings`, how

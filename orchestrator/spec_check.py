@@ -50,8 +50,8 @@ def check(source: Source, path: Path) -> tuple[Spec, tuple[str, ...]]:
     _settle(source, path)
     cut: set[Place] = set()
     spec = _validate(source, cut)
-    found = (spec_axes.flaws(spec), spec_search_check.flaws(spec), spec_analysis_check.flaws(spec))
-    for flaw in [flaw for part in found for flaw in part]:
+    flaws = (spec_axes.flaws(spec), spec_search_check.flaws(spec), spec_analysis_check.flaws(spec))
+    for flaw in [flaw for part in flaws for flaw in part]:
         if not (str(flaw.place[-1]).startswith("losses.") and any(old[0] == "arms" for old in cut)):
             source.report(flaw.place, flaw.text)
         if not flaw.usable:

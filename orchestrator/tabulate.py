@@ -65,7 +65,7 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
         render.lines([str(path) for path in paths])
     else:
         _show(made, found, asked, rule=str(rule or ""))
-        if text := answers.dear(results, asked, folder.name):
+        if text := answers.dear(results, asked, folder):
             render.note(text)
         names = dict.fromkeys(path.stem for path in paths)
         render.note(f"wrote {', '.join(names)} to {folder.tables}")

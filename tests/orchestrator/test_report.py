@@ -25,7 +25,16 @@ SPEC = (
         f"  all: {{views: all}}\n  {json.dumps(HOSTILE)}: {{views: all}}\n",
     )
 )
-KEPT = "artefacts: {attention: top, embeddings: evaluation}\n"
+KEPT = """\
+artefacts: {attention: top, embeddings: evaluation}
+select: {rule: accuracy}
+analysis:
+  arm: score
+  against: erm
+  metric: auroc
+  margin: 0.05
+  where: {losses.score.weight: 1}
+"""
 SURVIVAL = """\
 data:
   simulate:
@@ -90,10 +99,13 @@ def test_the_page_has_every_section_and_names_stay_text(page):
     read = Reader(page)
     anchors = [attrs["id"] for attrs in read.of("section")]
     assert anchors == [
-        "summary", "primary", "results", "differences", "tradeoff", "scanners", "embeddings",
-        "training", "slides", "costs", "provenance", "reading",
+        "summary", "primary", "results", "differences", "tradeoff", "selected", "scanners",
+        "embeddings", "training", "slides", "costs", "provenance", "reading",
     ]  # fmt: skip
     assert any(HOSTILE in text for text in read.text) and not read.of("i")
+    primary = page[page.index('id="primary"') : page.index('id="results"')]
+    assert "score.weight=1" in primary and 'id="table-primary"' in primary
+    assert "No primary analysis" not in page and "Primary analysis (tiny, AUROC)" in page
     assert "reconstruction" in page and "simulated" in page
     assert "The first" not in page
 
@@ -120,7 +132,7 @@ def test_json_tells_files_and_findings(home, tmp_path, capsys):
     assert written(home, tmp_path) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["files"] == [str(tmp_path / "report.html")] and told["left_out"] == []
-    assert told["findings"][0]["verdict"] == "note"
+    assert told["findings"][0]["text"].startswith("Primary analysis (tiny, AUROC): score")
 
 
 def files_under(folder):

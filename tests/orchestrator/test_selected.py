@@ -238,7 +238,7 @@ def test_a_refused_rule_leaves_the_main_table(sweep, monkeypatch):
         )
         return {"trials": trials, "predictions": pd.concat([rows, held])}
 
-    monkeypatch.setattr(store, "read_results", unpaired)
+    monkeypatch.setattr(store, "read_compact", unpaired)
     with pytest.raises(StoreError, match="arm score, fold 0: needs two validation slides"):
         tabulated(sweep, mode="text")
     assert (sweep.tables / "main.csv").is_file()
