@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from orchestrator import aggregate, files, licences, report_page
+from orchestrator import aggregate, evidence_text, files, licences, report_page
 from orchestrator.canvas import Figure
 from orchestrator.errors import SweepError
 from orchestrator.folder import write_file
@@ -69,6 +69,7 @@ def _fill(material: Material, report: Report, folder: Path) -> list[str]:
     drawn = [figure for section in report.sections for figure in section.figures]
     for table in tables:
         aggregate.write(_plain(table.frame), folder / "tables", table.name)
+    evidence_text.files(material.cells, folder / "tables", name="evidence")
     (folder / "figures").mkdir(mode=0o700)
     for figure in drawn:
         pdf, png = figure.save("pdf", "png")
@@ -168,6 +169,8 @@ def _readme(
         "- `predictions.parquet`: a row per trial, patient, slide and scan."
         if len(left_out) < material.plan["encoder"].nunique()
         else "- No predictions, see below.",
+        "- `tables/evidence.tex`, `evidence_differences.tex`, and as `.md`, `.csv`, `.parquet`: all "
+        "cells and differences for LaTeX (booktabs) and elsewhere.",
         *(f"- `tables/{each.name}.csv`, `.parquet`: {_line(each.caption)}." for each in tables),
         *(f"- `figures/{each.name}.pdf`, `.png`: {_line(each.caption)}" for each in drawn),
         "",

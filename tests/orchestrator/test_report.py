@@ -158,6 +158,7 @@ def test_a_bundle_has_the_same_bytes_twice_and_says_how_to_make_it_again(home, t
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
     assert {"README.md", "report.html", "spec.yaml", "plan.parquet", "versions.json"} <= set(one)
     assert "tables/differences.csv" in one and "tables/tradeoff.parquet" in one
+    assert b"toprule" in one["tables/evidence.tex"]
     assert sum(name.endswith(".pdf") for name in one) == sum(name.endswith(".png") for name in one)
     readme = one["README.md"].decode()
     assert readme.startswith(bundle.MARK) and "sweep report small --bundle" in readme
