@@ -25,6 +25,7 @@ from orchestrator import (
     spec,
     store,
 )
+from orchestrator.aggregate import Joined
 from orchestrator.evidence_table import Made
 from orchestrator.folder import Folder
 from orchestrator.resampling import Method
@@ -88,14 +89,8 @@ class Notes:
 
     def lines(self) -> list[str]:
         """Write the notes as sentences, one a line."""
-        return [
-            line
-            for line in (
-                self.primary, self.estimand, self.interval, self.selection, self.multiplicity,
-                *self.remarks,
-            )
-            if line
-        ]  # fmt: skip
+        told = (self.primary, self.estimand, self.interval, self.selection, self.multiplicity)
+        return [line for line in (*told, *self.remarks) if line]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,14 +168,14 @@ def gather(folder: Folder, request: Request) -> Evidence:
     return of(read(folder), request)
 
 
-def of(results: Results, request: Request) -> Evidence:
-    """Answer a request.
+def of(results: Results, request: Request, *, joined: Joined | None = None) -> Evidence:
+    """Answer a request; `joined`, what `aggregate.join` made of the results, saves that time.
 
     Raises:
         SweepError: The request names an arm, axis or metric that is not there.
         StoreError: The results are damaged.
     """
-    made = _made(results, request)
+    made = _made(results, request, joined)
     arms = list(dict.fromkeys(results.plan["arm"]))
     against, remarks = _against(results, request, arms), list(made.remarks)
     compared = pd.DataFrame()
@@ -207,7 +202,9 @@ def of(results: Results, request: Request) -> Evidence:
     )
 
 
-def _made(results: Results, request: Request) -> Made:
+def _made(results: Results, request: Request, joined: Joined | None = None) -> Made:
+    if request.where or (joined and joined.allow_missing != request.allow_missing):
+        joined = None
     axes = aggregate.axes(results.plan)
     return evidence_table.make(
         evidence_rows.where(results.plan, axes, request.where),
@@ -221,6 +218,7 @@ def _made(results: Results, request: Request) -> Made:
         num_draws=request.draws,
         method=request.method,
         seed=request.seed,
+        joined=joined,
     )
 
 

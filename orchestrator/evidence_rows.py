@@ -94,10 +94,12 @@ class Averages:
     """
 
     def __init__(self, joined: Joined, drawn: Sequence[Drawn]) -> None:
-        done = joined.rows[joined.rows["trial"].isin(joined.known.index)]
+        rows = joined.rows
+        counts = rows["trial"].isin(joined.known.index) & ~rows["cell"].isin(joined.holes)
+        self._counted = rows.loc[counts, ["cell", "fold", "seed", "trial"]]
         self._trials = {
             int(str(cell)): own[["fold", "seed", "trial"]]
-            for cell, own in done[~done["cell"].isin(joined.holes)].groupby("cell")
+            for cell, own in self._counted.groupby("cell")
         }
         self._drawn = drawn
         self._none = pd.DataFrame({"fold": [], "seed": [], "trial": []})
@@ -143,39 +145,35 @@ class Averages:
             return 0
         # All seeds of a fold hold out the same patients: one of its trials tells them.
         first = [trial for own in frames for trial in own.drop_duplicates("fold")["trial"]]
-        case, members = part.found.patient, set()
-        for place in part.found.ids.get_indexer(pd.Index(first)):
-            start, stop = np.searchsorted(case.trial, [place, place + 1])
-            members.update(case.member[start:stop].tolist())
-        return len(members)
+        case, place = part.found.patient, part.found.ids.get_indexer(pd.Index(first))
+        start, stop = (np.searchsorted(case.trial, place + more) for more in (0, 1))
+        members = [case.member[slice(*ends)] for ends in zip(start, stop, strict=True)]
+        return len(np.unique(np.concatenate(members)))
 
     def spreads(
-        self, row: Row, by_trial: pd.Series, draw_seed: pd.Series | None
-    ) -> dict[str, float]:
+        self, rows: Sequence[Row], by_trial: pd.Series, draw_seed: pd.Series | None
+    ) -> pd.DataFrame:
         """Give the SD over seeds inside folds, over draw seeds, and over folds, of estimates.
 
         Args:
-            row: of the table.
+            rows: of the table.
             by_trial: the metric, by trial.
             draw_seed: of each cell, where the table does not tell these apart.
         """
-        inside, between, means = [], [], {}
-        for cell in row.cells:
-            own = self._of(cell)
-            value = by_trial.reindex(own["trial"]).to_numpy(np.float64)
-            folds = pd.Series(value).groupby(own["fold"].to_numpy())
-            inside += folds.var(ddof=1).dropna().to_list()
-            between.append(folds.mean().var(ddof=1))
-            means[cell] = folds.mean().mean()
-        drawn = np.nan
+        owner = {cell: row.cell for row in rows for cell in row.cells}
+        value = by_trial.reindex(self._counted["trial"]).to_numpy(np.float64)
+        counted = self._counted.assign(value=value)
+        folds = counted.groupby(["cell", "fold"])["value"].agg(["mean", "var"])
+        cells = folds["mean"].groupby("cell").agg(["mean", "var"])
+        of_fold = folds.index.get_level_values("cell").map(owner)
+        found = pd.DataFrame(index=pd.Index([row.cell for row in rows]))
+        found["seed_sd"] = np.sqrt(folds["var"].groupby(of_fold).mean())
+        found["draw_sd"] = np.nan
         if draw_seed is not None:
-            by_seed = pd.Series(means).groupby(draw_seed.reindex(list(means)).to_numpy())
-            drawn = float(by_seed.mean().std(ddof=1))
-        return {
-            "seed_sd": _root(inside),
-            "draw_sd": drawn,
-            "fold_sd": _root([each for each in between if each == each]),
-        }
+            keys = [cells.index.map(owner), draw_seed.loc[cells.index].to_numpy()]
+            found["draw_sd"] = cells["mean"].groupby(keys).mean().groupby(level=0).std()
+        found["fold_sd"] = np.sqrt(cells["var"].groupby(cells.index.map(owner)).mean())
+        return found.reset_index(drop=True)
 
     def _part(self, metric: str, trials: Sequence[str]) -> Drawn | None:
         """Find what all of these trials are measured on; for a metric without draws, the folds."""
@@ -202,7 +200,3 @@ def _mean(values: np.ndarray) -> np.ndarray:
         return np.asarray(values.mean(0, dtype=np.float64))
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is meant
         return np.asarray(np.where(there, values, 0).sum(0, dtype=np.float64) / there.sum(0))
-
-
-def _root(variances: Sequence[float]) -> float:
-    return float(np.sqrt(np.mean(variances))) if variances else float("nan")

@@ -81,8 +81,9 @@ def make(
     num_draws: int,
     method: Method,
     seed: int,
+    joined: Joined | None = None,
 ) -> Made:
-    """Join, choose, group and draw; see `evidence.Request`.
+    """Join unless that is done, choose, group and draw; see `evidence.Request`.
 
     Raises:
         SweepError: A metric or a column is not there.
@@ -96,7 +97,8 @@ def make(
         told = f"settings: chosen by {select} on the validation patients of each fold (nested)"
     elif not axes:
         told = ""
-    joined = aggregate.join(plan, trials, predictions, axes=axes, allow_missing=allow_missing)
+    if joined is None or select is not None:
+        joined = aggregate.join(plan, trials, predictions, axes=axes, allow_missing=allow_missing)
     columns = ["encoder", "arm", *axes]
     for name in by:
         conditions.known(name, columns, what="column to tell rows apart by")
@@ -127,28 +129,34 @@ def make(
 
 def cells(made: Made, *, level: float) -> pd.DataFrame:
     """Make the table of estimates, see `evidence.Evidence.cells`."""
-    values = made.joined.averaged(made.measured).groupby("cell").mean()
-    folds = made.joined.averaged(made.measured).groupby("cell").count()
+    averaged = made.joined.averaged(made.measured).groupby("cell")
+    values, folds = averaged.mean(), averaged.count()
+    owner = _owner(made)
     parts = []
     for metric in made.metrics:
         frame = pd.DataFrame([{"cell": row.cell, **row.names} for row in made.rows])
         frame["metric"] = metric
-        own = [values[metric].loc[list(row.cells)] for row in made.rows]
-        frame["estimate"] = [each.mean() if each.notna().all() else np.nan for each in own]
+        own = values[metric].groupby(values.index.map(owner))
+        frame["estimate"] = frame["cell"].map(own.mean().where(own.count() == own.size()))
         frame = frame.join(_spreads(made, metric, level))
-        frame["folds"] = [int(folds[metric].loc[list(row.cells)].max()) for row in made.rows]
+        most = folds[metric].groupby(folds.index.map(owner)).max()
+        frame["folds"] = frame["cell"].map(most).astype(int)
         parts.append(frame.join(_counts(made)))
         if made.chosen_on:
             parts[-1]["optimism"] = _optimism(made, metric, frame["estimate"])
     return pd.concat(parts, ignore_index=True)
 
 
+def _owner(made: Made) -> dict[int, int]:
+    """Give the row of each cell."""
+    return {cell: row.cell for row in made.rows for cell in row.cells}
+
+
 def trials(made: Made) -> pd.DataFrame:
     """List the trials behind each row."""
-    owner = {cell: row.cell for row in made.rows for cell in row.cells}
     cells = made.joined.cells[["encoder", "arm"]]
     rows = made.joined.rows.join(cells, on="cell")
-    rows = rows.assign(cell=rows["cell"].map(owner))
+    rows = rows.assign(cell=rows["cell"].map(_owner(made)))
     names = ["cell", "encoder", "arm", "fold", "seed", "trial", "state", "device", "commit"]
     return rows[names].reset_index(drop=True)
 
@@ -200,9 +208,7 @@ def _measured(joined: Joined, metrics: Sequence[str]) -> pd.DataFrame:
 
 def _spreads(made: Made, metric: str, level: float) -> pd.DataFrame:
     """Give intervals and SDs of each row."""
-    found = pd.DataFrame(
-        [made.averages.spreads(row, made.measured[metric], made.draw_seed) for row in made.rows]
-    )
+    found = made.averages.spreads(made.rows, made.measured[metric], made.draw_seed)
     limits = {name: np.full(len(made.rows), np.nan) for name in ("low", "high", "sampling_sd")}
     method = np.full(len(made.rows), "", dtype=object)
     for start in range(0, len(made.rows), _CHUNK):
@@ -230,18 +236,11 @@ def _spreads(made: Made, metric: str, level: float) -> pd.DataFrame:
 
 def _counts(made: Made) -> pd.DataFrame:
     """Count trials, and say what is wrong with each row."""
-    cells = made.joined.cells
-    return pd.DataFrame(
-        [
-            {
-                **{name: int(own[name].sum()) for name in ("trials", "missing", "failed")},
-                "versions": int(own["versions"].max()),
-                "marks": made.marks[row.cell],
-            }
-            for row in made.rows
-            for own in [cells.loc[list(row.cells)]]
-        ]
-    )
+    cells, owner = made.joined.cells, _owner(made)
+    by_row = cells[["trials", "missing", "failed", "versions"]].groupby(cells.index.map(owner))
+    counts = by_row.sum().assign(versions=by_row["versions"].max()).astype(int)
+    counts = counts.loc[[row.cell for row in made.rows]].reset_index(drop=True)
+    return counts.assign(marks=[made.marks[row.cell] for row in made.rows])
 
 
 def _marks(row: Row, marks: pd.Series) -> str:

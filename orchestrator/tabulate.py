@@ -52,13 +52,15 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
         chosen = selected.select(*given, axes=axes, rule=rule, allow_missing=asked.allow_missing)
         paths += selected.write(chosen, folder.tables)
         made["selected"] = chosen.table
-    found = evidence.of(results, answers.request(asked, results, rule))
-    paths += evidence_text.files(found, folder.tables, name=asked.file_name)
+    request, found = answers.request(asked, results, rule), None
+    if request.draws or asked.about_evidence:
+        found = evidence.of(results, request, joined=joined)
+        paths += evidence_text.files(found, folder.tables, name=asked.file_name)
     wrong = guards.count(joined.marks)
     if mode == "json":
         value = {"sweep": folder.name, "cells": answers.records(made["main"])}
         value |= {name: answers.records(made[name]) for name in made if name != "main"}
-        value |= answers.value(found)
+        value |= answers.value(found) if found else {}
         files, notes = [str(path) for path in paths], remarks(made["main"])
         render.value({**value, "files": files, "notes": notes})
     elif mode == "quiet":
@@ -96,12 +98,13 @@ def _trace(folder: Folder, results: "Results", asked: Asked, mode: Mode) -> int:
 
 
 def _show(
-    made: "dict[str, pd.DataFrame]", found: "Evidence", asked: Asked, *, rule: str
+    made: "dict[str, pd.DataFrame]", found: "Evidence | None", asked: Asked, *, rule: str
 ) -> None:  # fmt: skip
-    if asked.about_evidence:
+    if found and asked.about_evidence:
         answers.show(found)
     else:
-        answers.show_primary(found)
+        if found:
+            answers.show_primary(found)
         _show_table(made["main"])
     for line in remarks(made["main"]):
         render.note(line, kind="warning")

@@ -277,3 +277,83 @@ def test_licences_that_are_not_free_stand_under_the_table(made):
 def test_the_metrics_of_a_declared_analysis_are_those_with_intervals():
     declared = {*spec_analysis.OF_CLASSES, *spec_analysis.OF_SURVIVAL}
     assert declared == set(evidence_draws.METRICS)
+
+
+def test_survival_arms_are_compared_in_concordance():
+    task = {"task": {"kind": "survival"}}
+    made = results(plan(config=task), good={"score": 4.0})
+    number = made.predictions["patient"].str[-3:].astype(int)
+    # Whoever is of class 1 has the event early.
+    rows = made.predictions.assign(
+        time=np.where(number % 2, 1.0 + number, 50.0 + number), event=(number % 3 > 0) * 1.0,
+        uno_weight=1.0, label=0,
+    )  # fmt: skip
+    found = evidence.of(replace(made, predictions=rows), FEW)
+    main = aggregate.table(made.plan, made.trials, rows, axes=[])
+    own = found.cells[found.cells["metric"] == "concordance"]
+    np.testing.assert_array_equal(own["estimate"], main["concordance"])
+    assert (own["low"] < own["estimate"]).all() and (own["patients"] == 48).all()
+    told = row(found.differences, metric="concordance")
+    assert told["low"] > 0 and told["p"] < 0.05
+    assert "inconsistency" in set(found.cells["metric"]) and "auroc" not in set(
+        found.cells["metric"]
+    )
+
+
+def test_several_classes_have_intervals():
+    made = results(plan(), good={"score": 4.0})
+    rows = made.predictions.copy()
+    rows["label"] = rows["patient"].str[-3:].astype(int) % 3
+    random = np.random.default_rng(0)
+    rows["score"] = [
+        list(random.normal(size=3) + np.eye(3)[label] * (3 if "score" in trial else 1))
+        for label, trial in zip(rows["label"], rows["trial"], strict=True)
+    ]
+    found = evidence.of(replace(made, predictions=rows), FEW)
+    main = aggregate.table(made.plan, made.trials, rows, axes=[])
+    for metric in ("auroc", "balanced_accuracy", "inconsistency"):
+        own = found.cells[found.cells["metric"] == metric]
+        np.testing.assert_array_equal(own["estimate"], main[metric])
+        assert (own["low"] < own["high"]).all()
+    assert row(found.differences, metric="auroc")["low"] > 0
+
+
+def test_an_external_cohort_has_draws_of_its_own_patients():
+    made = results(plan(config={"external_cohorts": ["x"]}), good={"score": 4.0})
+    rows = made.predictions
+    away = results(made.plan, good={"score": 4.0}, patients=10, seed=5).predictions
+    away = away[away["patient"].str.startswith("p0")].assign(part="external", held_out=False)
+    away["patient"] = "x" + away["patient"]
+    every = []
+    for trial in made.plan["trial"].unique():
+        source = trial[:-3] + "0" + trial[-2:]
+        every.append(away[away["trial"] == source].assign(trial=trial))
+    both = pd.concat([rows, *every], ignore_index=True)
+    found = evidence.of(replace(made, predictions=both), FEW)
+    own = row(found.cells, arm="score", metric="external_auroc")
+    assert own["patients"] == 10 and own["low"] <= own["estimate"] <= own["high"]
+    main = aggregate.table(made.plan, made.trials, both, axes=[])
+    assert own["estimate"] == main.loc[1, "external_auroc"]
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_trials_have_estimates():
+    number = np.arange(100_000)
+    planned = pd.DataFrame(
+        {"cell": number // 25, "fold": number % 25 // 5, "seed": number % 5}
+    ).assign(
+        trial=[f"t{n:06d}" for n in number], encoder="uni", config="{}", fingerprint="f",
+        arm=[f"arm {n // 25}" for n in number],
+    )  # fmt: skip
+    assert len(planned) == 100_000
+    trials = pd.DataFrame({"trial": planned["trial"], "state": "done", "threshold": 0.0,
+                           "commit": "c", "versions": "{}", "device": "cpu"})  # fmt: skip
+    rows = pd.DataFrame(
+        {"trial": np.repeat(planned["trial"], 4), "patient": np.tile(list("abcd"), 100_000),
+         "scanner": "A", "held_out": True, "label": np.tile([0, 1, 0, 1], 100_000),
+         "score": np.tile([0.0, 1.0, 2.0, 3.0], 100_000), "part": "test"}
+    )  # fmt: skip
+    rows = rows.assign(slide=rows["patient"], view=rows["patient"])
+    made = evidence.Results(plan=planned, trials=trials, predictions=rows, licences={})
+    found = evidence.of(made, Request(draws=0, metrics=("auroc",), against=""))
+    assert len(found.cells) == 4_000 and set(found.cells["estimate"]) == {0.75}
