@@ -169,7 +169,7 @@ def _readme(
         "- `predictions.parquet`: a row per trial, patient, slide and scan."
         if len(left_out) < material.plan["encoder"].nunique()
         else "- No predictions, see below.",
-        "- `tables/evidence.tex`, `evidence_differences.tex`, and as `.md`, `.csv`, `.parquet`: all "
+        "- `tables/evidence.tex`, `evidence_differences.tex` and `.md`, `.csv`, `.parquet`: all "
         "cells and differences for LaTeX (booktabs) and elsewhere.",
         *(f"- `tables/{each.name}.csv`, `.parquet`: {_line(each.caption)}." for each in tables),
         *(f"- `figures/{each.name}.pdf`, `.png`: {_line(each.caption)}" for each in drawn),

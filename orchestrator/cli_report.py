@@ -22,9 +22,7 @@ from orchestrator.folder import Folder
 @click.option(
     "--draws",
     type=click.IntRange(min=0),
-    default=2000,
-    show_default=True,
-    help="Draws of patients for intervals; 0: none.",
+    help="Draws of patients for intervals; default: 2000, none where that is dear on a login node.",
 )
 @results_option
 @output_options
@@ -33,7 +31,7 @@ def report(
     bundle: bool,
     out: Path | None,
     allow_missing: bool,
-    draws: int,
+    draws: int | None,
     results: Path,
     **output: bool,
 ) -> int:

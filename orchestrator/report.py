@@ -1,9 +1,12 @@
 """What `sweep report` does: one HTML file beside the tables of a sweep, or a bundle for a paper."""
 
+import shlex
 from pathlib import Path
 
 from orchestrator import (
+    answers,
     bundle,
+    evidence,
     render,
     report_material,
     report_page,
@@ -13,6 +16,7 @@ from orchestrator import (
     report_slides,
     report_summary,
 )
+from orchestrator.evidence import Results
 from orchestrator.folder import Folder, folder_mode, write_file
 from orchestrator.render import Mode
 from orchestrator.report_material import Material
@@ -20,6 +24,8 @@ from orchestrator.report_parts import Report, Section
 from orchestrator.wording import counted, joined, label_of, number
 
 DRAWS = 2000
+_ROUNDS = 2
+"""Times that intervals are made: against the reference, and against the control or of choices."""
 
 
 def make(material: Material) -> Report:
@@ -44,7 +50,13 @@ def make(material: Material) -> Report:
 
 
 def write(
-    folder: Folder, *, allow_missing: bool, out: Path | None, bundled: bool, draws: int, mode: Mode
+    folder: Folder,
+    *,
+    allow_missing: bool,
+    out: Path | None,
+    bundled: bool,
+    draws: int | None,
+    mode: Mode,
 ) -> int:
     """Write the report, or the bundle; 1 where a cell is incomplete.
 
@@ -53,14 +65,18 @@ def write(
         allow_missing: average what there is in incomplete cells.
         out: folder to write into; default: the sweep's tables, of a bundle `bundle` in them.
         bundled: write the bundle, with the report in it.
-        draws: of patients, for intervals.
+        draws: of patients, for intervals; None: as many as the budget of a login node allows.
         mode: how to say what was written.
 
     Raises:
         SweepError: There is no sweep of this name, or something that is no bundle lies at `out`.
         StoreError: The results are damaged.
     """
-    material = report_material.read(folder, draws=draws, allow_missing=allow_missing)
+    folder.require()
+    results = evidence.read(folder)
+    material = report_material.read(
+        folder, draws=_draws(folder, results, draws), allow_missing=allow_missing, results=results
+    )
     report = make(material)
     if bundled:
         paths, left_out = bundle.write(material, report, out or folder.tables / "bundle")
@@ -69,6 +85,19 @@ def write(
     incomplete = int((material.joined.marks != "").sum())
     _say(folder, material, paths, left_out, incomplete=incomplete, mode=mode)
     return 1 if incomplete and not allow_missing else 0
+
+
+def _draws(folder: Folder, results: Results, asked: int | None) -> int:
+    """Settle the draws: none on a login node where they are dear, and then say how to have them."""
+    if asked is not None:
+        return asked
+    cost = _ROUNDS * answers.cpu_seconds(results, DRAWS)
+    command = f"sweep report {shlex.quote(folder.name)} --draws {DRAWS}"
+    job = answers.as_job(folder, command, seconds=cost) if cost > answers.BUDGET_S else ""
+    if job:
+        took = render.duration(cost)
+        render.note(f"without intervals, which take about {took} of CPU: {job}", kind="warning")
+    return 0 if job else DRAWS
 
 
 def _write(report: Report, out: Path, folder: Folder) -> Path:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +97,24 @@ class Material:
         return {arm: _losses(own) for arm, own in self.settings.items()}
 
 
-def read(folder: Folder, *, draws: int, allow_missing: bool) -> Material:
+def read(
+    folder: Folder, *, draws: int, allow_missing: bool, results: Results | None = None
+) -> Material:
     """Read a sweep and ask it for evidence.
+
+    Args:
+        folder: the sweep.
+        draws: of patients, for intervals.
+        allow_missing: average what there is in cells that are not whole.
+        results: of the sweep, where they have been read.
 
     Raises:
         SweepError: There is no sweep, or its spec cannot be read.
         StoreError: A segment cannot be read, or the results are damaged.
     """
     folder.require()
-    results, curves = evidence.read(folder), store.read_results(folder)["curves"]
+    results = evidence.read(folder) if results is None else results
+    curves = store.read_results(folder)["curves"]
     plan, axes = results.plan, aggregate.axes(results.plan)
     joined = aggregate.join(
         plan, results.trials, results.predictions, axes=axes, allow_missing=allow_missing
@@ -114,7 +123,7 @@ def read(folder: Folder, *, draws: int, allow_missing: bool) -> Material:
     settings = _settings(plan)
     metrics = tuple(name for name in METRICS if name in main and main[name].notna().any())
     request = Request(metrics=metrics, draws=draws, allow_missing=allow_missing)
-    cells = evidence.of(results, request)
+    cells = evidence.of(results, request, joined=joined)
     reference = _against(cells)
     made = tradeoff.table(joined, main, robust, reference=reference)
     quality, control = tradeoff.quality(made), _control(settings, reference)
@@ -136,8 +145,10 @@ def read(folder: Folder, *, draws: int, allow_missing: bool) -> Material:
         control=control,
         quality=quality,
         cells=cells,
-        against_control=_of(results, request, metrics=both, against=control) if control else None,
-        chosen=_of(results, request, select=results.select) if results.select else None,
+        against_control=_of(results, joined, request, metrics=both, against=control)
+        if control
+        else None,
+        chosen=_of(results, joined, request, select=results.select) if results.select else None,
         representation=_representation(folder),
         settings=settings,
         told=told,
@@ -147,10 +158,8 @@ def read(folder: Folder, *, draws: int, allow_missing: bool) -> Material:
     )
 
 
-def _of(results: Results, request: Request, **changed: Any) -> Evidence:
-    import dataclasses
-
-    return evidence.of(results, dataclasses.replace(request, **changed))
+def _of(results: Results, joined: Joined, request: Request, **changed: Any) -> Evidence:
+    return evidence.of(results, replace(request, **changed), joined=joined)
 
 
 def _against(cells: Evidence) -> str:
