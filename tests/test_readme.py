@@ -18,7 +18,8 @@ COLUMNS = ("auroc", "inconsistency", "flip_rate")
 
 
 def blocks(page):
-    return re.findall(r"^```\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [text for language, text in found if not language]
 
 
 def commands():
