@@ -9,8 +9,8 @@ classes, measured class by class, and averaged; so a metric on scores is one num
     rmsd, rank_rmsd           mean over pairs of scanners, on the score and on ranks
     icc_agreement             ICC(2,1)
     icc_consistency           ICC(3,1)
-    cohen_kappa               of classes, mean over pairs of scanners
-    fleiss_kappa              of classes, over all scanners
+    cohen_kappa               of classes, mean over pairs of scanners; empty of risks
+    fleiss_kappa              of classes, over all scanners; empty of risks
 """
 
 import numpy as np
@@ -48,6 +48,8 @@ def trials(found: Cases) -> pd.DataFrame:
         columns = [_scores(_dense(found.slide, column, *group)) for column in score.T]
         for name in columns[0]:
             made[name][group[0]] = np.stack([each[name] for each in columns]).mean(0)
+        if found.predicted is None:
+            continue
         classes = _dense(found.patient, found.predicted.astype(np.float64), *group)
         made["cohen_kappa"][group[0]] = _over_pairs(agreement.cohen_kappa(classes))
         made["fleiss_kappa"][group[0]] = agreement.fleiss_kappa(classes)
