@@ -126,6 +126,8 @@ def prepare(
     running = runs(state)
     name = cluster or (running and last_cluster(folder)) or sweep.cluster or profiles.default()
     profile = _limited(profiles.load(name), options)
+    if isinstance(profile, SlurmProfile) and not options.foreground:
+        folder.require_plain()
     skip = running or options.foreground or site == "skip"
     notes = () if skip else _notes(profile, name, must=site == "require")
     if write and not running:
