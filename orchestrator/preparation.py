@@ -24,7 +24,6 @@ from orchestrator import (
     inputs,
     jobs,
     plan,
-    price,
     rounds,
     spec,
     store,
@@ -147,7 +146,7 @@ def prepare(
     )  # fmt: skip
     made, suggested = _grown(sweep, folder, make, make(rows), state.suggested)
     if options.probe:
-        made = plan.probe(made, {o.kind for o in state.observations}, kind=price.kind)
+        made = plan.probe(made, {o.kind for o in state.observations})
     return Prepared(
         spec=sweep,
         folder=folder,
