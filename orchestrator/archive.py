@@ -1,8 +1,8 @@
 """A sweep as one Parquet file and a manifest, for scratch file systems that are purged; and back.
 
 The Parquet has a row per trial, and who was in which fold in its metadata; the manifest beside it
-has the spec, versions, events and the checksum, and is written last. A restored sweep gives the same tables, byte for byte, and can be
-resumed. Kept weights and other artefacts are not archived.
+has the spec, versions, events and the checksum, and is written last. A restored sweep gives the
+same tables, byte for byte, and can be resumed. Kept weights and other artefacts are not archived.
 """
 
 import hashlib
