@@ -22,6 +22,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool
@@ -125,17 +126,20 @@ class Lanes:
             train: whether modules are in training mode; buffers follow only then.
         """
         self.module.train(train)
-
-        def one(
-            parameters: dict[str, Tensor], buffers: dict[str, Tensor], *arguments: object
-        ) -> tuple[Tensor, ...]:
-            out: tuple[Tensor, ...] = functional_call(
-                self.module, (parameters, buffers), (*arguments, *shared)
-            )
-            return out
-
-        mapped: Callable[..., tuple[Tensor, ...]] = vmap(one)
+        mapped: Callable[..., tuple[Tensor, ...]] = vmap(partial(self._one, shared))
         return mapped(group.parameters, group.buffers, *lane_arguments)
+
+    def _one(
+        self,
+        shared: tuple[object, ...],
+        parameters: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        *arguments: object,
+    ) -> tuple[Tensor, ...]:
+        out: tuple[Tensor, ...] = functional_call(
+            self.module, (parameters, buffers), (*arguments, *shared)
+        )
+        return out
 
 
 def _row(tensors: Iterable[Tensor]) -> Tensor:
