@@ -123,7 +123,7 @@ def _drawn(found: np.ndarray, tiling: Tiling, num_places: int) -> np.ndarray:
 
 def _missing(mask: Mask, share: np.ndarray, tiling: Tiling) -> str:
     if not mask.inside.any():
-        return "no tissue found"
+        return "no tissue found, or none where the user's mask is"
     return (
         f"no tile has {tiling.min_tissue:.0%} tissue; the most that one has is {share.max():.0%}, "
         f"and {mask.inside.mean():.2%} of the scan is tissue"
