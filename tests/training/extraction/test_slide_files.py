@@ -128,7 +128,7 @@ def test_resolution_tags_with_a_unit_are_a_scale(tmp_path: Path, unit: int) -> N
     assert open_slide(plain).vendor == "tiff"
 
 
-@pytest.mark.parametrize("name", [name for name in AWKWARD])
+@pytest.mark.parametrize("name", AWKWARD)
 def test_awkward_names_are_opened(tmp_path: Path, name: str) -> None:
     for suffix in (".png", ".tif"):
         path = tmp_path / f"{name}{suffix}"
