@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from tests.training.extraction import tiffs
-from training.extraction import tissue
-from training.extraction.config import Tissue
+from training.errors import DataError
+from training.extraction import grid, tissue
+from training.extraction.config import Tiling, Tissue
 from training.extraction.slides import open_slide
 
 PINK, GLASS = (205, 140, 185), (243, 243, 243)
@@ -57,6 +58,20 @@ def test_real_tiles_are_kept_or_rejected(he_tiles: Path, name: str) -> None:
     assert least <= found(rgb, mpp).mean() <= most
     if mpp < 8:
         assert least - 0.02 <= found(reduced(rgb, 8 / mpp), 8.0).mean() <= most + 0.02
+
+
+@pytest.mark.parametrize("name", TILES)
+def test_tiles_are_cut_from_real_tissue_only(he_tiles: Path, name: str) -> None:
+    mpp, least, _ = TILES[name]
+    slide = open_slide(he_tiles / name, mpp=mpp)
+    mask = tissue.find(slide, Tissue())
+    tiling = Tiling(tile_px=max(8, round(112 / mpp)), mpp=mpp)  # 112 µm, as 224 px at 0.5
+    if least == 0:
+        with pytest.raises(DataError, match=r"no tile has 50% tissue|no tissue found"):
+            grid.tiles(slide, mask, tiling)
+    else:
+        found = grid.tiles(slide, mask, tiling)
+        assert len(found.tile) >= 0.7 * least * found.shape[0] * found.shape[1]
 
 
 def test_every_real_tile_of_the_manifest_is_judged(he_tiles: Path) -> None:
