@@ -1,0 +1,47 @@
+"""How tiles are cut and tissue is found, as configuration."""
+
+from pydantic import Field, model_validator
+
+from training.config_base import Config
+
+
+class Tiling(Config):
+    """Which tiles of a scan are kept and how their pixels are read."""
+
+    tile_px: int = Field(224, ge=8, le=4096, description="side of a tile in pixels as read")
+    mpp: float = Field(0.5, gt=0, description="micrometres per pixel at which tiles are read")
+    overlap_px: int = Field(0, ge=0, description="pixels that neighbouring tiles share")
+    min_tissue: float = Field(
+        0.5, ge=0, le=1, description="smallest share of tissue in a kept tile; 0: any at all"
+    )
+    max_tiles: int | None = Field(
+        None, ge=1, description="tiles kept of a scan at most, drawn at random; null: all"
+    )
+    seed: int = Field(0, description="seed of that draw")
+    mpp_tolerance: float = Field(
+        0.02,
+        ge=0,
+        lt=0.5,
+        description="a stored level whose scale differs from mpp by at most this share is read as "
+        "it is; the true scale is recorded",
+    )
+    allow_upsampling: bool = Field(
+        False, description="read finer than the scan was made, by interpolation"
+    )
+    icc: bool = Field(
+        False, description="turn colours into sRGB with the scan's ICC profile, if it has one"
+    )
+
+    @model_validator(mode="after")
+    def _advances(self) -> "Tiling":
+        if self.overlap_px >= self.tile_px:
+            raise ValueError(
+                f"overlap_px is {self.overlap_px}; expected less than tile_px, {self.tile_px}"
+            )
+        return self
+
+
+class Tissue(Config):
+    """What counts as tissue on a thumbnail."""
+
+    mpp: float = Field(8.0, gt=0, description="micrometres per pixel of the thumbnail looked at")
