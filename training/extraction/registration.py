@@ -113,14 +113,16 @@ def register(fixed: Thumbnail, moving: Thumbnail, *, config: RegistrationConfig)
     """
     pictures = density(fixed), density(moving)
     start = starting.find(*pictures, angle_step=config.angle_step, min_overlap=config.min_overlap)
-    given_up = []
-    try:
-        found = elastix.refine(*pictures, start, config=config)
-    except elastix.ElastixError as error:
-        given_up = [f"elastix gave up: {error}"]
-        found = Transform(start=start, affine=transform.IDENTITY)
+    found, problems = Transform(start=start, affine=transform.IDENTITY), list[str]()
+    if not all(picture.inside.any() for picture in pictures):
+        problems = ["a scan shows no tissue"]
+    else:
+        try:
+            found = elastix.refine(*pictures, start, config=config)
+        except elastix.ElastixError as error:
+            problems = [str(error)]
     judged = _judged(*pictures, found)
-    problems = [*given_up, *_misplaced(judged, config), *_unlike(judged, config)]
+    problems += [*_misplaced(judged, config), *_unlike(judged, config)]
     return replace(judged, refused="; ".join(problems))
 
 
