@@ -112,15 +112,17 @@ def register(fixed: Thumbnail, moving: Thumbnail, *, config: RegistrationConfig)
     The result may be refused (`refused` says why): callers must look.
     """
     pictures = density(fixed), density(moving)
-    start = starting.find(*pictures, angle_step=config.angle_step, min_overlap=config.min_overlap)
-    found, problems = Transform(start=start, affine=transform.IDENTITY), list[str]()
-    if not all(picture.inside.any() for picture in pictures):
-        problems = ["a scan shows no tissue"]
-    else:
+    found, problems = Transform(start=transform.IDENTITY, affine=transform.IDENTITY), list[str]()
+    if all(picture.inside.any() for picture in pictures):
+        start = starting.find(
+            *pictures, angle_step=config.angle_step, min_overlap=config.min_overlap
+        )
         try:
             found = elastix.refine(*pictures, start, config=config)
         except elastix.ElastixError as error:
-            problems = [str(error)]
+            found, problems = replace(found, start=start), [str(error)]
+    else:
+        problems = ["a scan shows no tissue"]
     judged = _judged(*pictures, found)
     problems += [*_misplaced(judged, config), *_unlike(judged, config)]
     return replace(judged, refused="; ".join(problems))

@@ -15,7 +15,6 @@ from training.extraction.slides import open_slide
 from training.extraction.transform import IDENTITY, Spline, Transform
 
 CONFIG = RegistrationConfig(thumbnail_px=512)
-QUICK = RegistrationConfig(angle_step=90.0)
 TILE_UM = 112.0
 """224 px at 0.5 um/px."""
 
@@ -179,5 +178,5 @@ def test_glass_alone_is_refused() -> None:
         um_per_px=(10.0, 10.0),
     )
     for scans in ((blank, picture()), (picture(), blank), (blank, blank)):
-        found = registration.register(*scans, config=QUICK)
+        found = registration.register(*scans, config=CONFIG)
         assert found.refused.startswith("a scan shows no tissue; 0% of the tissue meets tissue")
