@@ -182,7 +182,7 @@ def _judged(fixed: Picture, moving: Picture, found: Transform) -> Registration:
         float((each.inside > 0.5).sum() * each.um_per_px[0] * each.um_per_px[1])
         for each in (fixed, moving)
     ]
-    areas[1] /= abs(float(np.linalg.det(found.linear())))
+    areas[1] /= max(abs(float(np.linalg.det(found.linear()))), 1e-9)
     shared = float(both.sum() * fixed.um_per_px[0] * fixed.um_per_px[1])
     alike = _correlation(fixed.grey, np.nan_to_num(grey), shown)[tissue & shown]
     along_y, along_x = (np.gradient(there, axis=axis) for axis in (0, 1))
