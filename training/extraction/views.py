@@ -36,7 +36,7 @@ def draw(view: AugmentedView, *, seed: int, scan: str, sample: np.ndarray) -> Lo
 
 
 def apply(look: Look, tiles: np.ndarray) -> np.ndarray:
-    """Show tiles, uint8 [tiles, height, width, 3], with the look; the given array is not changed."""
+    """Show tiles, uint8 [tiles, height, width, 3], with the look; the array given stays."""
     raise NotImplementedError
 
 
