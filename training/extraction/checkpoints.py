@@ -95,7 +95,9 @@ def read(path: Path) -> dict[str, Tensor]:
         ) from error
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, LookupError) as error:
         raise DataError(f"{path}: cannot be read: {_first_line(error)}") from error
-    while isinstance(found, dict) and (inner := [k for k in _NESTED if isinstance(found.get(k), dict)]):
+    while isinstance(found, dict) and (
+        inner := [k for k in _NESTED if isinstance(found.get(k), dict)]
+    ):
         found = found[inner[0]]
     if not isinstance(found, dict) or not any(isinstance(v, Tensor) for v in found.values()):
         raise DataError(f"{path}: holds no weights by name")

@@ -32,7 +32,7 @@ class Loaded:
         encoder: what it is; its width is filled in.
         network: in evaluation mode, without gradients.
         device: where it is.
-        precision: arithmetic that is used here: the encoder's own on a GPU, float32 elsewhere.
+        precision: float32, or autocast to the named type.
         revision: which weights: a commit of the hub, or the digest of a local file.
     """
 
@@ -53,37 +53,65 @@ class Loaded:
             return found.float()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Where the weights of an encoder are.
+
+    Args:
+        path: the file.
+        revision: which they are: a commit of the hub, or the digest of a local file.
+    """
+
+    path: Path
+    revision: str
+
+
+def locate(encoder: Encoder, checkpoint: Path | None = None) -> Weights:
+    """Find the weights: the given file, or the hub's, fetched where they are not here yet.
+
+    Raises:
+        DataError: They cannot be had.
+    """
+    if checkpoint is not None:
+        return Weights(path=checkpoint, revision=checkpoints.digest(checkpoint))
+    path, commit = checkpoints.download(encoder)
+    return Weights(path=path, revision=commit)
+
+
+def arithmetic(encoder: Encoder, device: str, chosen: str | None = None) -> str:
+    """Choose the arithmetic: the given one, else the encoder's own on a GPU, else float32."""
+    return chosen or (encoder.precision if device.startswith("cuda") else "float32")
+
+
 def load(
     encoder: Encoder,
+    weights: Weights,
     *,
-    checkpoint: Path | None = None,
-    device: torch.device | str = "cpu",
-    precision: str | None = None,
+    device: str = "cpu",
+    precision: str = "float32",
 ) -> Loaded:
     """Build an encoder and give it its weights.
 
     Args:
         encoder: which one.
-        checkpoint: a local file of weights; None: the hub's.
+        weights: of `locate`.
         device: where it shall be.
-        precision: arithmetic; None: the encoder's own on a GPU, float32 elsewhere.
+        precision: of `arithmetic`.
 
     Raises:
-        DataError: The weights cannot be had, or are not those of this encoder.
+        DataError: The weights cannot be read, or are not those of this encoder.
     """
-    place = torch.device(device)
-    if checkpoint is None:
-        path, revision = checkpoints.download(encoder)
-    else:
-        path, revision = checkpoint, checkpoints.digest(checkpoint)
+    path = weights.path
     state = checkpoints.read(path)
     built = replace(encoder, arguments={**encoder.arguments, **key_maps.arguments(state)})
     network = timm_models.build(built, device="meta")
-    names = network.state_dict()
-    fill(network, key_maps.to_timm(state, names), where=str(path), name=encoder.name)
-    network.to(place)
-    chosen = precision or (encoder.precision if place.type == "cuda" else "float32")
-    width = _width(network, encoder, place)
+    state = key_maps.to_timm(state, network.state_dict())
+    fill(network, state, where=str(path), name=encoder.name)
+    if any(each.is_meta for each in network.buffers()):  # such as are in no file
+        network = timm_models.build(built)
+        fill(network, state, where=str(path), name=encoder.name)
+    network.to(device)
+    width = _width(network, encoder, torch.device(device))
     if encoder.dim not in (0, width):
         raise DataError(
             f"{path}: encoder {encoder.name!r} gives {width} numbers a tile, expected {encoder.dim}"
@@ -91,9 +119,9 @@ def load(
     return Loaded(
         encoder=replace(built, dim=width),
         network=network,
-        device=place,
-        precision=chosen,
-        revision=revision,
+        device=torch.device(device),
+        precision=precision,
+        revision=weights.revision,
     )
 
 

@@ -85,9 +85,7 @@ def _from_dino(state: State, wanted: Collection[str]) -> State:
     for key in state:
         if key.endswith("attention.attention.query.weight"):
             layer = key.removesuffix("query.weight")
-            block = re.sub(
-                r".*encoder\.layer\.(\d+)\.attention\.attention\.", r"blocks.\1.", layer
-            )
+            block = re.sub(r".*encoder\.layer\.(\d+)\.attention\.attention\.", r"blocks.\1.", layer)
             for kind in ("weight", "bias"):
                 parts = [state[f"{layer}{part}.{kind}"] for part in _PARTS]
                 found[f"{block}attn.qkv.{kind}"] = torch.cat(parts)

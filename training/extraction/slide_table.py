@@ -116,5 +116,3 @@ def _mpp(text: str, where: str, problems: list[str]) -> float | None:
         problems.append(f"{where}: mpp is {text!r}, expected micrometres per pixel such as 0.25")
         return None
     return value
-
-
