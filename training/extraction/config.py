@@ -45,3 +45,40 @@ class Tissue(Config):
     """What counts as tissue on a thumbnail."""
 
     mpp: float = Field(8.0, gt=0, description="micrometres per pixel of the thumbnail looked at")
+    smooth_um: float = Field(
+        20.0, ge=0, description="standard deviation of the smoothing, micrometres; about a fat cell"
+    )
+    min_colour: float = Field(
+        18.0, ge=0, le=255, description="lower bound of the threshold on the colourfulness, 0-255"
+    )
+    max_colour: float = Field(25.0, ge=0, le=255, description="upper bound of that threshold")
+    min_area_um2: float = Field(
+        5000.0, ge=0, description="smaller pieces of tissue are left out, square micrometres"
+    )
+    pen: bool = Field(
+        True, description="leave out pen and darkness; false for stains other than H&E"
+    )
+    max_red_ratio: float = Field(
+        1.05, gt=0, description="green or blue pen: optical density of red over green above this"
+    )
+    max_blue_ratio: float = Field(
+        0.78, gt=0, description="red or black pen: optical density of blue over green above this"
+    )
+    red_pen_density: float = Field(
+        1.0, ge=0, description="red pen: optical density of green above this somewhere"
+    )
+    min_light: float = Field(
+        110.0, ge=0, le=255, description="black pen and borders: R, G and B all below this"
+    )
+    pen_margin_um: float = Field(
+        40.0, ge=0, description="what is this near to pen is left out too, micrometres"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Tissue":
+        if self.min_colour > self.max_colour:
+            raise ValueError(
+                f"min_colour is {self.min_colour:g}, max_colour {self.max_colour:g}; expected the "
+                "smaller first"
+            )
+        return self
