@@ -8,6 +8,7 @@ scan is named, and the others are finished.
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import torch
@@ -28,7 +29,7 @@ class Report:
     """What was embedded.
 
     Args:
-        encoders: by name: views in the data set now, and their tiles.
+        encoders: by name: views in the data set now, their tiles, their licence.
         num_slides: in the table.
         num_embedded: tiles embedded by this call.
         tiles_per_s: of this call.
@@ -36,7 +37,7 @@ class Report:
         notes: what the user should know, a line each.
     """
 
-    encoders: Mapping[str, Mapping[str, int]]
+    encoders: Mapping[str, Mapping[str, Any]]
     num_slides: int
     num_embedded: int
     tiles_per_s: float

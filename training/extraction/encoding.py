@@ -64,7 +64,9 @@ def encode(
         device: where the encoders are.
         clock: is added to.
     """
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+    stream: Any = None
+    if device.type == "cuda":
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own
     flight: _Flight | None = None
     began = time.perf_counter()
     for batch in batches:
@@ -96,7 +98,7 @@ def _launch_on_gpu(
     stream: Any,
 ) -> _Flight:
     """Queue copies and arithmetic; nothing here waits for the GPU."""
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
+    marks = [_mark() for _ in range(4)]
     with torch.cuda.stream(stream):
         marks[0].record()
         looks = {look for look, _ in wanted}
@@ -110,6 +112,10 @@ def _launch_on_gpu(
     found = [loaded.embed(tiles[look]).to("cpu", non_blocking=True) for look, loaded in wanted]
     marks[3].record()
     return _Flight(batch=batch, found=found, done=marks[3], marks=marks)
+
+
+def _mark() -> Any:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own
 
 
 def _land(flight: _Flight, clock: Clock) -> Encoded:

@@ -85,13 +85,14 @@ def gather(
     return []
 
 
-def counts(data: Path, encoder: str) -> dict[str, int]:
-    """Count the views of an encoder in a data set, and their tiles."""
+def counts(data: Path, encoder: str) -> dict[str, Any]:
+    """Count the views of an encoder in a data set, and their tiles; say their licence."""
     before = joining.existing(data)
     if before is None:
-        return {"views": 0, "tiles": 0}
+        return {"views": 0, "tiles": 0, "licence": ""}
     index = before.index[before.index["encoder"] == encoder]
-    return {"views": len(index), "tiles": int(index["num_tiles"].sum())}
+    licences = ", ".join(sorted(set(index["licence"])))
+    return {"views": len(index), "tiles": int(index["num_tiles"].sum()), "licence": licences}
 
 
 def _of(recipes: Mapping[str, str], views: Sequence[Any]) -> dict[str, str]:

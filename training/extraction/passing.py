@@ -31,7 +31,8 @@ class Pace:
         planned: slides whose tiles are known, or that need nothing.
         found: tiles that are to be embedded, of these slides.
         tiles: embedded.
-        began: when the first batch was asked for; 0 before.
+        began: when the encoders were ready for the first batch; 0 before.
+        seconds: from then to the last batch.
     """
 
     num_slides: int
@@ -185,7 +186,6 @@ class Pass:
     def _jobs(self, planned: Iterator[Planned]) -> Iterator[Job]:
         """List the batches of all slides, as their plans come in."""
         number = 0
-        self.pace.began = self.pace.began or time.monotonic()
         for each in planned:
             self.pace.planned += 1
             for name, made in each.recipes.items():
@@ -226,6 +226,7 @@ class Pass:
                 )
                 for each in self.chosen
             }
+        self.pace.began = self.pace.began or time.monotonic()
         opened = self._open[batch.part]
         if not opened.bags:
             opened.bags = [

@@ -8,7 +8,7 @@ data set already; recipes of the latter lie beside the shards.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +144,7 @@ def keep(data: Path, encoder: str, recipes: Mapping[str, str]) -> None:
     tables.publish(partial, file)
 
 
-def clear(data: Path, encoder: str, views: Mapping[str, str]) -> None:
+def clear(data: Path, encoder: str, views: Iterable[str]) -> None:
     """Delete the staged bags of views that are in the data set now, and folders left empty."""
     for view in views:
         path(data, encoder, view).unlink(missing_ok=True)

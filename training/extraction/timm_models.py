@@ -4,11 +4,12 @@ A network is built here, and its layers named by strings looked up; weights come
 `training.extraction.checkpoints`.
 """
 
+import dataclasses
 from typing import Any
 
 import timm
 import torch
-from timm.layers import SwiGLUPacked
+from timm.layers.mlp import SwiGLUPacked
 from torch import nn
 
 from training.extraction.encoder_table import IMAGENET_MEAN, IMAGENET_STD, Encoder
@@ -42,7 +43,7 @@ def describe(name: str) -> Encoder | None:
         config = timm.get_pretrained_cfg(name)
     except (RuntimeError, ValueError):  # no such weights of a known architecture
         return None
-    facts = config.to_dict() if config else {}
+    facts: dict[str, Any] = dataclasses.asdict(config) if config else {}
     side = int(facts.get("input_size", (3, 224, 224))[-1])
     return Encoder(
         name=name,
