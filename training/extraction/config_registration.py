@@ -11,11 +11,12 @@ class RegistrationConfig(Config):
     thumbnail_px: int = Field(
         2048, ge=64, le=16384, description="longer side of the thumbnails that are registered"
     )
-    bspline_um: float | None = Field(
-        2000.0,
-        gt=0,
-        description="distance of the control points of the B-spline, micrometres; but at least "
-        "a sixth of the thumbnail's tissue; null: affine only",
+    bspline_fields: int | None = Field(
+        8,
+        ge=1,
+        le=64,
+        description="fields between control points of the B-spline along the longer side of the "
+        "tissue; null: affine only",
     )
     iterations: int = Field(
         300, ge=1, le=10_000, description="optimiser steps per resolution of each stage"

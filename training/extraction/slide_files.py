@@ -8,7 +8,6 @@ import io
 import math
 import warnings
 from pathlib import Path
-from typing import Protocol
 
 import openslide
 from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
@@ -29,47 +28,7 @@ class BrokenTileError(DataError):
     """A region of an otherwise readable scan cannot be decoded; callers count these."""
 
 
-class SlideFile(Protocol):
-    """An open file.
-
-    Args:
-        vendor: format.
-        levels: width and height of every stored level, the largest first.
-        steps: level-0 pixels per pixel of every level.
-        mpp: micrometres per level-0 pixel along x and y, if the file says them.
-        quickhash: OpenSlide's hash of the content; may be empty.
-        has_profile: whether an ICC profile is in it.
-    """
-
-    vendor: str
-    levels: tuple[tuple[int, int], ...]
-    steps: tuple[float, ...]
-    mpp: tuple[float, float] | None
-    quickhash: str
-    has_profile: bool
-
-    def read(self, x: int, y: int, level: int, width: int, height: int) -> Image.Image:
-        """Read a region, RGB or RGBA, transparent outside; x and y are level-0 pixels.
-
-        Raises:
-            BrokenTileError: It cannot be decoded; the file must be opened again.
-        """
-        ...
-
-    def profile(self) -> ImageCms.ImageCmsProfile:
-        """Read the ICC profile.
-
-        Raises:
-            DataError: It is damaged.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close the file."""
-        ...
-
-
-def open_file(path: Path) -> SlideFile:
+def open_file(path: Path) -> "OpenSlideFile | PlainFile":
     """Open a file with OpenSlide if that knows the format, else with Pillow.
 
     Raises:
@@ -87,7 +46,16 @@ def open_file(path: Path) -> SlideFile:
 
 
 class OpenSlideFile:
-    """A file that OpenSlide reads."""
+    """A file that OpenSlide reads.
+
+    Attributes:
+        vendor: format.
+        levels: width and height of every stored level, the largest first.
+        steps: level-0 pixels per pixel of every level.
+        mpp: micrometres per level-0 pixel along x and y, if the file says them.
+        quickhash: OpenSlide's hash of the content; may be empty.
+        has_profile: whether an ICC profile is in it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -104,7 +72,11 @@ class OpenSlideFile:
         self.has_profile = ICC_SIZE in properties
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> Image.Image:
-        """Read a region; see `SlideFile`."""
+        """Read a region, RGBA, transparent outside; x and y are level-0 pixels.
+
+        Raises:
+            BrokenTileError: It cannot be decoded; the file must be opened again.
+        """
         try:
             return self._slide.read_region((x, y), level, (width, height))
         except openslide.OpenSlideError as error:
@@ -114,7 +86,11 @@ class OpenSlideFile:
             ) from error
 
     def profile(self) -> ImageCms.ImageCmsProfile:
-        """Read the ICC profile; see `SlideFile`."""
+        """Read the ICC profile.
+
+        Raises:
+            DataError: It is damaged.
+        """
         try:
             profile = self._slide.color_profile
         except ImageCms.PyCMSError as error:
@@ -128,7 +104,7 @@ class OpenSlideFile:
 
 
 class PlainFile:
-    """A picture that Pillow reads, held in memory."""
+    """A picture that Pillow reads, held in memory; speaks as an `OpenSlideFile`."""
 
     quickhash = ""
 
@@ -144,7 +120,7 @@ class PlainFile:
         self.has_profile = bool(self._profile)
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> Image.Image:
-        """Read a region; see `SlideFile`."""
+        """Read a region, RGB or RGBA; see `OpenSlideFile`."""
         assert level == 0
         box = (x, y, x + width, y + height)
         size = self._image.size
@@ -153,7 +129,7 @@ class PlainFile:
         return self._image.convert("RGBA").crop(box)
 
     def profile(self) -> ImageCms.ImageCmsProfile:
-        """Read the ICC profile; see `SlideFile`."""
+        """Read the ICC profile; see `OpenSlideFile`."""
         try:
             return ImageCms.getOpenProfile(io.BytesIO(self._profile))
         except (ImageCms.PyCMSError, OSError) as error:

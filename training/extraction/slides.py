@@ -23,7 +23,7 @@ from PIL import Image, ImageCms
 
 from training.errors import DataError
 from training.extraction.config import Tiling
-from training.extraction.slide_files import BrokenTileError, SlideFile, open_file
+from training.extraction.slide_files import BrokenTileError, OpenSlideFile, PlainFile, open_file
 
 __all__ = ["BrokenTileError", "Scale", "Slide", "open_slide"]
 
@@ -70,7 +70,7 @@ class Slide:
 
     def __init__(self, path: Path, mpp: tuple[float, float] | None) -> None:
         self.path = path
-        self._file: SlideFile | None = None
+        self._file: OpenSlideFile | PlainFile | None = None
         self._process = 0
         file = self._opened()
         self.size = file.levels[0]
@@ -140,8 +140,8 @@ class Slide:
         Raises:
             BrokenTileError: The region cannot be decoded; the slide stays usable.
         """
-        size = (tiling.tile_px, tiling.tile_px)
-        return np.asarray(self._region((x, y), size, self.scale(tiling), icc=tiling.icc))
+        corner, size = (float(x), float(y)), (tiling.tile_px, tiling.tile_px)
+        return np.asarray(self._region(corner, size, self.scale(tiling), icc=tiling.icc))
 
     def thumbnail(self, max_px: int) -> tuple[np.ndarray, tuple[float, float]]:
         """Read the whole scan, its longer side at most `max_px`.
@@ -184,7 +184,7 @@ class Slide:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_file": None, "_colours": None}
 
-    def _opened(self) -> SlideFile:
+    def _opened(self) -> OpenSlideFile | PlainFile:
         if self._file is None or self._process != os.getpid():
             self._file, self._process = open_file(self.path), os.getpid()
         return self._file

@@ -18,6 +18,7 @@ def write(
     unit: int = 3,
     side: int = 64,
     profile: bytes = b"",
+    break_tile: int | None = None,
 ) -> Path:
     """Write uint8 levels [height, width, 3 or 4], the largest first, uncompressed.
 
@@ -28,6 +29,7 @@ def write(
         unit: 2 for pixels per inch, 3 per centimetre.
         side: of the stored tiles.
         profile: an ICC profile.
+        break_tile: stored tile of the largest level that points beyond the end of the file.
     """
     body = bytearray(b"II*\0\0\0\0\0")
     link = 4
@@ -37,7 +39,9 @@ def write(
             places.append(len(body))
             sizes.append(len(tile))
             body += tile
-        tags = {
+        if break_tile is not None and number == 0:
+            places[break_tile] = 1 << 30
+        tags: dict[int, tuple[int, list[int]]] = {
             254: (LONG, [int(number > 0)]), 256: (LONG, [level.shape[1]]),
             257: (LONG, [level.shape[0]]), 258: (SHORT, [8] * level.shape[2]), 259: (SHORT, [1]),
             262: (SHORT, [2]), 277: (SHORT, [level.shape[2]]), 284: (SHORT, [1]),
