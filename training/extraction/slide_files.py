@@ -15,11 +15,13 @@ from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from training.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+"""Other names are never plain pictures: an MRXS file without its folder, for one, is a JPEG."""
 MAX_MPP = 20.0
 """Coarser than any scan; print resolutions such as 72 dpi lie above and are no scale."""
 
 ICC_SIZE = "openslide.icc-size"
-TIFF_RESOLUTION, TIFF_UNIT = (282, 283), 296
+TIFF_RESOLUTION, TIFF_UNIT, TIFF_TILE_WIDTH = (282, 283), 296, 322
 MICROMETRES = {2: 25_400.0, 3: 10_000.0}
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
@@ -42,6 +44,8 @@ def open_file(path: Path) -> "OpenSlideFile | PlainFile":
         raise DataError(
             f"{path}: cannot be read: {error}", hint="copy the file again; it may be truncated"
         ) from error
+    if path.suffix.lower() not in SUFFIXES:
+        raise _foreign(path)
     return PlainFile(path)
 
 
@@ -153,24 +157,32 @@ def _look(path: Path) -> None:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def _foreign(path: Path) -> DataError:
+    return DataError(
+        f"{path}: is neither a slide that OpenSlide knows nor a plain picture "
+        f"({', '.join(FORMATS)}), or it is truncated",
+        hint="copy it again, with the files beside it that belong to it",
+    )
+
+
 def _decode(path: Path) -> Image.Image:
     """Read a whole picture; Pillow's limit against decompression bombs stands, at 179 Mpx."""
     tiled = "store it as a tiled, pyramidal TIFF"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(path, formats=FORMATS)
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures and of odd metadata
+            image = Image.open(stream, formats=FORMATS)
             image.load()
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: is too large for a plain picture: {error}", hint=tiled) from error
     except UnidentifiedImageError as error:
-        raise DataError(
-            f"{path}: is no image that OpenSlide or Pillow knows ({', '.join(FORMATS)})"
-        ) from error
+        raise _foreign(path) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(
             f"{path}: cannot be decoded: {error}", hint="copy the file again; it may be truncated"
         ) from error
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and TIFF_TILE_WIDTH in image.tag_v2:
+        raise _foreign(path)  # OpenSlide reads all tiled ones that are whole
     if image.mode not in EIGHT_BITS:
         raise DataError(f"{path}: its pixels are {image.mode!r}, expected 8 bits a channel")
     return image

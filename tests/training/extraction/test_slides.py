@@ -26,16 +26,13 @@ def halved(picture: np.ndarray) -> np.ndarray:
 
 
 def lanczos(picture: np.ndarray, begin: float, factor: float, count: int) -> np.ndarray:
-    """Resample along the first axis, written down from the definition of the filter."""
-    rows = []
-    support = 3 * max(factor, 1.0)
-    for index in range(count):
-        centre = begin + (index + 0.5) * factor
-        places = np.arange(len(picture)) + 0.5
-        away = (places - centre) / max(factor, 1.0)
-        weights = np.where(np.abs(places - centre) < support, np.sinc(away) * np.sinc(away / 3), 0)
-        rows.append(np.tensordot(weights / weights.sum(), picture.astype(np.float64), 1))
-    return np.array(rows)
+    """Resample along the first axis to 8 bits, written down from the definition of the filter."""
+    places = np.arange(len(picture)) + 0.5
+    centres = begin + (np.arange(count)[:, None] + 0.5) * factor
+    away = (places - centres) / max(factor, 1.0)
+    weights = np.where(np.abs(away) < 3, np.sinc(away) * np.sinc(away / 3), 0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.clip(np.rint(np.tensordot(weights, picture.astype(np.float64), 1)), 0, 255)
 
 
 @pytest.fixture
@@ -92,7 +89,7 @@ def test_upsampling_a_real_slide_is_refused_unless_asked_for(cmu: Path) -> None:
         (0.505, 1, 1.0, 0.5007),
         (0.6, 1, 1.1983, 0.6),
         (1.0, 2, 1.0, 1.0053),
-        (4.0, 2, 3.979, 4.0),
+        (4.0, 2, 3.983, 4.0),
     ],
 )
 def test_a_level_near_the_scale_is_taken_else_the_next_finer_one(
@@ -126,12 +123,11 @@ def test_a_scale_that_differs_along_x_and_y_is_made_square(tmp_path: Path) -> No
 def test_resampling_agrees_with_a_second_implementation(noise: Slide) -> None:
     for mpp, x, y in [(0.41, 100, 77), (0.5, 33, 250), (0.77, 0, 0)]:
         factor = mpp / 0.25
-        rows = lanczos(NOISE, y, factor, 64)
-        both = lanczos(np.moveaxis(rows, 1, 0), x, factor, 64)
-        expected = np.clip(np.rint(np.moveaxis(both, 0, 1)), 0, 255)
+        # Pillow goes along x first and rounds to 8 bits before it goes along y
+        along_x = np.moveaxis(lanczos(np.moveaxis(NOISE, 1, 0), x, factor, 64), 0, 1)
+        expected = lanczos(along_x, y, factor, 64)
         found = noise.read(x, y, Tiling(mpp=mpp, tile_px=64))
-        assert np.abs(found - expected).max() <= 3  # Pillow rounds to 8 bits between the axes
-        assert np.abs(found - expected).mean() < 0.5
+        assert np.abs(found - expected).max() <= 1
 
 
 @pytest.mark.parametrize("mpp", [0.5, 0.61, 0.997])
@@ -258,7 +254,7 @@ def test_colours_become_srgb_on_request(tmp_path: Path) -> None:
 
 
 def test_a_broken_tile_is_an_error_and_the_others_are_read(tmp_path: Path) -> None:
-    path = tiffs.write(tmp_path / "broken.tif", [NOISE[:512, :512]], mpp=0.25, break_tile=9)
+    path = tiffs.write(tmp_path / "broken.tif", [NOISE, halved(NOISE)], mpp=0.25, break_tile=14)
     slide, tiling = open_slide(path), Tiling(mpp=0.25, tile_px=64)
     with pytest.raises(BrokenTileError) as error:
         slide.read(64, 64, tiling)
