@@ -85,7 +85,7 @@ ENCODERS: tuple[Encoder, ...] = (
         tile_px=256, interpolation="bilinear", licence=_NON_COMMERCIAL, gated=True,
     ),
     Encoder(
-        name="uni2-h", model="vit_giant_patch14_224", hub="MahmoodLab/UNI2-h", dim=1536,
+        name="uni2_h", model="vit_giant_patch14_224", hub="MahmoodLab/UNI2-h", dim=1536,
         arguments={"img_size": 224, "patch_size": 14, "depth": 24, "num_heads": 24,
                    "init_values": 1e-5, "embed_dim": 1536, "mlp_ratio": 2.66667 * 2,
                    "num_classes": 0, "no_embed_class": True, **_SWIGLU, "reg_tokens": 8,
@@ -94,7 +94,7 @@ ENCODERS: tuple[Encoder, ...] = (
         gated=True,
     ),
     Encoder(
-        name="prov-gigapath", model="vit_giant_patch14_dinov2", hub="prov-gigapath/prov-gigapath",
+        name="prov_gigapath", model="vit_giant_patch14_dinov2", hub="prov-gigapath/prov-gigapath",
         arguments={"img_size": 224, "patch_size": 16, "embed_dim": 1536, "depth": 40,
                    "num_heads": 24, "mlp_ratio": 5.33334, "init_values": 1e-5, "num_classes": 0},
         dim=1536, tile_px=256, resize_px=256, licence="Apache-2.0 (see the model's page)",
@@ -107,23 +107,23 @@ ENCODERS: tuple[Encoder, ...] = (
         pooling="token_and_mean", licence=_NON_COMMERCIAL, gated=True,
     ),
     Encoder(
-        name="phikon-v2", model="vit_large_patch16_224", hub="owkin/phikon-v2", dim=1024,
+        name="phikon_v2", model="vit_large_patch16_224", hub="owkin/phikon-v2", dim=1024,
         arguments={"img_size": 224, "init_values": 1.0, "num_classes": 0},
         precision="float32", licence="Owkin non-commercial licence",
     ),
     Encoder(
-        name="hibou-l", model="vit_large_patch14_reg4_dinov2", hub="histai/hibou-L", dim=1024,
+        name="hibou_l", model="vit_large_patch14_reg4_dinov2", hub="histai/hibou-L", dim=1024,
         arguments={"img_size": 224, "init_values": 1.0, "num_classes": 0},
         mean=(0.7068, 0.5755, 0.7220), std=(0.1950, 0.2316, 0.1816), precision="float32",
         licence="Apache-2.0", gated=True,
     ),
     Encoder(
-        name="h-optimus-0", model="vit_giant_patch14_reg4_dinov2", hub="bioptimus/H-optimus-0",
+        name="h_optimus_0", model="vit_giant_patch14_reg4_dinov2", hub="bioptimus/H-optimus-0",
         arguments=_H_OPTIMUS, dim=1536, mean=_BIOPTIMUS_MEAN, std=_BIOPTIMUS_STD,
         licence="Apache-2.0", gated=True,
     ),
     Encoder(
-        name="h-optimus-1", model="vit_giant_patch14_reg4_dinov2", hub="bioptimus/H-optimus-1",
+        name="h_optimus_1", model="vit_giant_patch14_reg4_dinov2", hub="bioptimus/H-optimus-1",
         arguments=_H_OPTIMUS, dim=1536, mean=_BIOPTIMUS_MEAN, std=_BIOPTIMUS_STD,
         licence=_NON_COMMERCIAL, gated=True,
     ),

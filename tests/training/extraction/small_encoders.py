@@ -25,10 +25,11 @@ def small(name: str, **changes: Any) -> Encoder:
 def random_weights(encoder: Encoder, *, seed: int = 0) -> dict[str, torch.Tensor]:
     network = timm_models.build(encoder)
     generator = torch.Generator().manual_seed(seed)
-    return {
+    drawn = {
         name: torch.randn(value.shape, generator=generator) * 0.2
         for name, value in network.state_dict().items()
     }
+    return {name: v.abs() + 1 if "running_var" in name else v for name, v in drawn.items()}
 
 
 def save(encoder: Encoder, path: Path, *, seed: int = 0) -> Path:

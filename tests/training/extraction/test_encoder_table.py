@@ -8,12 +8,12 @@ from training.extraction import encoder_table, timm_models
 from training.extraction.encoder_table import ENCODERS
 
 PARAMETERS_M = {
-    "uni": 303.4, "uni2-h": 681.4, "prov-gigapath": 1135.0, "virchow2": 631.2, "phikon-v2": 303.4,
-    "hibou-l": 303.2, "h-optimus-0": 1134.8, "h-optimus-1": 1134.8,
+    "uni": 303.4, "uni2_h": 681.4, "prov_gigapath": 1135.0, "virchow2": 631.2, "phikon_v2": 303.4,
+    "hibou_l": 303.2, "h_optimus_0": 1134.8, "h_optimus_1": 1134.8,
 }  # fmt: skip
 DIMS = {
-    "uni": 1024, "uni2-h": 1536, "prov-gigapath": 1536, "virchow2": 2560, "phikon-v2": 1024,
-    "hibou-l": 1024, "h-optimus-0": 1536, "h-optimus-1": 1536,
+    "uni": 1024, "uni2_h": 1536, "prov_gigapath": 1536, "virchow2": 2560, "phikon_v2": 1024,
+    "hibou_l": 1024, "h_optimus_0": 1536, "h_optimus_1": 1536,
 }  # fmt: skip
 
 
@@ -34,8 +34,8 @@ def test_the_table_names_terms_and_a_page_of_every_encoder():
         assert encoder.licence and encoder.page.endswith(encoder.hub)
         assert encoder.mpp == 0.5 and encoder.input_px == 224
     restricted = [e.name for e in ENCODERS if e.licence == "CC-BY-NC-ND-4.0"]
-    assert restricted == ["uni", "uni2-h", "virchow2", "h-optimus-1"]
-    assert [e.name for e in ENCODERS if not e.gated] == ["phikon-v2"]
+    assert restricted == ["uni", "uni2_h", "virchow2", "h_optimus_1"]
+    assert [e.name for e in ENCODERS if not e.gated] == ["phikon_v2"]
 
 
 def test_any_model_of_timm_is_found_by_name_with_its_own_input():
@@ -50,6 +50,6 @@ def test_a_name_that_is_no_encoder_is_refused_with_near_ones(name):
     with pytest.raises(DataError) as error:
         encoder_table.find(name)
     assert repr(name) in error.value.message
-    assert "uni2-h" in error.value.hint
+    assert "uni2_h" in error.value.hint
     if name == "virchow3":
         assert "did you mean virchow2" in error.value.message

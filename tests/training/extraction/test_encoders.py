@@ -114,7 +114,7 @@ def test_real_weights_give_the_embeddings_of_the_reference_network_in_batches_or
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "gated"), [("phikon-v2", False), ("hibou-l", False), ("hibou-l", True)]
+    ("name", "gated"), [("phikon_v2", False), ("hibou_l", False), ("hibou_l", True)]
 )
 def test_weights_in_the_naming_of_transformers_give_its_own_embeddings(name, gated, tmp_path):
     from transformers import (
@@ -124,10 +124,10 @@ def test_weights_in_the_naming_of_transformers_give_its_own_embeddings(name, gat
     encoder = small(name)
     size = {
         "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": HEADS,
-        "image_size": 224, "patch_size": 16 if name == "phikon-v2" else 14, "use_swiglu_ffn": gated,
+        "image_size": 224, "patch_size": 16 if name == "phikon_v2" else 14, "use_swiglu_ffn": gated,
     }  # fmt: skip
     torch.manual_seed(0)
-    if name == "phikon-v2":
+    if name == "phikon_v2":
         theirs = Dinov2Model(Dinov2Config(**size)).eval()
     else:
         theirs = Dinov2WithRegistersModel(
@@ -144,7 +144,7 @@ def test_weights_in_the_naming_of_transformers_give_its_own_embeddings(name, gat
 
 
 def test_tiles_are_resized_cut_and_normalised_as_published():
-    gigapath = encoder_table.find("prov-gigapath")
+    gigapath = encoder_table.find("prov_gigapath")
     given = tiles(1, 256)
     found = encoders.prepare(given, gigapath)
     middle = given[:, 16:240, 16:240].permute(0, 3, 1, 2).float() / 255
@@ -194,7 +194,7 @@ def test_the_published_embedding_of_gigapath_where_its_weights_are_present(real_
 
     if "SWEEP_GIGAPATH" not in os.environ:
         pytest.skip("no weights of Prov-GigaPath; set SWEEP_GIGAPATH to their file")
-    loaded = load(encoder_table.find("prov-gigapath"), Path(os.environ["SWEEP_GIGAPATH"]))
+    loaded = load(encoder_table.find("prov_gigapath"), Path(os.environ["SWEEP_GIGAPATH"]))
     folder = real_data / "features"
     picture = Image.open(folder / "gigapath_tile_prov_normal_000_1.png").convert("RGB")
     found = loaded.embed(torch.from_numpy(np.asarray(picture.resize((256, 256))))[None])
