@@ -80,7 +80,10 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path):
             command("embed", slides, "--out", tmp_path / "killed", *options),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        wait(lambda moment=moment, process=process: moment() or process.poll() is not None, every=0.005)
+        wait(
+            lambda moment=moment, process=process: moment() or process.poll() is not None,
+            every=0.005,
+        )
         os.kill(process.pid, signal.SIGKILL)
         process.wait(timeout=30)
     sweep("embed", slides, "--out", tmp_path / "killed", *options)
@@ -91,7 +94,7 @@ def test_a_full_disk_and_bad_slides_are_named_and_the_others_finish(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "sweep-embed", str(disk)], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "sweep-embed", str(disk)], capture_output=True
     )
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
@@ -107,7 +110,9 @@ def test_a_full_disk_and_bad_slides_are_named_and_the_others_finish(tmp_path):
         done = sweep("embed", slides, "--out", disk / "data", *options, "--json", code=1)
         told = json.loads(done.stdout)
         assert {line.split("'")[1] for line in told["failed"]} >= {"big.png", "rubbish.svs"}
-        assert any("No space left" in line or "cannot be written" in line for line in told["failed"])
+        assert any(
+            "No space left" in line or "cannot be written" in line for line in told["failed"]
+        )
         assert told["encoders"][NAME]["views"] == 2
         assert list(disk.rglob("*.h5.partial")) == []
         subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)

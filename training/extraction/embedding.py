@@ -15,7 +15,7 @@ import torch
 
 from training.data import joining
 from training.errors import DataError
-from training.extraction import encoder_table, gathering, requests, slide_table
+from training.extraction import encoder_table, gathering, requests, slide_table, staging
 from training.extraction.passing import Pace, Pass
 from training.extraction.requests import Chosen, Request
 from training.extraction.slide_table import Table
@@ -96,9 +96,10 @@ def run(
     }
     failed: dict[str, str] = {}
     notes: dict[str, None] = {}
-    pace = Pace(num_slides=len(slides))
+    groups = list(_groups(chosen, request.device))
+    pace = Pace(num_slides=len(slides) * len(groups))
     recipes: dict[str, dict[str, str]] = {}
-    for group in _groups(chosen, request.device):
+    for group in groups:
         config = request.config.model_copy(update={"tiling": group[0].tiling})
         done = Pass(
             data=request.out, config=config, chosen=group, device=request.device,
@@ -113,6 +114,7 @@ def run(
         for each in chosen:
             made = recipes[each.encoder.name]
             lines += gathering.gather(request.out, each, table, made, request.config, notes)
+        staging.tidy(request.out)
     return Report(
         encoders={e.encoder.name: gathering.counts(request.out, e.encoder.name) for e in chosen},
         num_slides=len(slides),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from training.errors import DataError
 from training.extraction import decode, encoders, encoding, recipes, slide_plan, staging
 from training.extraction.config_embed import EmbedConfig
 from training.extraction.decode import Decoded, Job
@@ -100,7 +101,12 @@ class Planner:
         found = Plan(slide=slide, failed={})
         if any(wanted.values()):
             found = slide_plan.plan(
-                slide, scans, self.config, wanted=wanted, pictures=self.data / "thumbnails"
+                slide,
+                scans,
+                self.config,
+                wanted=wanted,
+                pictures=self.data / "thumbnails",
+                scratch=staging.scratch(self.data),
             )
         return Planned(plan=found, recipes=made, pending=pending)
 
@@ -178,10 +184,18 @@ class Pass:
         batches = decode.batches(
             self._jobs(planned), workers=self.workers, pin=device.type == "cuda"
         )
-        for encoded in encoding.encode(batches, self._wanted, device=device, clock=self.clock):
-            self._take(encoded)
-            if self.on_progress:
-                self.on_progress(self.pace)
+        try:
+            for encoded in encoding.encode(batches, self._wanted, device=device, clock=self.clock):
+                self._take(encoded)
+                if self.on_progress:
+                    self.on_progress(self.pace)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise DataError(
+                f"a process that decodes slides died: {str(error).splitlines()[0]}",
+                hint="out of memory? fewer --workers; the same command goes on from here",
+            ) from error
 
     def _jobs(self, planned: Iterator[Planned]) -> Iterator[Job]:
         """List the batches of all slides, as their plans come in."""

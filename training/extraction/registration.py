@@ -86,15 +86,19 @@ def warp(transform: Transform, fixed: Picture, values: np.ndarray, um: tuple[flo
     points = (np.stack([columns.ravel(), rows.ravel()], 1) + 0.5) * fixed.um_per_px
     there = transform.map(points)
     place = (there / um - 0.5).T[::-1].reshape(2, height, width)
-    return there.reshape(height, width, 2), ndimage.map_coordinates(values, place, order=1, mode="constant", cval=np.nan)
+    return there.reshape(height, width, 2), ndimage.map_coordinates(
+        values, place, order=1, mode="constant", cval=np.nan
+    )
 
 
 def local_ncc(a, b, mask, sigma):
     w = mask.astype(np.float64)
     g = lambda x: ndimage.gaussian_filter(x, sigma, mode="constant")
     n = np.maximum(g(w), 1e-6)
-    a = np.where(mask, a, 0.0); b = np.where(mask, b, 0.0)
+    a = np.where(mask, a, 0.0)
+    b = np.where(mask, b, 0.0)
     ma, mb = g(a) / n, g(b) / n
-    va = np.maximum(g(a * a) / n - ma**2, 0); vb = np.maximum(g(b * b) / n - mb**2, 0)
+    va = np.maximum(g(a * a) / n - ma**2, 0)
+    vb = np.maximum(g(b * b) / n - mb**2, 0)
     cov = g(a * b) / n - ma * mb
     return cov / np.sqrt(va * vb + 1e-8), va, vb

@@ -95,6 +95,7 @@ def plan(
     *,
     wanted: Mapping[str, Sequence[str]],
     pictures: Path,
+    scratch: Path,
 ) -> Plan:
     """Plan a slide; errors are kept by scan.
 
@@ -104,6 +105,7 @@ def plan(
         config: how tiles are cut.
         wanted: by scan, the views that are to be embedded; scans without are left alone.
         pictures: folder for a picture of each scan, with its tiles.
+        scratch: folder on the same disk, where pictures are made.
     """
     parts: list[Part] = []
     failed: dict[str, str] = {}
@@ -115,17 +117,32 @@ def plan(
         try:
             found = _open(scan, order, scans[0], opened, config, notes)
             opened[scan.name] = found
+            if wanted[scan.name] and not scan.source_scan:
+                _draw(found, picture(pictures, scan), scratch)
             if wanted[scan.name]:
                 parts.append(_part(scan, found, config, wanted[scan.name]))
-                if not scan.source_scan:
-                    overview.write(found.slide, found.mask, found.tiles, picture(pictures, scan))
         except (DataError, OSError) as error:
-            failed[scan.name] = error.message if isinstance(error, DataError) else str(error)
+            failed[scan.name] = (
+                error.message if isinstance(error, DataError) else f"{pictures.parent}: {error}"
+            )
             if scan is scans[0]:
                 break
     for each in opened.values():
         each.slide.close()
     return Plan(slide=slide, parts=tuple(parts), failed=failed, notes=tuple(notes))
+
+
+def _draw(opened: _Opened, file: Path, scratch: Path) -> None:
+    """Draw a scan with its tiles; picture and numbers appear whole."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    made = [scratch / file.name, (scratch / file.name).with_suffix(".json")]
+    try:
+        overview.write(opened.slide, opened.mask, opened.tiles, made[0])
+        for path in made:
+            path.replace(file.with_name(path.name))
+    finally:
+        for path in made:
+            path.unlink(missing_ok=True)
 
 
 def _is_source(scan: Scan, scans: Sequence[Scan], wanted: Mapping[str, Sequence[str]]) -> bool:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +48,11 @@ class Facts:
 def path(data: Path, encoder: str, view: str) -> Path:
     """Where the bag of a view waits; names of views need not be names of files."""
     return data / FOLDER / encoder / f"{hashlib.sha256(view.encode()).hexdigest()[:32]}.h5"
+
+
+def scratch(data: Path) -> Path:
+    """Where files are made that are moved elsewhere when they are whole."""
+    return data / FOLDER / ".scratch"
 
 
 def recipe(content: Any) -> str:
@@ -151,8 +155,13 @@ def clear(data: Path, encoder: str, views: Iterable[str]) -> None:
     mine = data / FOLDER / encoder
     if mine.is_dir() and not any(mine.glob("*.h5")):
         shutil.rmtree(mine, ignore_errors=True)
-    with suppress(OSError):  # other encoders have bags there
-        (data / FOLDER).rmdir()
+    tidy(data)
+
+
+def tidy(data: Path) -> None:
+    """Delete the folder of staged bags if none is left."""
+    if not any((data / FOLDER).glob("*/*.h5")):
+        shutil.rmtree(data / FOLDER, ignore_errors=True)
 
 
 def _kept(data: Path, encoder: str) -> Path:

