@@ -28,10 +28,11 @@ class RegistrationConfig(Config):
         1.1, ge=1, description="largest change of size that is believed, as a factor either way"
     )
     min_quality: float = Field(
-        0.5,
+        0.4,
         ge=-1,
         le=1,
-        description="a registration of less quality (local correlation of the scans) is refused",
+        description="a registration of less quality (mean local correlation of the scans' tissue) "
+        "is refused; other tissue has about 0.1, a manual transform may have any",
     )
     min_overlap: float = Field(
         0.5, ge=0, le=1, description="share of the smaller tissue that must meet tissue"

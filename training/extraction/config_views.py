@@ -1,11 +1,19 @@
 """Augmented views of a scan, as configuration: what a scanner or a stain might have made of it."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from training.config_base import Config
+
+Range = TypeVar("Range", tuple[float, float], tuple[int, int])
+
+
+def _in_order(value: Range) -> Range:
+    if value[0] > value[1]:
+        raise ValueError(f"{value[0]} is above {value[1]}; expected the smaller one first")
+    return value
 
 
 class Hed(Config):
@@ -44,20 +52,30 @@ class Colour(Config):
     hue_degrees: float = Field(5.0, ge=0, le=180, description="largest turn of the hue, degrees")
 
 
+Sigma = Annotated[float, Field(ge=0, le=16)]
+Quality = Annotated[int, Field(ge=1, le=95)]
+
+
 class Blur(Config):
     """Gaussian blur."""
 
     kind: Literal["blur"] = "blur"
-    sigma_px: tuple[float, float] = Field(
+    sigma_px: tuple[Sigma, Sigma] = Field(
         (0.0, 1.0), description="smallest and largest standard deviation, pixels as read"
     )
+
+    _ordered = field_validator("sigma_px")(_in_order)
 
 
 class Jpeg(Config):
     """Compression."""
 
     kind: Literal["jpeg"] = "jpeg"
-    quality: tuple[int, int] = Field((50, 90), description="worst and best JPEG quality, 1 to 95")
+    quality: tuple[Quality, Quality] = Field(
+        (50, 90), description="worst and best JPEG quality, 1 to 95"
+    )
+
+    _ordered = field_validator("quality")(_in_order)
 
 
 Step = Annotated[Hed | Reinhard | Macenko | Colour | Blur | Jpeg, Field(discriminator="kind")]

@@ -6,6 +6,12 @@ the slide is not undone inside the tile. A scan that could not be registered kee
 with numbers that no other scan of the slide uses.
 """
 
+from dataclasses import replace
+
+import numpy as np
+
+from training.errors import DataError
+from training.extraction import grid
 from training.extraction.config import Tiling
 from training.extraction.grid import Tiles
 from training.extraction.masks import Mask
@@ -39,7 +45,28 @@ def map_grid(
         ValueError: The registration was refused.
         DataError: No tile is left.
     """
-    raise NotImplementedError
+    step = moving.scale(tiling).step
+    span = np.array(step) * tiling.tile_px
+    centres = (tiles.coords + np.array(tiles.span) / 2) * fixed.mpp
+    corners = registration.map(centres) / moving.mpp - span / 2
+    inside = ((corners > -0.5) & (corners + span < np.array(moving.size) + 0.5)).all(axis=1)
+    coords = np.clip(np.rint(corners), 0, np.floor(moving.size - span)).astype(np.int32)
+    width, height = span.tolist()
+    share = np.array([_share(mask, x, y, (width, height)) for x, y in coords.tolist()])
+    kept = np.flatnonzero(inside & (share >= tiling.min_tissue) & (share > 0))
+    if not len(kept):
+        raise DataError(
+            f"{moving.path}: none of the {len(tiles.tile)} tiles of {fixed.path} lies on it with "
+            f"{tiling.min_tissue:.0%} tissue: {int((~inside).sum())} lie outside"
+        )
+    return replace(
+        tiles,
+        coords=coords[kept],
+        tile=tiles.tile[kept],
+        share=share[kept].astype(np.float32),
+        span=(width, height),
+        num_found=len(kept),
+    )
 
 
 def unpaired(tiles: Tiles, *, first: int) -> Tiles:
@@ -49,4 +76,8 @@ def unpaired(tiles: Tiles, *, first: int) -> Tiles:
         tiles: on the scan's own grid.
         first: above all numbers that other scans of the slide use or may use.
     """
-    raise NotImplementedError
+    return replace(tiles, tile=(tiles.tile + first).astype(np.int32))
+
+
+def _share(mask: Mask, x: int, y: int, span: tuple[float, float]) -> float:
+    return float(grid.shares(mask, np.array([x]), np.array([y]), span)[0, 0])

@@ -22,10 +22,12 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from training.errors import DataError
+from training.extraction import scales
 from training.extraction.config import Tiling
+from training.extraction.scales import Scale
 from training.extraction.slide_files import BrokenTileError, OpenSlideFile, PlainFile, open_file
 
-__all__ = ["BrokenTileError", "Scale", "Slide", "open_slide"]
+__all__ = ["BrokenTileError", "Scale", "Slide", "Survey", "open_slide"]
 
 SUPPORT = 3
 """Half width of the Lanczos filter in pixels returned."""
@@ -36,21 +38,21 @@ BLOCK_PX = 4096
 WHITE = (255, 255, 255)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
-    """How a scan is read at a requested scale.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Survey:
+    """A thumbnail.
 
     Args:
-        level: the stored level that is read.
-        factor: pixels of that level per pixel returned, along x and y; (1, 1): as it is.
-        step: level-0 pixels per pixel returned, along x and y.
-        mpp: micrometres per pixel returned, truly (mean of x and y).
+        rgb: uint8 [height, width, 3].
+        step: level-0 pixels per pixel along x and y.
+        mpp: micrometres per pixel (mean of x and y).
+        broken: bool [height, width], what cannot be decoded, in steps of 8 pixels or more.
     """
 
-    level: int
-    factor: tuple[float, float]
+    rgb: np.ndarray
     step: tuple[float, float]
     mpp: float
+    broken: np.ndarray
 
 
 class Slide:
@@ -106,21 +108,14 @@ class Slide:
         Raises:
             DataError: The scan is coarser than requested, and upsampling is not allowed.
         """
-        stored = [[mpp * step / tiling.mpp for mpp in self.mpp] for step in self._steps]
-        away = [max(abs(ratio - 1) for ratio in ratios) for ratios in stored]
-        level = min(range(len(stored)), key=away.__getitem__)
-        if away[level] <= tiling.mpp_tolerance + 1e-9:
-            step = self._steps[level]
-            mpp = sum(self.mpp) / 2 * step
-            return Scale(level=level, factor=(1.0, 1.0), step=(step, step), mpp=mpp)
-        finer = [level for level, ratios in enumerate(stored) if max(ratios) <= 1]
-        if not finer and not tiling.allow_upsampling:
+        found = scales.of_tiles(self._steps, self.mpp, tiling)
+        if found is None:
             raise DataError(
                 f"{self.path}: was scanned at {max(self.mpp):g} µm/px; {tiling.mpp:g} µm/px would "
                 "be upsampling",
                 hint="ask for a larger mpp, or set allow_upsampling",
             )
-        return self._resampled(finer[-1] if finer else 0, tiling.mpp)
+        return found
 
     def true_mpp(self, tiling: Tiling) -> float:
         """Give the micrometres per pixel that tiles truly have."""
@@ -144,25 +139,40 @@ class Slide:
         return np.asarray(self._region(corner, size, self.scale(tiling), icc=tiling.icc))
 
     def thumbnail(self, max_px: int) -> tuple[np.ndarray, tuple[float, float]]:
-        """Read the whole scan, its longer side at most `max_px`.
+        """Read the whole scan, its longer side at most `max_px`; what is broken is white.
 
         Returns:
             uint8 [height, width, 3], and the level-0 pixels per pixel along x and y.
         """
+        found = self.survey(max_px)
+        return found.rgb, found.step
+
+    def survey(self, max_px: int) -> Survey:
+        """Read the whole scan, its longer side at most `max_px`, and what of it is broken.
+
+        Raises:
+            BrokenTileError: Nothing of it can be decoded.
+        """
         shrink = max(1.0, max(self.size) / max_px)
         width, height = (max(1, round(side / shrink)) for side in self.size)
         step = (self.size[0] / width, self.size[1] / height)
-        level = max(k for k, each in enumerate(self._steps) if each <= min(step) * (1 + 1e-6))
-        factor = (step[0] / self._steps[level], step[1] / self._steps[level])
-        scale = Scale(level=level, factor=factor, step=step, mpp=0.0)
-        whole = Image.new("RGB", (width, height))
-        side = max(1, int(BLOCK_PX / max(factor)))
-        for top in range(0, height, side):
-            for left in range(0, width, side):
-                size = (min(side, width - left), min(side, height - top))
-                corner = (left * step[0], top * step[1])
+        scale = scales.of_picture(self._steps, self.mpp, step)
+        whole = Image.new("RGB", (width, height), WHITE)
+        broken = np.zeros((height, width), bool)
+        blocks = _divided((0, 0, width, height), max(1, int(BLOCK_PX / max(scale.factor))))
+        while blocks:
+            left, top, right, bottom = block = blocks.pop()
+            corner, size = (left * step[0], top * step[1]), (right - left, bottom - top)
+            try:
                 whole.paste(self._region(corner, size, scale, icc=False), (left, top))
-        return np.asarray(whole), step
+            except BrokenTileError:
+                if max(size) > max(8, *(side // 64 for side in whole.size)):
+                    blocks += _divided(block, math.ceil(max(size) / 2))
+                else:
+                    broken[top:bottom, left:right] = True
+        if broken.all():
+            raise BrokenTileError(f"{self.path}: nothing of it can be decoded")
+        return Survey(rgb=np.asarray(whole), step=step, mpp=scale.mpp, broken=broken)
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -188,11 +198,6 @@ class Slide:
         if self._file is None or self._process != os.getpid():
             self._file, self._process = open_file(self.path), os.getpid()
         return self._file
-
-    def _resampled(self, level: int, mpp: float) -> Scale:
-        step = (mpp / self.mpp[0], mpp / self.mpp[1])
-        factor = (step[0] / self._steps[level], step[1] / self._steps[level])
-        return Scale(level=level, factor=factor, step=step, mpp=mpp)
 
     def _region(
         self, corner: tuple[float, float], size: tuple[int, int], scale: Scale, *, icc: bool
@@ -264,3 +269,13 @@ def open_slide(path: Path, *, mpp: float | None = None) -> Slide:
         DataError: It cannot be read, or its scale is not known.
     """
     return Slide(path, None if mpp is None else (mpp, mpp))
+
+
+def _divided(box: tuple[int, int, int, int], side: int) -> list[tuple[int, int, int, int]]:
+    """Divide a box (left, top, right, bottom) into squares of a side, and what is left of them."""
+    left, top, right, bottom = box
+    return [
+        (x, y, min(x + side, right), min(y + side, bottom))
+        for y in range(top, bottom, side)
+        for x in range(left, right, side)
+    ]

@@ -24,7 +24,7 @@ class Picture:
 
     Args:
         grey: float32 [height, width]; zero on glass.
-        inside: bool [height, width], tissue.
+        inside: [height, width], tissue: bool, or its share of a pixel.
         um_per_px: micrometres per pixel along x and y.
     """
 
@@ -51,13 +51,26 @@ def find(fixed: Picture, moving: Picture, *, angle_step: float, min_overlap: flo
     return max(tried, key=lambda one: one[0])[2]
 
 
+def shrunk(picture: Picture, factor: float) -> Picture:
+    """Average over squares of about `factor` pixels a side, and leave the rest of the edges out."""
+    side = max(1, round(factor))
+    rows, columns = (max(1, length // side) for length in picture.grey.shape)
+    kept = np.s_[: rows * side, : columns * side]
+    grey, inside = (
+        part[kept].reshape(rows, side, columns, side).mean((1, 3))
+        for part in (picture.grey, picture.inside.astype(np.float32))
+    )
+    x, y = picture.um_per_px
+    return Picture(grey=grey, inside=inside, um_per_px=(x * side, y * side))
+
+
 def _try(
     fixed: Picture, moving: Picture, angles: list[float], *, num_px: int, min_overlap: float
 ) -> list[tuple[float, float, np.ndarray]]:
     """Find the best shift for each turn: correlation, degrees, rigid map."""
     um = max(math.hypot(*fixed.size_um), math.hypot(*moving.size_um)) / num_px
     side = fft.next_fast_len(2 * num_px, real=True)
-    fixed, moving = _smooth(fixed, um), _smooth(moving, um)
+    fixed, moving = (shrunk(each, um / 2 / max(each.um_per_px)) for each in (fixed, moving))
     first = [fft.rfft2(part, (side, side)) for part in _sampled(fixed, 0.0, um, num_px)]
     centre, centre2 = np.array(fixed.size_um) / 2, np.array(moving.size_um) / 2
     found = []
@@ -72,20 +85,6 @@ def _try(
     return found
 
 
-def _smooth(picture: Picture, um: float) -> Picture:
-    """Average over squares of about `um`, so that turned pictures can be sampled."""
-    factor = [max(1, round(um / 2 / step)) for step in picture.um_per_px]
-    height, width = picture.grey.shape
-    rows, columns = height // factor[1] or 1, width // factor[0] or 1
-    kept = np.s_[: rows * factor[1], : columns * factor[0]]
-    parts = [
-        part[kept].reshape(rows, factor[1], columns, factor[0]).mean((1, 3))
-        for part in (picture.grey * picture.inside, picture.inside.astype(np.float32))
-    ]
-    um_per_px = (picture.um_per_px[0] * factor[0], picture.um_per_px[1] * factor[1])
-    return Picture(grey=parts[0], inside=parts[1], um_per_px=um_per_px)
-
-
 def _sampled(picture: Picture, angle: float, um: float, num_px: int) -> list[np.ndarray]:
     """Sample grey, its square, the shown area and tissue on a turned square around the centre."""
     centre, step = np.array(picture.size_um) / 2, np.array(picture.um_per_px)
@@ -93,7 +92,11 @@ def _sampled(picture: Picture, angle: float, um: float, num_px: int) -> list[np.
     offset = (centre / step - 0.5)[::-1] - matrix @ np.full(2, (num_px - 1) / 2)
     shown, grey, tissue = (
         ndimage.affine_transform(part, matrix, offset, (num_px, num_px), order=1, mode="constant")
-        for part in (np.ones(picture.grey.shape, np.float32), picture.grey, picture.inside)
+        for part in (
+            np.ones(picture.grey.shape, np.float32),
+            picture.grey * picture.inside,
+            picture.inside,
+        )
     )
     shown = (shown > 0.5).astype(np.float32)
     grey = ndimage.gaussian_filter(grey, 1.0) * shown

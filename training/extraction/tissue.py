@@ -17,11 +17,15 @@ from training.extraction.slides import Slide
 
 
 def find(slide: Slide, config: Tissue) -> Mask:
-    """Find the tissue of a scan on its thumbnail."""
+    """Find the tissue of a scan on its thumbnail.
+
+    What of the scan cannot be decoded is taken for tissue, so that its tiles are tried, and counted
+    as broken.
+    """
     shrink = max(1.0, config.mpp / max(slide.mpp))
-    rgb, step = slide.thumbnail(max(1, round(max(slide.size) / shrink)))
-    mpp = (step[0] * slide.mpp[0] + step[1] * slide.mpp[1]) / 2
-    return Mask(inside=tissue_mask(rgb, mpp, config), step=step)
+    found = slide.survey(max(1, round(max(slide.size) / shrink)))
+    inside = tissue_mask(found.rgb, found.mpp, config) | found.broken
+    return Mask(inside=inside, step=found.step)
 
 
 def tissue_mask(rgb: np.ndarray, mpp: float, config: Tissue) -> np.ndarray:

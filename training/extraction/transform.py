@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from training.config_base import Config
 from training.errors import DataError
+from training.extraction.config_registration import RegistrationConfig
 
 Row = tuple[float, float, float]
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -119,7 +120,7 @@ def read_manual(
     *,
     fixed_mpp: tuple[float, float],
     moving_mpp: tuple[float, float],
-    mirrored: bool = False,
+    config: RegistrationConfig,
 ) -> Transform:
     """Read a user's transform: JSON `{"unit": "um" or "px", "affine": [[a, b, c], [d, e, f]]}`.
 
@@ -130,7 +131,7 @@ def read_manual(
         path: the file.
         fixed_mpp: micrometres per level-0 pixel of the fixed scan.
         moving_mpp: of the moving scan.
-        mirrored: the transform may mirror the slide.
+        config: says whether it may mirror the slide.
 
     Raises:
         DataError: It cannot be read, is singular, or mirrors the slide unasked.
@@ -156,7 +157,7 @@ def read_manual(
             f"{path}: affine is singular or nearly so: {affine[:, :2].tolist()} (micrometres)",
             hint="the two scans must both show the tissue as an area",
         )
-    if np.linalg.det(matrix) < 0 and not mirrored:
+    if np.linalg.det(matrix) < 0 and not config.mirrored:
         raise DataError(
             f"{path}: affine mirrors the slide: its determinant is {np.linalg.det(matrix):.6g}",
             hint="a scan of the same glass is not mirrored; if it is, set mirrored: true",

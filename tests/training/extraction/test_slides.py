@@ -12,7 +12,9 @@ from PIL import Image, ImageCms
 
 from tests.training.extraction import tiffs
 from training.errors import DataError
-from training.extraction.config import Tiling
+from training.extraction import tissue
+from training.extraction.config import Tiling, Tissue
+from training.extraction.slide_files import OpenSlideFile
 from training.extraction.slides import BrokenTileError, Slide, open_slide
 
 NOISE = np.random.default_rng(0).integers(0, 256, (603, 811, 3), dtype=np.uint8)
@@ -262,6 +264,51 @@ def test_a_broken_tile_is_an_error_and_the_others_are_read(tmp_path: Path) -> No
     np.testing.assert_array_equal(slide.read(128, 64, tiling), NOISE[64:128, 128:192])
     with pytest.raises(BrokenTileError):
         slide.read(100, 100, tiling)
+
+
+def damaged(cmu: Path, folder: Path) -> Path:
+    """Overwrite part of the picture's JPEG data in a copy of the real slide."""
+    content = bytearray(cmu.read_bytes())
+    noise = np.random.default_rng(3).integers(0, 256, 3000, dtype=np.uint8)
+    content[900_000:903_000] = noise.tobytes()
+    path = folder / "damaged.svs"
+    path.write_bytes(content)
+    return path
+
+
+def test_damage_to_a_real_slide_is_noticed_wherever_it_shows(cmu: Path, tmp_path: Path) -> None:
+    whole, slide, tiling = open_slide(cmu), open_slide(damaged(cmu, tmp_path)), Tiling()
+    num_broken = 0
+    for x, y in [(x, y) for x in range(0, 1996, 224) for y in range(0, 2743, 224)]:
+        try:
+            np.testing.assert_array_equal(slide.read(x, y, tiling), whole.read(x, y, tiling))
+        except BrokenTileError:
+            num_broken += 1
+    assert 1 <= num_broken <= 8
+
+
+def test_what_of_a_thumbnail_is_broken_is_white_and_taken_for_tissue(tmp_path: Path) -> None:
+    grey = np.full((512, 512, 3), 90, np.uint8)
+    tiffs.write(tmp_path / "broken.tif", [grey, grey[:128, :128]], mpp=4.0, break_tile=27)
+    found = open_slide(tmp_path / "broken.tif").survey(256)
+    assert found.mpp == 8.0
+    assert found.broken[98:126, 98:126].all()  # the stored tile at (192, 192)
+    assert found.broken.sum() <= 56**2  # and blocks that see it through the filter
+    assert (found.rgb[found.broken] == 255).all()
+    assert (found.rgb[~found.broken] == 90).all()
+    mask = tissue.find(open_slide(tmp_path / "broken.tif"), Tissue())
+    np.testing.assert_array_equal(mask.inside, found.broken)
+
+
+def test_a_scan_of_which_nothing_can_be_decoded_is_an_error(
+    noise: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise BrokenTileError("damaged")
+
+    monkeypatch.setattr(OpenSlideFile, "read", read)
+    with pytest.raises(BrokenTileError, match="nothing of it can be decoded"):
+        noise.thumbnail(16)
 
 
 def test_the_users_scale_goes_before_the_files(tmp_path: Path) -> None:
