@@ -62,10 +62,13 @@ class Tissue(Config):
         1.05, gt=0, description="green or blue pen: optical density of red over green above this"
     )
     max_blue_ratio: float = Field(
-        0.78, gt=0, description="red or black pen: optical density of blue over green above this"
+        0.78, gt=0, description="black pen, rims of red pen: that of blue over green above this"
+    )
+    red_pen_ratio: float = Field(
+        0.88, gt=0, description="red pen: that of blue over green above this somewhere"
     )
     red_pen_density: float = Field(
-        1.0, ge=0, description="red pen: optical density of green above this somewhere"
+        1.5, ge=0, description="and the optical density of green above this at the same place"
     )
     min_light: float = Field(
         110.0, ge=0, le=255, description="black pen and borders: R, G and B all below this"

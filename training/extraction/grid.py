@@ -82,7 +82,7 @@ def corners(size: int, step: float, tiling: Tiling) -> np.ndarray:
     stride = tiling.tile_px - tiling.overlap_px
     room = size / step - tiling.tile_px
     num = math.floor(room / stride + ROUNDING) + 1 if room > -ROUNDING else 0
-    return np.floor(np.arange(num) * stride * step + ROUNDING).astype(np.int64)
+    return np.asarray(np.floor(np.arange(num) * stride * step + ROUNDING), np.int64)
 
 
 def shares(mask: Mask, xs: np.ndarray, ys: np.ndarray, span: tuple[float, float]) -> np.ndarray:
@@ -98,12 +98,12 @@ def shares(mask: Mask, xs: np.ndarray, ys: np.ndarray, span: tuple[float, float]
     by_rows = _between(integral, ys / mask.step[1], (ys + span[1]) / mask.step[1])
     area = _between(by_rows.T, xs / mask.step[0], (xs + span[0]) / mask.step[0]).T
     pixels_per_tile = span[0] * span[1] / (mask.step[0] * mask.step[1])
-    return np.clip(area / pixels_per_tile, 0.0, 1.0)
+    return np.asarray(np.clip(area / pixels_per_tile, 0.0, 1.0))
 
 
 def _between(integral: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Subtract the integral's rows at `begin` from those at `end`, both between its lines."""
-    return _row(integral, end) - _row(integral, begin)
+    return np.asarray(_row(integral, end) - _row(integral, begin))
 
 
 def _row(integral: np.ndarray, place: np.ndarray) -> np.ndarray:
@@ -123,7 +123,7 @@ def _drawn(found: np.ndarray, tiling: Tiling, num_places: int) -> np.ndarray:
 
 def _missing(mask: Mask, share: np.ndarray, tiling: Tiling) -> str:
     if not mask.inside.any():
-        return "no tissue found"
+        return "no tissue found, or none where the user's mask is"
     return (
         f"no tile has {tiling.min_tissue:.0%} tissue; the most that one has is {share.max():.0%}, "
         f"and {mask.inside.mean():.2%} of the scan is tissue"

@@ -91,8 +91,10 @@ def _picture(path: Path, size: tuple[int, int]) -> Mask:
             f"{size[1]} px",
             hint="a mask shows the whole scan",
         )
-    inside = pixels[..., :3].any(axis=2)
-    return Mask(inside=inside if pixels.shape[2] == 3 else inside & (pixels[..., 3] > 0), step=step)
+    inside = np.asarray(pixels[..., :3].any(axis=2))
+    if pixels.shape[2] == 4:
+        inside &= pixels[..., 3] > 0
+    return Mask(inside=inside, step=step)
 
 
 def _polygons(path: Path, size: tuple[int, int]) -> Mask:

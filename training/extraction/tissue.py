@@ -4,8 +4,8 @@ Glass has no colour, and fat, smoothed over its cells, hardly any: both lie belo
 colourfulness (largest minus smallest of R, G and B) that Otsu's method finds between two bounds
 (Otsu, IEEE Transactions on Systems, Man, and Cybernetics 9:62, 1979). Haematoxylin and eosin absorb
 green most; green and blue pen absorb red more, and red and black pen about as much blue. Red pen
-must be strong somewhere: its paler rims are taken with it by growing from there, so that reddish
-tissue without pen stays. Black borders and shadows of the glass's edge are what black pen is.
+must be strong somewhere: its paler rims are taken with it by growing from there, so that blood and
+reddish tissue without pen stay. Black borders and shadows of the glass's edge pass for black pen.
 """
 
 import numpy as np
@@ -68,7 +68,8 @@ def pen(smooth: np.ndarray, mpp: float, config: Tissue) -> np.ndarray:
     cold = (red > config.max_red_ratio * floor) & (green > 0.1)
     warm = blue > config.max_blue_ratio * floor
     dark = smooth.max(axis=2) < config.min_light
-    red_pen = warm & (green > config.red_pen_density) & (red < 0.5 * green)
+    strong = (green > config.red_pen_density) & (red < 0.5 * green)
+    red_pen = (blue > config.red_pen_ratio * floor) & strong
     ink = cold | ndimage.binary_propagation(red_pen | (warm & dark), mask=warm & (green > 0.1))
     return np.asarray(_grown(ink, config.pen_margin_um / mpp))
 

@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import pickle
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -235,15 +236,57 @@ def test_a_thumbnail_read_in_blocks_has_no_seams(
     assert np.abs(whole.astype(int) - blocks).max() <= 1
 
 
-def test_colours_become_srgb_on_request(tmp_path: Path) -> None:
-    adobe_like = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+SRGB_TO_XYZ = np.array(  # adapted to D50, as in profiles
+    [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169],
+     [0.0139322, 0.0971045, 0.7141733]]
+)  # fmt: skip
+
+
+def profile(to_xyz: np.ndarray, gamma: float) -> bytes:
+    """Write an ICC profile (version 2) of a scanner with primaries, as columns, and one gamma."""
+
+    def fixed(numbers: np.ndarray) -> bytes:
+        return b"XYZ " + bytes(4) + struct.pack(">3i", *np.rint(numbers * 65_536).astype(int))
+
+    curve = b"curv" + bytes(4) + struct.pack(">IHxx", 1, round(gamma * 256))
+    text = b"desc" + bytes(4) + struct.pack(">I", 2) + b"a\0" + bytes(80)
+    tags = {b"desc": text, b"wtpt": fixed(to_xyz.sum(axis=1)), b"cprt": b"text" + bytes(8)}
+    for name, column in zip((b"r", b"g", b"b"), to_xyz.T, strict=True):
+        tags |= {name + b"XYZ": fixed(column), name + b"TRC": curve}
+    table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for name, content in tags.items():
+        table += name + struct.pack(">2I", start + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    size = start + len(body)
+    head = struct.pack(">I4xI4s4s4s12x4s28x3i", size, 0x02100000, b"scnr", b"RGB ", b"XYZ ",
+                       b"acsp", 63_190, 65_536, 54_061)  # fmt: skip
+    return head.ljust(128, b"\0") + table + body
+
+
+def test_colours_of_a_scanner_become_srgb_as_worked_out_by_hand(tmp_path: Path) -> None:
+    to_xyz = SRGB_TO_XYZ @ np.array([[0.9, 0.1, 0.0], [0.05, 0.9, 0.05], [0.0, 0.1, 0.9]])
+    values = np.random.default_rng(4).integers(60, 220, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / "scanner.tif"
+    slide = open_slide(tiffs.write(path, [values], mpp=0.25, profile=profile(to_xyz, 1.8)))
+    linear = np.linalg.inv(SRGB_TO_XYZ) @ to_xyz @ ((values.reshape(-1, 3) / 255) ** 1.8).T
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    expected = 255 * encoded.T.reshape(64, 64, 3)
+    found = slide.read(0, 0, Tiling(mpp=0.25, tile_px=64, icc=True))
+    assert np.abs(found - expected).max() < 2.5
+    assert np.abs(values - expected).mean() > 5
+    resampled = slide.read(0, 0, Tiling(mpp=0.5, tile_px=32, icc=True))
+    assert np.abs(resampled.mean(axis=(0, 1)) - expected.mean(axis=(0, 1))).max() < 2
+
+
+def test_profiles_are_applied_on_request_only_and_where_there_are_any(tmp_path: Path) -> None:
+
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     picture = np.full((128, 128, 3), (200, 120, 160), np.uint8)
     same = open_slide(tiffs.write(tmp_path / "same.tif", [picture], mpp=0.25, profile=srgb))
     assert same.has_profile
     tiling = Tiling(mpp=0.25, tile_px=64, icc=True)
     assert np.abs(same.read(0, 0, tiling).astype(int) - picture[:64, :64]).max() <= 1
-    path = tiffs.write(tmp_path / "damaged.tif", [picture], mpp=0.25, profile=adobe_like[:90])
+    path = tiffs.write(tmp_path / "damaged.tif", [picture], mpp=0.25, profile=srgb[:90])
     damaged = open_slide(path)
     np.testing.assert_array_equal(
         damaged.read(0, 0, Tiling(mpp=0.25, tile_px=64)), picture[:64, :64]

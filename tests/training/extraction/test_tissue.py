@@ -102,6 +102,17 @@ def test_ink_and_black_borders_are_left_out_with_their_rims(
     assert not inside[:, :70].any()
 
 
+@pytest.mark.parametrize(
+    "colour",
+    [(170, 40, 60), (140, 20, 35), (225, 100, 120), (230, 180, 140), (110, 110, 170), (60, 20, 70)],
+    ids=["blood", "old blood", "eosin", "saffron", "pale haematoxylin", "dark haematoxylin"],
+)
+def test_stains_that_come_near_to_ink_are_kept(colour: tuple[int, int, int]) -> None:
+    rgb = painted()
+    rgb[:, 60:] = colour
+    assert found(rgb)[:, 66:].all()
+
+
 def test_glass_dust_and_an_empty_picture_hold_no_tissue() -> None:
     rgb = painted()
     rgb[30:32, 30:32] = PINK
