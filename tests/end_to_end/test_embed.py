@@ -1,4 +1,4 @@
-"""From slides to a sweep, by real processes: killed, on a full disk, and all the way to training."""
+"""From slides to a sweep, by real processes: killed, on a full disk, and up to training."""
 
 import json
 import os
@@ -12,7 +12,13 @@ from PIL import Image
 
 from tests.end_to_end.sweeps import command, sweep, wait
 from tests.training.extraction.made_up_slides import (
-    CONFIG, NAME, bytes_of, draw, simple, table, weights
+    CONFIG,
+    NAME,
+    bytes_of,
+    draw,
+    simple,
+    table,
+    weights,
 )  # fmt: skip
 from training.data import index
 from training.data.bags import BagReader

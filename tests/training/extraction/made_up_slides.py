@@ -44,9 +44,8 @@ def draw(path: Path, *, seed: int = 0, side: int = 400) -> Path:
 def table(folder: Path, rows: Sequence[Mapping[str, str]]) -> Path:
     """Write a table of slides; each has a label and a scale."""
     path = folder / "slides.csv"
-    names = ["slide", "scan", "patient", "scanner", "label", "file", "mpp", *sorted(
-        {key for row in rows for key in row} - {"slide", "scan", "patient", "scanner", "label", "file", "mpp"}
-    )]  # fmt: skip
+    names = ["slide", "scan", "patient", "scanner", "label", "file", "mpp"]
+    names += sorted({key for row in rows for key in row} - set(names))
     with path.open("w", newline="", encoding="utf-8") as file:
         out = csv.DictWriter(file, names)
         out.writeheader()

@@ -1,8 +1,8 @@
 """Weights come from files without code, or from the hub; what is refused names what helps."""
 
 from pathlib import Path
-
 from types import SimpleNamespace
+
 import pytest
 import torch
 from huggingface_hub.errors import (

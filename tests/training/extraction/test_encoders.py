@@ -125,7 +125,10 @@ def test_real_weights_give_the_embeddings_of_the_reference_network_in_batches_or
 )
 def test_weights_in_the_naming_of_transformers_give_its_own_embeddings(name, gated, tmp_path):
     from transformers import (
-        Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+        Dinov2Config,
+        Dinov2Model,
+        Dinov2WithRegistersConfig,
+        Dinov2WithRegistersModel,
     )  # fmt: skip
 
     encoder = small(name)
