@@ -26,7 +26,7 @@ CONFIG = EmbedConfig.model_validate(
 )
 
 
-def draw(path: Path, *, seed: int = 0, side: int = 400) -> Path:
+def draw(path: Path, *, seed: int = 0, side: int = 256) -> Path:
     """Draw a blob of pink and purple on white glass; one pixel is one micrometre."""
     drawn = np.random.default_rng(seed)
     coarse = Image.fromarray(drawn.integers(0, 256, (side // 8, side // 8), dtype=np.uint8))

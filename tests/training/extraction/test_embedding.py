@@ -81,10 +81,11 @@ def test_a_second_time_nothing_is_read_and_nothing_changes(embedded, monkeypatch
     monkeypatch.setattr(slides.Slide, "read", None)
     report = embedding.run(embedded)
     assert (report.num_embedded, report.failed) == (0, ())
-    assert report.encoders[NAME] == {"views": 3, "tiles": 66, "licence": "apache-2.0"}
+    assert report.encoders[NAME] == {"views": 3, "tiles": 36, "licence": "apache-2.0"}
     assert bytes_of(embedded.out) == before
 
 
+@pytest.mark.slow
 def test_several_encoders_share_one_reading_of_the_slides(embedded, tmp_path, monkeypatch):
     reads = []
     read = slides.Slide.read
@@ -92,7 +93,7 @@ def test_several_encoders_share_one_reading_of_the_slides(embedded, tmp_path, mo
         slides.Slide, "read", lambda self, x, y, t: reads.append((x, y)) or read(self, x, y, t)
     )
     report = embedding.run(request(embedded.slides, tmp_path / "data", encoders=(NAME, OTHER)))
-    assert len(reads) == report.num_embedded == 66
+    assert len(reads) == report.num_embedded == 36
     one, other = bags(tmp_path / "data", NAME), bags(tmp_path / "data", OTHER)
     alone = bags(embedded.out)
     for view in one:
@@ -105,7 +106,7 @@ def test_limit_and_then_all_gives_the_same_bags_and_reads_only_what_is_new(embed
     first = embedding.run(request(embedded.slides, tmp_path / "data", limit=1))
     assert first.encoders[NAME]["views"] == 1 and first.num_slides == 1
     rest = embedding.run(request(embedded.slides, tmp_path / "data"))
-    assert rest.num_embedded == 66 - first.num_embedded
+    assert rest.num_embedded == 36 - first.num_embedded
     found, expected = bags(tmp_path / "data"), bags(embedded.out)
     assert found.keys() == expected.keys()
     assert all(
@@ -115,15 +116,17 @@ def test_limit_and_then_all_gives_the_same_bags_and_reads_only_what_is_new(embed
     )
 
 
+@pytest.mark.slow
 def test_what_changes_a_bag_makes_it_anew(embedded, tmp_path):
     shutil.copytree(embedded.out, tmp_path / "data")
     changed = CONFIG.model_copy(
         update={"tiling": CONFIG.tiling.model_copy(update={"overlap_px": 16})}
     )
     report = embedding.run(request(embedded.slides, tmp_path / "data", config=changed))
-    assert report.encoders[NAME]["tiles"] == report.num_embedded > 66
+    assert report.encoders[NAME]["tiles"] == report.num_embedded > 36
 
 
+@pytest.mark.slow
 def test_shares_of_several_processes_come_together(embedded, tmp_path):
     asked = request(embedded.slides, tmp_path / "data")
     for number in (1, 0):
@@ -171,6 +174,7 @@ def test_slides_that_cannot_be_read_are_named_and_the_others_finished(tmp_path):
     assert set(bags(tmp_path / "data")) == {"a", "c"}
 
 
+@pytest.mark.slow
 def test_a_slide_without_its_routine_scan_is_left_out(tmp_path):
     simple(tmp_path, 1)
     (tmp_path / "rubbish.svs").write_bytes(b"no slide")
@@ -183,6 +187,7 @@ def test_a_slide_without_its_routine_scan_is_left_out(tmp_path):
     assert report.encoders[NAME]["views"] == 0
 
 
+@pytest.mark.slow
 def test_scans_that_are_not_registered_have_numbers_of_their_own(tmp_path):
     simple(tmp_path, 1)
     rows = [
@@ -192,9 +197,10 @@ def test_scans_that_are_not_registered_have_numbers_of_their_own(tmp_path):
     report = embedding.run(request(table(tmp_path, rows), tmp_path / "data"))
     assert len(report.notes) == 2 and "registration is off" in report.notes[0]
     numbers = [set(tile.tolist()) for _, _, tile in bags(tmp_path / "data").values()]
-    assert len(set.union(*numbers)) == sum(map(len, numbers)) == 66
+    assert len(set.union(*numbers)) == sum(map(len, numbers)) == 36
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_scan_in_a_file_has_the_tiles_of_its_scan(tmp_path):
     simple(tmp_path, 1)
     draw(tmp_path / "copy.png", seed=9)
@@ -212,6 +218,7 @@ def test_a_copy_of_a_scan_in_a_file_has_the_tiles_of_its_scan(tmp_path):
     assert "300 x 300" in report.failed[0] and set(bags(tmp_path / "data")) == {"a1", "a1-x"}
 
 
+@pytest.mark.slow
 def test_what_is_in_the_data_set_and_not_in_the_table_stays(embedded, tmp_path):
     shutil.copytree(embedded.out, tmp_path / "data")
     draw(tmp_path / "new.png", seed=11)
@@ -246,6 +253,7 @@ def test_weights_of_another_network_are_refused(embedded, tmp_path):
         embedding.run(request(embedded.slides, tmp_path / "data", checkpoints=wrong))
 
 
+@pytest.mark.slow
 def test_a_scan_with_broken_tiles_is_refused_or_loses_them(embedded, tmp_path, monkeypatch):
     read = slides.Slide.read
 
@@ -257,17 +265,18 @@ def test_a_scan_with_broken_tiles_is_refused_or_loses_them(embedded, tmp_path, m
     first = bags(embedded.out)["s 1'é"][1][0].tolist()
     monkeypatch.setattr(slides.Slide, "read", breaks)
     report = embedding.run(request(embedded.slides, tmp_path / "strict"))
-    assert [line for line in report.failed if "1 of 22 tiles are broken" in line] == list(
+    assert [line for line in report.failed if "1 of 12 tiles are broken" in line] == list(
         report.failed
     )
     lenient = CONFIG.model_copy(update={"max_broken": 0.1})
     report = embedding.run(request(embedded.slides, tmp_path / "lenient", config=lenient))
-    assert report.failed == () and "1 of 22 tiles are broken and left out" in report.notes[0]
+    assert report.failed == () and "1 of 12 tiles are broken and left out" in report.notes[0]
     found, whole = bags(tmp_path / "lenient")["s 1'é"], bags(embedded.out)["s 1'é"]
     assert np.array_equal(found[2], whole[2][1:]) and np.array_equal(found[1], whole[1][1:])
     np.testing.assert_allclose(found[0], whole[0][1:], rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_named_by_scan_and_the_rest_goes_on(embedded, tmp_path, monkeypatch):
     written = []
 
