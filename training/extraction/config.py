@@ -44,7 +44,7 @@ class Tiling(Config):
 class Tissue(Config):
     """What counts as tissue on a thumbnail."""
 
-    mpp: float = Field(8.0, gt=0, description="micrometres per pixel of the thumbnail looked at")
+    mpp: float = Field(8.0, ge=1, description="micrometres per pixel of the thumbnail looked at")
     smooth_um: float = Field(
         20.0, ge=0, description="standard deviation of the smoothing, micrometres; about a fat cell"
     )

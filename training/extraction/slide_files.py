@@ -108,7 +108,7 @@ class OpenSlideFile:
 
 
 class PlainFile:
-    """A picture that Pillow reads, held in memory; speaks as an `OpenSlideFile`."""
+    """A picture that Pillow reads (its first page), held in memory; speaks as an `OpenSlideFile`."""
 
     quickhash = ""
 
@@ -126,11 +126,15 @@ class PlainFile:
     def read(self, x: int, y: int, level: int, width: int, height: int) -> Image.Image:
         """Read a region, RGB or RGBA; see `OpenSlideFile`."""
         assert level == 0
-        box = (x, y, x + width, y + height)
-        size = self._image.size
-        if x >= 0 and y >= 0 and box[2] <= size[0] and box[3] <= size[1]:
-            return self._image.crop(box)
-        return self._image.convert("RGBA").crop(box)
+        left, top = max(x, 0), max(y, 0)
+        right, bottom = min(x + width, self._image.width), min(y + height, self._image.height)
+        if (right - left, bottom - top) == (width, height):
+            return self._image.crop((left, top, right, bottom))
+        region = Image.new("RGBA", (width, height))
+        if left < right and top < bottom:
+            inner = self._image.crop((left, top, right, bottom)).convert("RGBA")
+            region.paste(inner, (left - x, top - y))
+        return region
 
     def profile(self) -> ImageCms.ImageCmsProfile:
         """Read the ICC profile; see `OpenSlideFile`."""

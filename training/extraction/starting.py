@@ -14,7 +14,7 @@ from scipy import fft, ndimage
 COARSE_PX, FINE_PX = 96, 192
 """Sides of the small pictures, which hold the whole thumbnail at any turn."""
 
-NUM_KEPT = 6
+NUM_KEPT = 4
 """Turns tried again after the first look."""
 
 
