@@ -32,8 +32,8 @@ from training.extraction.slides import open_slide
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "results" / "bench" / "embed.json"
 PACKAGES = ("torch", "timm", "openslide-python", "openslide-bin", "numpy", "pillow")
-TILING = Tiling(overlap_px=112, min_tissue=0.2)
-ROUNDS, BATCH = 5, 16
+TILING = Tiling(overlap_px=112, min_tissue=0.2, max_tiles=96)
+ROUNDS, BATCH = 3, 16
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WORKERS = max(1, min(8, len(os.sched_getaffinity(0)) - 1))
 

@@ -6,6 +6,7 @@ float32. Every tile is encoded by itself, so that the batch that it is in does n
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from training.errors import DataError
 from training.extraction import checkpoints, key_maps, timm_models
-from training.extraction.encoder_table import Encoder
+from training.extraction.encoder_table import Encoder, Rgb
 
 _HEADS = ("head.", "fc.", "classifier.", "head_drop.")
 """Classifiers, which published weights may have and an encoder has not."""
@@ -136,10 +137,7 @@ def prepare(
         pixels = pixels.clamp_(0, 1)
     edge = (side - encoder.input_px) // 2
     pixels = pixels[:, :, edge : edge + encoder.input_px, edge : edge + encoder.input_px]
-    mean, std = (
-        torch.tensor(values, device=tiles.device).view(1, 3, 1, 1)
-        for values in (encoder.mean, encoder.std)
-    )
+    mean, std = (_channels(values, tiles.device) for values in (encoder.mean, encoder.std))
     return (pixels - mean) / std
 
 
@@ -168,6 +166,12 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], *, where: str, name: s
     whole = {key: value.to(wanted[key].dtype) for key, value in state.items()}
     network.load_state_dict(whole, strict=True, assign=True)
     network.eval().requires_grad_(False)
+
+
+@lru_cache(maxsize=64)
+def _channels(values: Rgb, device: torch.device) -> Tensor:
+    """Put numbers per channel on a device, once: a copy would wait for what the GPU does."""
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 def _is_head(key: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from training.data import joining, shards, user_tables
+from training.data import doubles, joining, shards, tables, user_tables
 from training.data.bags import Bag, BagReader
 from training.data.shards import View
 from training.errors import DataError
@@ -82,6 +82,9 @@ def gather(
     except (DataError, OSError) as error:
         return [error.message if isinstance(error, DataError) else f"{data}: {error}"]
     staging.clear(data, name, [each.view.view for each in sources])
+    written = tables.read(data)[0]
+    scans = written[(written["encoder"] == name) & (written["source_scan"] == "")]
+    notes |= dict.fromkeys(doubles.notes(scans))
     return []
 
 

@@ -18,10 +18,11 @@ def loaded(tmp_path_factory):
 
 
 def batches(count=3):
+    shown = [(tiles(2, seed=number), tiles(2, seed=number + 50)) for number in range(count)]
     return [
-        Decoded(part=n, start=0, tiles=(tiles(2, seed=n), tiles(2, seed=n + 50)), whole=np.ones(2, bool))
-        for n in range(count)
-    ]  # fmt: skip
+        Decoded(part=number, start=0, tiles=looks, whole=np.ones(2, bool))
+        for number, looks in enumerate(shown)
+    ]
 
 
 def test_each_look_goes_through_the_encoders_that_are_wanted(loaded):

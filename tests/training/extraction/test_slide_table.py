@@ -38,7 +38,8 @@ def test_a_limit_counts_slides_and_takes_all_their_scans(tmp_path):
 
 def test_missing_files_and_impossible_scales_are_told_all_at_once(tmp_path):
     path = rows(tmp_path, {"scan": "a", "file": "no.svs", "mpp": "0"}, {"scan": "b", "file": ""},
-                {"scan": "c", "mask": "no.png", "mpp": "nan"}, {"scan": "d", "mpp": "x"})  # fmt: skip
+                {"scan": "c", "mask": "no.png", "mpp": "nan"},
+                {"scan": "d", "mpp": "x"})  # fmt: skip
     problems = []
     slide_table.read(path, problems)
     text = "\n".join(problems)

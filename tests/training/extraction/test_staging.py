@@ -11,7 +11,9 @@ TILE = np.array([4, 7, 9], np.int32)
 
 
 def write(file, values, recipe="r"):
-    staging.write(file, values, tile=TILE, coords=COORDS, recipe=recipe, mpp_read=0.5, tile_um=112)
+    staging.write(
+        file, values, tile=TILE, coords=COORDS, recipe=recipe, mpp_read=0.5, tile_um=112.0
+    )
 
 
 def test_a_bag_comes_back_as_it_was_and_is_known_without_reading_it(tmp_path):
