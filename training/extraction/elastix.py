@@ -6,8 +6,9 @@ classes are imported one by one, because `import itk` and its templates load ten
 """
 
 import math
+import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,7 @@ COARSEST_PX = 96
 
 
 class ElastixError(Exception):
-    """Elastix gave up; the message is its own."""
+    """Elastix gave up."""
 
 
 def refine(
@@ -31,12 +32,11 @@ def refine(
     Raises:
         ElastixError: The pictures hardly overlap, or are not images of one tissue.
     """
-    from itk import elxParameterObjectPython, itkElastixRegistrationMethodPython
-
-    stages = elxParameterObjectPython.elastixParameterObject.New()
+    itk = _itk()
+    stages = itk.parameters.elastixParameterObject.New()
     for settings in _stages(fixed, config):
         stages.AddParameterMap(settings)
-    method = itkElastixRegistrationMethodPython.itkElastixRegistrationMethodIF2IF2.New()
+    method = itk.method.itkElastixRegistrationMethodIF2IF2.New()
     matrix = np.linalg.inv(start[:, :2])
     method.SetFixedImage(_image(fixed.grey, fixed.um_per_px, IDENTITY))
     method.SetMovingImage(
@@ -50,10 +50,27 @@ def refine(
     try:
         method.UpdateLargestPossibleRegion()
     except RuntimeError as error:
-        raise ElastixError(str(error).strip().splitlines()[-1]) from error
+        raise ElastixError("the pictures share too little to be brought together") from error
     found = method.GetTransformParameterObject()
     maps = [found.GetParameterMap(each) for each in range(found.GetNumberOfParameterMaps())]
     return _read(start, maps)
+
+
+class _Itk(NamedTuple):
+    parameters: Any
+    method: Any
+    buffers: Any
+
+
+def _itk() -> _Itk:
+    with warnings.catch_warnings():  # raised inside SWIG's modules, a warning ends the process
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from itk import (
+            elxParameterObjectPython,
+            itkElastixRegistrationMethodPython,
+            itkPyBufferPython,
+        )
+    return _Itk(elxParameterObjectPython, itkElastixRegistrationMethodPython, itkPyBufferPython)
 
 
 def _stages(fixed: Picture, config: RegistrationConfig) -> list[dict[str, tuple[str, ...]]]:
@@ -103,10 +120,8 @@ def _stages(fixed: Picture, config: RegistrationConfig) -> list[dict[str, tuple[
 
 def _image(values: np.ndarray, um_per_px: tuple[float, float], frame: np.ndarray) -> Any:
     """Make an ITK image whose pixels lie at `frame` of their micrometres."""
-    from itk import itkPyBufferPython
-
     buffers = {np.dtype(np.float32): "IF2", np.dtype(np.uint8): "IUC2"}
-    buffer = getattr(itkPyBufferPython, f"itkPyBuffer{buffers[values.dtype]}")
+    buffer = getattr(_itk().buffers, f"itkPyBuffer{buffers[values.dtype]}")
     image = buffer.GetImageFromArray(np.ascontiguousarray(values))
     image.SetSpacing([float(each) for each in um_per_px])
     origin = frame[:, :2] @ (np.array(um_per_px) / 2) + frame[:, 2]

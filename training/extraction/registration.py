@@ -112,15 +112,19 @@ def register(fixed: Thumbnail, moving: Thumbnail, *, config: RegistrationConfig)
     The result may be refused (`refused` says why): callers must look.
     """
     pictures = density(fixed), density(moving)
-    start = starting.find(*pictures, angle_step=config.angle_step, min_overlap=config.min_overlap)
-    given_up = []
-    try:
-        found = elastix.refine(*pictures, start, config=config)
-    except elastix.ElastixError as error:
-        given_up = [f"elastix gave up: {error}"]
-        found = Transform(start=start, affine=transform.IDENTITY)
+    found, problems = Transform(start=transform.IDENTITY, affine=transform.IDENTITY), list[str]()
+    if all(picture.inside.any() for picture in pictures):
+        start = starting.find(
+            *pictures, angle_step=config.angle_step, min_overlap=config.min_overlap
+        )
+        try:
+            found = elastix.refine(*pictures, start, config=config)
+        except elastix.ElastixError as error:
+            found, problems = replace(found, start=start), [str(error)]
+    else:
+        problems = ["a scan shows no tissue"]
     judged = _judged(*pictures, found)
-    problems = [*given_up, *_misplaced(judged, config), *_unlike(judged, config)]
+    problems += [*_misplaced(judged, config), *_unlike(judged, config)]
     return replace(judged, refused="; ".join(problems))
 
 
@@ -178,7 +182,7 @@ def _judged(fixed: Picture, moving: Picture, found: Transform) -> Registration:
         float((each.inside > 0.5).sum() * each.um_per_px[0] * each.um_per_px[1])
         for each in (fixed, moving)
     ]
-    areas[1] /= abs(float(np.linalg.det(found.linear())))
+    areas[1] /= max(abs(float(np.linalg.det(found.linear()))), 1e-9)
     shared = float(both.sum() * fixed.um_per_px[0] * fixed.um_per_px[1])
     alike = _correlation(fixed.grey, np.nan_to_num(grey), shown)[tissue & shown]
     along_y, along_x = (np.gradient(there, axis=axis) for axis in (0, 1))

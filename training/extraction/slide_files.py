@@ -108,7 +108,7 @@ class OpenSlideFile:
 
 
 class PlainFile:
-    """A picture that Pillow reads (its first page), held in memory; speaks as an `OpenSlideFile`."""
+    """The first page of what Pillow reads, held in memory; speaks as an `OpenSlideFile`."""
 
     quickhash = ""
 

@@ -69,7 +69,7 @@ def tissue(rgb: np.ndarray) -> np.ndarray:
     pixels = pixels[density(pixels).mean(axis=1) > MIN_DENSITY]
     if len(pixels) < MIN_PIXELS:
         raise DataError(f"{len(pixels)} pixels of stained tissue, expected at least {MIN_PIXELS}")
-    return pixels
+    return np.asarray(pixels)
 
 
 def stains(pixels: np.ndarray) -> Stains:

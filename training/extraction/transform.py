@@ -45,7 +45,7 @@ class Spline:
             ndimage.map_coordinates(part, place, order=3, prefilter=False, mode="constant")
             for part in self.coefficients
         ]
-        return points + np.stack(moved, axis=1)
+        return np.asarray(points + np.stack(moved, axis=1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,11 +107,11 @@ def from_json(value: Mapping[str, object]) -> Transform:
         ValueError: It is something else.
     """
     stored = _Stored.model_validate(value)
-    spline = stored.spline and Spline(
-        origin=stored.spline.origin,
-        spacing=stored.spline.spacing,
-        coefficients=np.array(stored.spline.coefficients),
-    )
+    smooth = stored.spline
+    spline = None
+    if smooth is not None:
+        coefficients = np.array(smooth.coefficients)
+        spline = Spline(origin=smooth.origin, spacing=smooth.spacing, coefficients=coefficients)
     return Transform(start=np.array(stored.start), affine=np.array(stored.affine), spline=spline)
 
 

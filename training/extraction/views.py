@@ -237,8 +237,8 @@ def _fitted(path: Path, fit: Callable[[np.ndarray], Statistics]) -> Statistics:
 def _stained(tile: np.ndarray) -> np.ndarray:
     """Give 0 on glass to 1 on tissue, [height, width, 1]."""
     densities = stain.density(tile).mean(axis=2, keepdims=True)
-    return np.clip(densities / np.float32(stain.MIN_DENSITY), 0, 1)
+    return np.asarray(np.clip(densities / np.float32(stain.MIN_DENSITY), 0, 1))
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8))

@@ -171,7 +171,6 @@ def test_other_tissue_is_refused(slide: np.ndarray, he_tiles: Path) -> None:
         assert found.quality < 0.3, name
 
 
-@pytest.mark.slow
 def test_glass_alone_is_refused() -> None:
     blank = Thumbnail(
         rgb=np.full((80, 100, 3), 240, np.uint8),
@@ -180,4 +179,4 @@ def test_glass_alone_is_refused() -> None:
     )
     for scans in ((blank, picture()), (picture(), blank), (blank, blank)):
         found = registration.register(*scans, config=CONFIG)
-        assert "0% of the tissue meets tissue" in found.refused
+        assert found.refused.startswith("a scan shows no tissue; 0% of the tissue meets tissue")

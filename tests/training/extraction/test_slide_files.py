@@ -128,7 +128,7 @@ def test_resolution_tags_with_a_unit_are_a_scale(tmp_path: Path, unit: int) -> N
     assert open_slide(plain).vendor == "tiff"
 
 
-@pytest.mark.parametrize("name", [name for name in AWKWARD])
+@pytest.mark.parametrize("name", AWKWARD)
 def test_awkward_names_are_opened(tmp_path: Path, name: str) -> None:
     for suffix in (".png", ".tif"):
         path = tmp_path / f"{name}{suffix}"
@@ -152,3 +152,27 @@ def test_a_closed_file_frees_its_pixels(tmp_path: Path) -> None:
     file.close()
     with pytest.raises(ValueError, match="closed"):
         file.read(0, 0, 0, 10, 10)
+
+
+@pytest.mark.parametrize("name", ["tiled.tif", "plain.tif", "a.jpg", "a.bmp"])
+def test_damaged_headers_are_errors_or_pictures_and_nothing_else(tmp_path: Path, name: str) -> None:
+    path, generator = tmp_path / name, np.random.default_rng(5)
+    if name == "tiled.tif":
+        tiffs.write(path, [PICTURE, PICTURE[::2, ::2]], mpp=0.5)
+    else:
+        save(path)
+    content = path.read_bytes()
+    outcomes = []
+    for _ in range(30):
+        damaged = bytearray(content)
+        for place in generator.integers(-200, 200, 4):
+            damaged[place] = generator.integers(256)
+        path.write_bytes(damaged)
+        try:
+            slide = open_slide(path, mpp=0.5)
+            assert slide.read(0, 0, Tiling(tile_px=64)).shape == (64, 64, 3)
+            outcomes.append("read")
+        except DataError as error:
+            assert str(path) in error.message
+            outcomes.append("refused")
+    assert {*outcomes} == {"read", "refused"}

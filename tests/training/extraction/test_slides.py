@@ -1,6 +1,5 @@
 """Scales, pixels and geometry of what is read."""
 
-import math
 import multiprocessing
 import pickle
 import struct
@@ -148,7 +147,7 @@ def test_a_wave_comes_back_in_place_and_at_full_height(tmp_path: Path, mpp: floa
 
 
 def test_what_is_finer_than_the_pixels_does_not_alias(tmp_path: Path) -> None:
-    stripes = np.where(np.arange(1024) // 1 % 3 == 0, 250, 10)
+    stripes = np.where(np.arange(1024) % 3 == 0, 250, 10)
     picture = np.broadcast_to(stripes[None, :, None], (512, 1024, 3)).astype(np.uint8)
     slide = open_slide(tiffs.write(tmp_path / "stripes.tif", [picture], mpp=0.25))
     tile = slide.read(30, 30, Tiling(mpp=1.1, tile_px=64))
@@ -402,7 +401,6 @@ def test_a_slide_is_a_context(noise: Slide) -> None:
         assert same is noise
         assert same._file is not None
     assert noise._file is None
-    assert math.isclose(noise.true_mpp(Tiling(mpp=0.25)), 0.25)
 
 
 def _png(path: Path, picture: np.ndarray) -> Path:

@@ -27,7 +27,7 @@ def error_um(rigid: np.ndarray, points: np.ndarray, expected: np.ndarray) -> flo
     return float(np.abs(points @ rigid[:, :2].T + rigid[:, 2] - expected).max())
 
 
-@pytest.mark.parametrize("times", [0, 1, 2, 3])
+@pytest.mark.parametrize("times", [1, 2])
 def test_quarter_turns_are_found(times: int) -> None:
     fixed = blobs()
     rigid = starting.find(fixed, turned(fixed, times), angle_step=90.0, min_overlap=0.5)
