@@ -70,9 +70,9 @@ def gather(
             "slides that are not in this table: give a new --out, or all slides"
         ]
     sources += [_stored(row) for row in staying]
-    if not sources or not any(each.staged for each in sources):
+    cases = table.cases[table.cases["patient"].isin({each.view.patient for each in sources})]
+    if not sources or (before is not None and _as_before(before.cases, sources, cases)):
         return []
-    cases = table.cases
     if before is not None and staying:
         old = before.cases[before.cases["patient"].isin({str(row.patient) for row in staying})]
         cases = pd.concat([cases, old[~old["patient"].isin(cases["patient"])]]).fillna("")
@@ -96,6 +96,19 @@ def counts(data: Path, encoder: str) -> dict[str, Any]:
     index = before.index[before.index["encoder"] == encoder]
     licences = ", ".join(sorted(set(index["licence"])))
     return {"views": len(index), "tiles": int(index["num_tiles"].sum()), "licence": licences}
+
+
+def _as_before(old: pd.DataFrame, sources: Sequence[_Source], cases: pd.DataFrame) -> bool:
+    """Tell whether the data set has all of this already: bags, descriptions and labels."""
+    if any(each.staged or _stored(each.row).view != each.view for each in sources):
+        return False
+    if (
+        not set(cases.columns) <= set(old.columns)
+        or not cases["patient"].isin(old["patient"]).all()
+    ):
+        return False
+    known = old.set_index("patient").loc[cases["patient"], cases.columns.drop("patient")]
+    return bool((known.to_numpy() == cases.drop(columns="patient").to_numpy()).all())
 
 
 def _of(recipes: Mapping[str, str], views: Sequence[Any]) -> dict[str, str]:
@@ -194,7 +207,7 @@ def _write(data: Path, chosen: Chosen, sources: Sequence[_Source], cases: pd.Dat
         encoder=chosen.encoder.name,
         views=[each.view for each in sources],
         load=load,
-        cases=cases[cases["patient"].isin({each.view.patient for each in sources})],
+        cases=cases,
         tile_um=[each.tile_um for each in sources],
         mpp_read=[each.mpp_read for each in sources],
         encoder_revision=chosen.weights.revision,

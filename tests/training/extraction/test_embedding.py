@@ -85,6 +85,26 @@ def test_a_second_time_nothing_is_read_and_nothing_changes(embedded, monkeypatch
     assert bytes_of(embedded.out) == before
 
 
+def test_a_label_that_was_mended_reaches_the_data_set_without_reading_a_slide(
+    embedded, tmp_path, monkeypatch
+):
+    shutil.copytree(embedded.out, tmp_path / "data")
+    monkeypatch.setattr(slides.Slide, "read", None)
+    before = bags(embedded.out)
+    text = embedded.slides.read_text()
+    embedded.slides.write_text(text.replace("p1,A,b", "p1,B,a"))
+    try:
+        report = embedding.run(request(embedded.slides, tmp_path / "data"))
+    finally:
+        embedded.slides.write_text(text)
+    assert report.num_embedded == 0
+    dataset = index.read(tmp_path / "data")
+    assert list(dataset.cases["label"]) == ["a", "a", "a"]
+    assert list(dataset.index["scanner"]) == ["A", "B", "A"]
+    found = bags(tmp_path / "data")
+    assert all(np.array_equal(found[view][0], before[view][0]) for view in before)
+
+
 @pytest.mark.slow
 def test_several_encoders_share_one_reading_of_the_slides(embedded, tmp_path, monkeypatch):
     reads = []
