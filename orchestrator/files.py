@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+_ROWS = 2048
+"""Of a table that is gone through, in memory at once."""
+
 
 def write_frame(frame: "pd.DataFrame", path: Path) -> None:
     """Write a frame as a Parquet file with checksums of its pages."""
@@ -66,6 +69,22 @@ def read_frame(path: Path, *, hint: str = "") -> "pd.DataFrame":
     with readable(path, hint=hint):
         frame: pd.DataFrame = read_table(path).to_pandas()
     return frame
+
+
+def go_through(path: Path, *, hint: str = "") -> Iterator[dict[str, Any]]:
+    """Go through the rows of a Parquet file, in parts.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    with (
+        readable(path, hint=hint),
+        pq.ParquetFile(path, page_checksum_verification=True) as file,
+    ):
+        for batch in file.iter_batches(batch_size=_ROWS):
+            yield from batch.to_pylist()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """The canonical text of a configuration, which trials and checkpoints are named by."""
 
-import json
 from functools import lru_cache
 from typing import Any
 
@@ -35,10 +34,7 @@ def _remembered(value: Config | tuple[Any, ...]) -> str:
     known = _seen.get(id(value))
     if known is not None:
         return known[1]
-    if isinstance(value, Config):
-        text = _fields(value)
-    else:
-        text = f"[{','.join(map(_text, value))}]"
+    text = _fields(value) if isinstance(value, Config) else f"[{','.join(map(_text, value))}]"
     if len(_seen) >= _SEEN_MAX:
         _seen.clear()
     _seen[id(value)] = value, text  # the object is kept, so that no other gets its number

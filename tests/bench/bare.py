@@ -1,4 +1,4 @@
-"""Bare training: warm processes, one per core, each in a tight loop over its share of the trials."""
+"""Bare training: warm processes, one per core, each in a tight loop over its share of trials."""
 
 import multiprocessing
 from collections.abc import Sequence

@@ -19,7 +19,9 @@ from typing import Any
 POLL_S = 0.2
 
 
-def submitit_array(trials: list[Path], *, data: Path, out: Path, cores: int, partition: str) -> None:
+def submitit_array(
+    trials: list[Path], *, data: Path, out: Path, cores: int, partition: str
+) -> None:
     """Submit a job array through submitit, one job per trial."""
     import submitit
 

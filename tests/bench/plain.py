@@ -55,8 +55,8 @@ def prepare(config: TrialConfig, data: Path) -> Prepared:
     judge = judging.judge(found, config.stopping)
     assert judge is not None, "the trials of the benchmark validate"
     loader = Loader(
-        BagReader(dataset.root), found, dtype=getattr(torch, config.precision), device=torch.device("cpu"),
-        resident_bytes=RESIDENT_BYTES,
+        BagReader(dataset.root), found, dtype=getattr(torch, config.precision),
+        device=torch.device("cpu"), resident_bytes=RESIDENT_BYTES,
     )  # fmt: skip
     return Prepared(
         scans=found,
