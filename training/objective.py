@@ -94,6 +94,8 @@ class Objective(nn.Module):
             rest = (output.bag, output.attention) if observed else ()
             return output.scores, *rest
         parts = [self.task(output.scores, batch)]
+        if not self.losses:
+            return parts[0], parts[0][None]
         for number, loss in enumerate(self.losses):
             parts.append(self._robustness(number, loss, output, batch, temperatures[number]))
         parted = torch.stack(parts)

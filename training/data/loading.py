@@ -116,6 +116,7 @@ class Loader:
         self._index = list(scans.table.itertuples(index=False))
         self._num_tiles = scans.table["num_tiles"].to_numpy(np.int64)
         self._slide: list[str] = scans.table["slide"].tolist()
+        self._slide_number = np.unique(self._slide, return_inverse=True)[1]
         self._start = np.concatenate([[0], np.cumsum(self._num_tiles)])
         self._shared: dict[tuple[int, int], npt.NDArray[np.int32]] = {}
         self._stored = np.result_type(*{np.dtype(kind) for kind in scans.table["dtype"]})
@@ -228,9 +229,8 @@ class Loader:
         return found._replace(weight=found.weight.to(self._dtype))
 
     def _weights(self, rows: Rows) -> np.ndarray:
-        slides = [self._slide[row] for row in rows.tolist()]
-        _, which, counts = np.unique(slides, return_inverse=True, return_counts=True)
-        return 1.0 / counts[which]
+        slides = self._slide_number[rows]
+        return 1.0 / np.bincount(slides)[slides]
 
     def _read(self, rows: Rows, tiles: Sequence[Rows]) -> tuple[Bags, Mask]:
         """Read the tiles of each bag as the model sees them."""

@@ -1,11 +1,14 @@
 """Position encoding by convolutions over instances laid out in a square (PPEG)."""
 
+import itertools
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from training.types import Instances, Mask
 
@@ -60,12 +63,66 @@ class PyramidPosition(nn.Module):
             ]
         ).sum(0)
         wide = F.pad(square, (0, 0, *(widest // 2,) * 4))
-        total = torch.zeros_like(square)
-        for row in range(widest):
-            for column in range(widest):
-                shifted = wide[:, row : row + side, column : column + side]
-                total = total + shifted * kernel[:, row, column]
+        found: Tensor = _Convolution.apply(wide, kernel.permute(1, 2, 0), side)
+        return found
+
+
+class _Convolution(torch.autograd.Function):
+    """Add up shifted products, [..., bag, row, column, unit] with [..., row, column, unit].
+
+    Where autograd would make a whole wide gradient for each of the kernel's places, this adds to
+    one; the order of additions is the same. Places that only ever meet the border are passed over.
+    """
+
+    @staticmethod
+    def forward(wide: Tensor, kernel: Tensor, side: int) -> Tensor:
+        total = wide.new_zeros(*wide.shape[:-3], side, side, wide.shape[-1])
+        for row, column in _places(side):
+            shifted = wide[..., row : row + side, column : column + side, :]
+            total += shifted * kernel[..., None, row, column, None, None, :]
         return total
+
+    @staticmethod
+    def setup_context(
+        ctx: Any,
+        inputs: tuple[Tensor, Tensor, int],
+        output: Tensor,  # noqa: ARG004
+    ) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]  # torch gives it no types
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        wide, kernel = ctx.saved_tensors
+        to_wide, to_kernel = torch.zeros_like(wide), torch.zeros_like(kernel)
+        side = grad.shape[-2]
+        for row, column in reversed(_places(side)):
+            here = (..., slice(row, row + side), slice(column, column + side), slice(None))
+            to_kernel[..., row, column, :] = (grad * wide[here]).sum((-4, -3, -2))
+            to_wide[here].add_(grad * kernel[..., None, row, column, None, None, :])
+        return to_wide, to_kernel, None
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        dims: tuple[int | None, int | None, None],
+        wide: Tensor,
+        kernel: Tensor,
+        side: int,
+    ) -> tuple[Tensor, int]:
+        lanes = [
+            each.expand(info.batch_size, *each.shape) if dim is None else each.movedim(dim, 0)
+            for each, dim in zip((wide, kernel), dims, strict=False)
+        ]
+        found: Tensor = _Convolution.apply(*lanes, side)
+        return found, 0
+
+
+def _places(side: int) -> list[tuple[int, int]]:
+    """List the kernel's places that meet a square of this side somewhere."""
+    widest = max(_SIZES)
+    near = [place for place in range(widest) if abs(place - widest // 2) < side]
+    return list(itertools.product(near, near))
 
 
 def layout(mask: Mask, side: int) -> tuple[Int[Tensor, "bag cell"], Int[Tensor, "bag instance"]]:
