@@ -2,6 +2,8 @@
 # make test    all tests, those on a real SLURM included where a test bed can be set up (root on Debian)
 # make chaos   faults by the hundred on the test bed, at most 60 minutes; goes on where it stopped
 # make science simulated worlds, all arms and controls, at most 60 minutes; goes on where it stopped
+# make bench   how fast it is, beside other ways to train the same trials; at most 20 minutes
+# make bench-full  the same in full size; two hours a call, goes on where it stopped
 # make check   format, lint, types, import floors and unit tests, in under two minutes
 # make wheelhouse, then  make demo WHEELHOUSE=wheelhouse  on a machine without internet
 
@@ -12,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/c
 	$(if $(WHEELHOUSE),--no-index --find-links=$(WHEELHOUSE))
 UNIT := -n 2 --dist loadscope -m "not slurm and not slow and not gpu"
 
-.PHONY: setup demo test check clean wheelhouse format testbed chaos science
+.PHONY: setup demo test check clean wheelhouse format testbed chaos science bench bench-full
 
 setup: .venv/.installed
 
@@ -46,6 +48,12 @@ chaos: .venv/.installed-dev testbed
 
 science: .venv/.installed-dev
 	@$(BIN)/python -m tests.science
+
+bench: .venv/.installed-dev testbed
+	@$(BIN)/python -m tests.bench
+
+bench-full: .venv/.installed-dev testbed
+	@$(BIN)/python -m tests.bench --full
 
 check: .venv/.installed-dev
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

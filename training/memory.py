@@ -63,7 +63,7 @@ def lanes_together(
     return lanes_that_fit(free_bytes(device), of_a_lane(instances, widths))
 
 
-def of_a_lane(instances: int, widths: Sequence[int]) -> float:
+def of_a_lane(instances: int, widths: Sequence[int]) -> int:
     """Estimate the bytes of activations of a lane.
 
     Args:
@@ -73,16 +73,16 @@ def of_a_lane(instances: int, widths: Sequence[int]) -> float:
     return instances * (widths[0] + KEPT * sum(widths[1:])) * NUMBER_BYTES
 
 
-def lanes_that_fit(free: float, lane: float) -> int:
+def lanes_that_fit(free: int, lane: int) -> int:
     """Tell how many lanes of so many bytes fit; two at least."""
     return max(2, int(SHARE * free / lane))
 
 
-def free_bytes(device: torch.device) -> float:
+def free_bytes(device: torch.device) -> int:
     """Ask how much memory a GPU has left; what torch keeps for later counts as free."""
     free, _ = torch.cuda.mem_get_info(device)
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return float(free + kept)
+    return int(free) + kept
 
 
 def run_epoch(
