@@ -15,6 +15,8 @@ from training.config import TrialConfig
 
 log = logging.getLogger(__name__)
 
+_COLUMNS = ("trial", "encoder", "config", "pack_family", "priority", "bracket")
+
 
 def read_jobs(folder: Folder) -> list[Job]:
     """Read the packs of the last launch that still miss a result, with their configurations.
@@ -73,7 +75,7 @@ class _Row:
 def _rows(folder: Folder, wanted: Collection[str]) -> dict[str, _Row]:
     bases: dict[str, tuple[str, dict[str, Any]]] = {}
     found: dict[str, _Row] = {}
-    for row in store.go_through_plan(folder):
+    for row in store.go_through_plan(folder, _COLUMNS):
         if row["trial"] not in wanted or row["trial"] in found:
             continue
         family, config = row["pack_family"], json.loads(row["config"])

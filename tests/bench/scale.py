@@ -68,12 +68,12 @@ def plan_of(num_trials: int, folder: Path, *, cells: int) -> dict[str, float]:
     small.write_text(yaml.safe_dump(content | {"seeds": 1, "arms": {"erm": {"views": "routine"}}}))
     plan.make(spec.expand(spec.read(small)), dataset=dataset, lanes_max=2)
     gc.collect()
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     rows = spec.expand(spec.read(path))
     made = plan.make(rows, dataset=dataset, lanes_max=LANES_MAX, packs_min=2)
-    seconds = time.perf_counter() - began
+    seconds, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
     assert len(made.trials) == num_trials == made.num_to_train
-    return {"seconds": seconds, "packs": float(len(made.packs))}
+    return {"seconds": seconds, "cpu_s": cpu_s, "packs": float(len(made.packs))}
 
 
 def commands(num_trials: int, folder: Path) -> dict[str, float]:
@@ -100,15 +100,10 @@ def commands(num_trials: int, folder: Path) -> dict[str, float]:
 
 def driver(num_trials: int, folder: Path) -> dict[str, float]:
     """Make the broker of a sweep of which nothing is done; MB that the process grows by."""
-    root = folder / f"queue-{num_trials}"
-    login_budget.make(_empty(root), num_trials=num_trials, packs_min=2)
-    wide = Folder(root / "results" / "wide")
-    for path in wide.events.glob("driver*"):
-        path.unlink()
-    for path in wide.segments.iterdir():
-        path.rmdir()
-    jobs_left.read_jobs(Folder(_tiny(folder)))  # imports
-    process = psutil.Process()
+    for count in (20, num_trials):
+        measure("queue", count, folder)  # elsewhere: what planning frees would hide the growth
+    jobs_left.read_jobs(_queue(20, folder))  # imports
+    process, wide = psutil.Process(), _queue(num_trials, folder)
     gc.collect()
     before, began = process.memory_info().rss, time.perf_counter()
     jobs = jobs_left.read_jobs(wide)
@@ -119,11 +114,19 @@ def driver(num_trials: int, folder: Path) -> dict[str, float]:
     return {"mb": (process.memory_info().rss - before) / 1e6, "seconds": seconds}
 
 
-def _tiny(folder: Path) -> Path:
-    root = folder / "tiny"
-    if not root.exists():
-        login_budget.make(_empty(root), num_trials=20, packs_min=2)
-    return root / "results" / "wide"
+def queue(num_trials: int, folder: Path) -> dict[str, float]:
+    """Write a sweep of which nothing is done."""
+    wide = _queue(num_trials, folder)
+    login_budget.make(_empty(wide.root.parents[1]), num_trials=num_trials, packs_min=2)
+    for path in wide.events.glob("driver*"):
+        path.unlink()
+    for path in wide.segments.iterdir():
+        path.rmdir()
+    return {}
+
+
+def _queue(num_trials: int, folder: Path) -> Folder:
+    return Folder(folder / f"queue-{num_trials}" / "results" / "wide")
 
 
 def _empty(root: Path) -> Path:
@@ -173,6 +176,8 @@ def main() -> None:
             found = plan_of(count, folder, cells=count)
         case "commands":
             found = commands(count, folder)
+        case "queue":
+            found = queue(count, folder)
         case "driver":
             found = driver(count, folder)
         case _:
