@@ -179,8 +179,10 @@ class TrialConfig(Config):
         description="control: mean_over_scans gives every scan of a slide the mean of its scores",
         json_schema_extra={"added": True},
     )
-    precision: Literal["float32", "float64"] = Field(
-        "float32", description="arithmetic of the model"
+    precision: Literal["float32", "float64", "bfloat16"] = Field(
+        "float32",
+        description="arithmetic of the model; bfloat16: of the products with the tile embedding's "
+        "weights, the rest and all losses in float32",
     )
 
     @model_validator(mode="after")

@@ -57,7 +57,7 @@ class Session:
         self.loader = Loader(
             reader,
             self.scans,
-            dtype=getattr(torch, shared.precision),
+            dtype=objective.dtype(shared),
             device=device,
             resident_bytes=resident_bytes,
             input_map=inputs.fit(shared, reader, self.scans, self.pool),

@@ -55,7 +55,7 @@ def prepare(config: TrialConfig, data: Path) -> Prepared:
     judge = judging.judge(found, config.stopping)
     assert judge is not None, "the trials of the benchmark validate"
     loader = Loader(
-        BagReader(dataset.root), found, dtype=getattr(torch, config.precision),
+        BagReader(dataset.root), found, dtype=objective.dtype(config),
         device=torch.device("cpu"), resident_bytes=RESIDENT_BYTES,
     )  # fmt: skip
     return Prepared(
@@ -77,7 +77,7 @@ def train(config: TrialConfig, given: Prepared) -> pd.DataFrame:
     generator = torch.Generator().manual_seed(seeds.derive(config.seed, "dropout"))
     optim = config.optim
     adam = torch.optim.AdamW(model.parameters(), weight_decay=optim.weight_decay, fused=True)
-    like = {"dtype": getattr(torch, config.precision)}
+    like = {"dtype": objective.dtype(config)}
     weights = torch.tensor([loss.weight for loss in config.losses], **like)
     temperatures = torch.tensor([getattr(x, "temperature", 1.0) for x in config.losses], **like)
     steps = sampling.steps_per_epoch(given.pool, config.sampling)

@@ -1,5 +1,6 @@
 """Lanes on a GPU: `python -m pytest -m gpu tests/training/test_gpu.py -s` prints the table."""
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -68,9 +69,11 @@ def test_many_lanes_train_more_trials_an_hour(tmp_path: Path, monkeypatch):
     views = [replace(view, num_tiles=TILES, dim=DIM, dtype="float16") for view in small.views(60)]
     cohort = small.cohort(tmp_path, views, load=_wide)
     seconds = {size: _per_trial(size, cohort, "cuda") for size in SIZES}
-    print(f"\n{torch.cuda.get_device_name()}, {TILES} tiles of {DIM}")
+    lines = [f"\n{torch.cuda.get_device_name()}, {TILES} tiles of {DIM}"]
     for size, found in seconds.items():
-        print(f"K = {size:3}: {found:.3f} s a trial, {seconds[1] / found:.1f} × the trials an hour")
+        times = seconds[1] / found
+        lines.append(f"K = {size:3}: {found:.3f} s a trial, {times:.1f} × the trials an hour")
+    sys.stdout.write("\n".join(lines) + "\n")
     assert seconds[16] < seconds[1]
 
 

@@ -213,3 +213,15 @@ def test_a_field_added_later_leaves_the_identity_as_it_was(cohort: Dataset):
     ]
     one, two = (_identity([each], cohort, cpu) for each in later)
     assert one == _identity([config], cohort, cpu) != two
+
+
+def test_half_precision_is_near_and_the_same_in_every_pack(cohort: Dataset):
+    configs = [small.trial(seed, precision="bfloat16") for seed in range(3)]
+    found = [session(configs, cohort), session([configs[2], configs[0]], cohort)]
+    full = session([small.trial(seed) for seed in range(3)], cohort)
+    for each in (*found, full):
+        each.run_epoch()
+        assert each.lanes.flat.dtype == torch.float32 and each.lanes.flat.isfinite().all()
+    assert torch.equal(found[0].lanes.flat[2], found[1].lanes.flat[0])
+    far = (found[0].lanes.flat - full.lanes.flat).abs()
+    assert 0 < far.max() < 0.1, "four steps of at most 0.01 each"
