@@ -105,7 +105,7 @@ def make(
     done: Collection[str] = (),
     failed: Collection[str] = (),
     elsewhere: Collection[str] = (),
-    retired: Collection[str] = (),
+    retired: Mapping[str, str] | None = None,
     begun: Mapping[str, Sequence[str]] | None = None,
     lanes_max: int,
     packs_min: int = 1,
@@ -121,7 +121,8 @@ def make(
         done: ids of trials with an accepted result; others may be among them.
         failed: ids of trials not to be trained again.
         elsewhere: ids of trials in packs of a driver that runs.
-        retired: ids of trials that a search ended early; they are done only for a search.
+        retired: trial to the text of the bracket in which a search ended it early; it is done only
+            for a search with this bracket, not for one of other rungs.
         begun: pack id to trial ids of packs of an earlier plan: those that can still train as they
             are stay, first among the packs of their priority.
         lanes_max: most trials of a pack.
@@ -134,7 +135,9 @@ def make(
     unique = {item.id: item for item in row_trials}
     urgency = _urgency(rows, row_trials)
     brackets = _brackets(rows, row_trials) if retired else {}
-    done = frozenset(done) - {one for one in retired if not brackets.get(one)}
+    done = frozenset(done) - {
+        one for one, own in (retired or {}).items() if brackets.get(one) != own
+    }
     out = {*done, *failed, *elsewhere}
     to_train = [item for item in unique.values() if item.id not in out]
     to_train.sort(key=lambda item: -urgency[item.id])

@@ -139,7 +139,7 @@ def prepare(
         state.failed, planned=state.trials, retry=options.retry, running=running
     )
     make = partial(
-        plan.make, dataset=dataset, done=state.accepted.keys() - damaged, retired=state.retired,
+        plan.make, dataset=dataset, done=state.accepted.keys() - damaged, retired=state.retired_in,
         elsewhere=busy, failed=left, begun={} if running else _begun(folder, state),
         lanes_max=profile.lanes_max, packs_min=places(profile),
     )  # fmt: skip

@@ -412,10 +412,24 @@ def test_a_retired_trial_is_done_for_its_search_and_missing_for_all_else(tmp_pat
     arms = {"a": {"views": "routine", "search": ASHA}}
     rows = rows_of(tmp_path, arms=arms)
     every = make(rows).trial_ids
-    found = make(rows, done=every, retired=every[:5])
+    brackets = {item.id: row.bracket for row, item in zip(rows, make(rows).row_trials, strict=True)}
+    retired = {one: brackets[one] for one in every[:5]}
+    found = make(rows, done=every, retired=retired)
     assert found.packs == () and found.done == set(every)
     arms = {"a": {"views": "routine", "search": {**ASHA, "kind": "random"}}}
-    again = make(rows_of(tmp_path, arms=arms), done=every, retired=every[:5])
+    again = make(rows_of(tmp_path, arms=arms), done=every, retired=retired)
+    assert again.trial_ids == every
+    assert {item.id for one in again.packs for item in one.trials} == set(every[:5])
+
+
+@pytest.mark.parametrize("edit", [{"grace": 2}, {"reduction": 2}])
+def test_a_trial_that_was_retired_trains_again_where_the_search_has_other_rungs(tmp_path, edit):
+    rows = rows_of(tmp_path, arms={"a": {"views": "routine", "search": ASHA}})
+    found = make(rows)
+    every = found.trial_ids
+    retired = {i.id: r.bracket for r, i in zip(rows, found.row_trials, strict=True)}
+    edited = rows_of(tmp_path, arms={"a": {"views": "routine", "search": {**ASHA, **edit}}})
+    again = make(edited, done=every, retired=dict(list(retired.items())[:5]))
     assert again.trial_ids == every
     assert {item.id for one in again.packs for item in one.trials} == set(every[:5])
 
