@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+<<<<<<< HEAD
+from orchestrator import external, guards, measure, measure_cases, measure_scanners
+from orchestrator import measure_survival as of_survival
+=======
 from orchestrator import external, measure_tasks
+>>>>>>> main
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
 from orchestrator.measure_tasks import METRICS as METRICS
@@ -38,6 +43,8 @@ _NOT_AXES = frozenset(
     )
 )  # fmt: skip
 
+_OF_A_ROW = ("cell", "fold", "seed", "trial")
+
 _MEND = "launch the spec again: it plans anew, and trains what cannot be read"
 
 
@@ -52,10 +59,12 @@ class Joined:
     """A plan with the results of its trials.
 
     Attributes:
-        rows: cell, fold, seed, trial, state and version; one per cell and trial, in that order.
+        rows: cell, fold, seed, trial, state, version and `guards.COLUMNS`; one per cell and trial,
+            in that order.
         cells: encoder, arm, axes and the counts of `table`, by cell.
-        holes: cells that have no value, since trials of theirs are missing, failed or retired.
-        allow_missing: whether cells with missing or failed trials have values all the same.
+        marks: what is wrong with each cell (`guards.marks`).
+        holes: cells that have no value, since something is wrong with them.
+        allow_missing: whether such cells have values all the same, unless a search retired trials.
         known: the rows of `trials` of trials that are done, by trial.
         tasks: these trials as they are measured, apart for classes and survival.
         measured: the metrics of the main table, by trial.
@@ -63,6 +72,7 @@ class Joined:
 
     rows: pd.DataFrame
     cells: pd.DataFrame
+    marks: pd.Series
     holes: pd.Index
     allow_missing: bool
     known: pd.DataFrame
@@ -91,13 +101,21 @@ def join(
     done = known[known["state"] == "done"]
     config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
     settings = config.map(json.loads)
-    rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
-    rows = rows.join(known[["state", "version"]], on="trial")
-    counts = _counts(rows)
+    rows = plan.reindex(columns=[*_OF_A_ROW, "fingerprint"]).sort_values(list(_OF_A_ROW))
+    rows = rows.join(known[["state", "version", "commit", "versions", "device"]], on="trial")
+    counts, marks = _counts(rows), guards.marks(rows)
     searched = ["search"] if "search" in plan.columns else []
     own = ["encoder", "arm", *axes, *searched]
     names = plan.drop_duplicates("cell").set_index("cell")[own].sort_index()
     for name in axes:
+<<<<<<< HEAD
+        names[name] = names[name].map(plain)
+    survives = {is_survival(each) for each in planned}
+    cases, on_scanner, measured = _measured(done, predictions, settings, survives)
+    if any(each.get("external_cohorts") for each in planned):
+        locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
+        mine = settings.map(is_survival).to_numpy(bool)
+=======
         names[name] = names[name].map(_plain)
     survives, mine = {_survives(each) for each in planned}, settings.map(_survives).to_numpy(bool)
     away = settings.map(unseen_of).to_list()
@@ -105,15 +123,16 @@ def join(
     measured = measure_tasks.main(tasks, survives).reindex(done.index)
     if any(each.get("external_cohorts") for each in planned):
         locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
+>>>>>>> main
         for survival in sorted(survives):
             asked = done.loc[locked & (mine == survival), "threshold"]
             measured = measured.join(external.trials(asked, predictions, survival=survival))
-    retired = counts["retired"]
-    holes = retired if allow_missing else retired + counts["missing"] + counts["failed"]
+    holes = counts["retired"] > 0 if allow_missing else marks != ""
     return Joined(
         rows=rows,
         cells=pd.concat([names, counts if searched else counts.drop(columns="retired")], axis=1),
-        holes=counts.index[holes > 0],
+        marks=marks,
+        holes=counts.index[holes],
         allow_missing=allow_missing,
         known=done,
         tasks=tasks,
@@ -136,8 +155,8 @@ def table(
         trials: a row per trial with a result.
         predictions: a row per trial and scan; augmented views must not be here.
         axes: columns of `plan` that tell cells apart, JSON scalars; shown after `arm`.
-        allow_missing: average what there is in cells with missing or failed trials. Without it they
-            have no value. Their counts are shown in either case.
+        allow_missing: average what there is in cells with which something is wrong
+            (`guards.marks`). Without it they have no value. Counts are shown in either case.
 
     Returns:
         encoder, arm, axes; `trials` planned, `missing`, `failed`, `versions` (distinct commits and
@@ -184,6 +203,37 @@ def write(table: pd.DataFrame, folder: Path, name: str = "main") -> list[Path]:
     return paths
 
 
+<<<<<<< HEAD
+def _measured(
+    done: pd.DataFrame, predictions: pd.DataFrame, settings: pd.Series, survives: Collection[bool]
+) -> tuple[Cases | None, Mapping[str, np.ndarray], pd.DataFrame]:
+    """Measure each trial as its task wants; columns of both kinds where the sweep has both.
+
+    Returns:
+        What trials of classes are measured on, what they come to on each scanner, and the metrics.
+    """
+    mine = settings.map(is_survival).to_numpy(bool)
+    unseen = settings.map(unseen_of)
+    classes, found = done[~mine], []
+    cases, on_scanner = None, {}
+    if len(classes):
+        cases = measure_cases.cases(
+            classes["threshold"], predictions, unseen=unseen[~mine].to_list()
+        )
+        on_scanner = measure_scanners.by_scanner(cases, measure.by_scanner(cases))
+        averaged = measure_scanners.averaged(cases, on_scanner)
+        found.append(measure.of(cases, on_scanner).join(averaged))
+    elif False in survives:
+        found.append(pd.DataFrame(columns=list(METRICS), dtype=np.float64))
+    if True in survives:
+        threshold = done.loc[mine, "threshold"]
+        away = unseen[mine].to_list()
+        found.append(of_survival.trials(threshold, predictions, unseen=away))
+    return cases, on_scanner, pd.concat(found).reindex(done.index)
+
+
+=======
+>>>>>>> main
 def _require_readable(
     plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.DataFrame
 ) -> list[dict[str, Any]]:
@@ -214,14 +264,9 @@ def _require_readable(
         raise StoreError(f"plan.parquet: a config is no JSON mapping: {error}") from error
 
 
-def _survives(config: Mapping[str, Any]) -> bool:
-    task = config.get("task")
-    return isinstance(task, dict) and task.get("kind") == "survival"
-
-
 def _known(trials: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
     """Index the planned trials that have a result: state, threshold, version of the code."""
-    needed = ["trial", "state", "threshold", "commit", "versions"]
+    needed = ["trial", "state", "threshold", "commit", "versions", "device"]
     known = trials.reindex(columns=list(dict.fromkeys([*needed, *trials.columns])))
     known = known[known["trial"].isin(plan["trial"])].sort_values("trial")
     twice = known.loc[known["trial"].duplicated(), "trial"]
@@ -253,7 +298,13 @@ def unseen_of(settings: Mapping[str, Any]) -> Sequence[str]:
     return names
 
 
-def _plain(value: object) -> str:
+def is_survival(config: Mapping[str, Any]) -> bool:
+    """Say whether a trial is of a survival task."""
+    task = config.get("task")
+    return isinstance(task, dict) and task.get("kind") == "survival"
+
+
+def plain(value: object) -> str:
     """Show a JSON scalar as a person would write it; empty where the cell has no such setting."""
     decoded = json.loads(value) if isinstance(value, str) and value else None
     if decoded is None:

@@ -16,6 +16,7 @@ import click
 
 from cluster.errors import ClusterError, ProfileError
 from orchestrator import render
+from orchestrator.cli_aggregate import aggregate
 from orchestrator.cli_doctor import doctor
 from orchestrator.cli_index import index
 from orchestrator.cli_launch import launch, resume
@@ -98,63 +99,6 @@ def _our_bug(mode: Mode, problem: Exception) -> int:
     return EXIT_BUG
 
 
-@cli.command(short_help="Write the tables of a sweep.")
-@click.argument("name")
-@click.option("--allow-missing", is_flag=True, help="Average cells that miss trials, marked so.")
-@click.option(
-    "--select",
-    type=click.Choice(["accuracy", "robustness", "robust_within_margin"]),
-    help="Also choose one setting per encoder, arm and fold, on validation patients; default: the "
-    "rule of the spec.",
-)
-@click.option(
-    "--margin",
-    type=click.FloatRange(min=0),
-    help="Accuracy that robust_within_margin may lose; default: 0.01.",
-)
-@click.option(
-    "--representation",
-    is_flag=True,
-    help="Also measure kept embeddings, about a second a trial.",
-)
-@click.option(
-    "--reference",
-    metavar="ARM",
-    help="Arm that --representation compares with; default: the first without losses.",
-)
-@results_option
-@output_options
-def aggregate(
-    name: str,
-    allow_missing: bool,
-    select: str | None,
-    margin: float | None,
-    representation: bool,
-    reference: str | None,
-    results: Path,
-    **output: bool,
-) -> int:
-    """Turn the results of sweep NAME into tables under results/NAME/tables/.
-
-    \b
-    Example: sweep aggregate demo
-    Settings chosen inside each fold: sweep aggregate demo --select robust_within_margin
-    """  # noqa: D301 - the escape is click's mark for lines to keep
-    from orchestrator import tabulate
-
-    if reference is not None and not representation:
-        raise click.UsageError("--reference needs --representation.")
-    return tabulate.aggregate(
-        Folder(results / name),
-        allow_missing=allow_missing,
-        select=select,
-        margin=margin,
-        representation=representation,
-        reference=reference,
-        mode=mode_of(**output),
-    )
-
-
 @cli.command(short_help="Keep a sweep as one file, or bring it back.")
 @click.argument("name")
 @click.option(
@@ -182,5 +126,5 @@ def archive(name: str, out: Path | None, restore: bool, results: Path, **output:
     return archives.restore(Path(name), results, mode=mode)
 
 
-for command in (launch, resume, status, logs, hold, cancel, doctor, index):
+for command in (aggregate, launch, resume, status, logs, hold, cancel, doctor, index):
     cli.add_command(command)

@@ -45,7 +45,13 @@ class Cases:
         seen: [trial, scanner], whether the trial trained on the scanner.
         patient: scores of patients.
         slide: scores of slides.
+<<<<<<< HEAD
+        predicted: class of each row of `patient`.
+        patients: names; in `patient` they are numbers, places in it.
+        owner: number of the patient of each row of `slide`.
+=======
         predicted: class of each row of `patient`; None of a survival task, whose risks have none.
+>>>>>>> main
     """
 
     ids: pd.Index
@@ -53,7 +59,13 @@ class Cases:
     seen: np.ndarray
     patient: Means
     slide: Means
+<<<<<<< HEAD
+    predicted: np.ndarray
+    patients: pd.Index
+    owner: np.ndarray
+=======
     predicted: np.ndarray | None
+>>>>>>> main
 
 
 def cases(
@@ -77,16 +89,32 @@ def cases(
             no outcome, or a score is not finite.
     """
     ids = pd.Index(threshold.index)
+<<<<<<< HEAD
+    rows = _read(predictions, ids)
+    num_classes = rows.score.shape[1]
+    if num_classes == 1 and threshold.isna().any():
+        raise StoreError(f"trial {ids[threshold.isna()][0]} has no threshold")
+    case, _ = _averaged(rows, rows.patient)
+    slide, first = _averaged(rows, rows.slide)
+    if num_classes == 1:
+        cut = threshold.to_numpy(np.float64)[case.trial]
+        predicted = (case.score[:, 0] >= cut).astype(np.int64)
+    else:
+        predicted = case.score.argmax(1)
+=======
     rows = _read(predictions, ids, OUTCOME if survival else ())
     case = _averaged(rows, rows.patient)
     predicted = None if survival else _classes(case, threshold)
+>>>>>>> main
     return Cases(
         ids=ids,
         scanners=rows.scanners,
         seen=np.array([[name not in names for name in rows.scanners] for names in unseen]),
         patient=case,
-        slide=_averaged(rows, rows.slide),
+        slide=slide,
         predicted=predicted,
+        patients=rows.patients,
+        owner=rows.patient[first],
     )
 
 
@@ -151,6 +179,7 @@ class _Rows:
     score: np.ndarray  # [row, column]: one logit or risk, or one per class
     told: np.ndarray  # [row, column]
     scanners: pd.Index
+    patients: pd.Index
 
 
 def _read(predictions: pd.DataFrame, ids: pd.Index, told: Sequence[str]) -> _Rows:
@@ -194,6 +223,7 @@ def _read(predictions: pd.DataFrame, ids: pd.Index, told: Sequence[str]) -> _Row
         score=score,
         told=outcome,
         scanners=code["scanner"][1],
+        patients=code["patient"][1],
     )
 
 
@@ -213,8 +243,8 @@ def _matrix(scores: pd.Series) -> np.ndarray:
     return np.concatenate(scores.to_list(), dtype=np.float64).reshape(len(scores), -1)
 
 
-def _averaged(rows: _Rows, member: np.ndarray) -> Means:
-    """Average the scores of each trial, member and scanner."""
+def _averaged(rows: _Rows, member: np.ndarray) -> tuple[Means, np.ndarray]:
+    """Average the scores of each trial, member and scanner; and give a row of each."""
     num_members, num_scanners = int(member.max()) + 1, len(rows.scanners)
     key = (rows.trial * num_members + member) * num_scanners + rows.scanner
     # Views are in order too: sums then do not depend on the order of rows in the segments.
@@ -223,7 +253,7 @@ def _averaged(rows: _Rows, member: np.ndarray) -> Means:
     starts = np.flatnonzero(np.diff(key, prepend=-1))
     counts = np.diff(starts, append=len(key))
     first = order[starts]
-    return Means(
+    means = Means(
         trial=rows.trial[first],
         member=member[first],
         scanner=rows.scanner[first],
@@ -231,3 +261,4 @@ def _averaged(rows: _Rows, member: np.ndarray) -> Means:
         told=rows.told[first],
         score=np.add.reduceat(rows.score[order], starts, axis=0) / counts[:, None],
     )
+    return means, first

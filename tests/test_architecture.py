@@ -114,7 +114,10 @@ def test_the_flags_are_the_agreed_ones():
     }
     others = {
         "sweep launch --cancel-removed", "sweep resume --retry", "sweep aggregate --allow-missing",
-        "sweep aggregate --select", "sweep aggregate --margin",
+        "sweep aggregate --select", "sweep aggregate --margin", "sweep aggregate --metric",
+        "sweep aggregate --by", "sweep aggregate --against", "sweep aggregate --where",
+        "sweep aggregate --cell", "sweep aggregate --intervals", "sweep aggregate --draws",
+        "sweep aggregate --method",
         "sweep aggregate --representation", "sweep aggregate --reference",
         "sweep status --watch", "sweep status --failed", "sweep status --trial",
         "sweep status --check", "sweep logs --failed", "sweep logs --driver", "sweep logs --follow",
