@@ -1,4 +1,4 @@
-# make demo    a virtual environment, everything installed, and the demo sweep on this machine
+# make demo    a virtual environment, everything installed, the demo sweep on this machine, its report
 # make test    all tests, those on a real SLURM included where a test bed can be set up (root on Debian)
 # make chaos   faults by the hundred on the test bed, at most 60 minutes; goes on where it stopped
 # make science simulated worlds, all arms and controls, at most 60 minutes; goes on where it stopped
@@ -33,6 +33,7 @@ setup: .venv/.installed
 demo: .venv/.installed
 	@$(BIN)/sweep launch sweeps/demo.yaml
 	@$(BIN)/sweep aggregate demo
+	@$(BIN)/sweep report demo
 
 testbed: .venv/.installed
 	@$(BIN)/python -m cluster.testbed install || echo "SLURM tests will be skipped"

@@ -10,7 +10,7 @@ in the results never changes a bit of the table. Survival tasks have metrics of 
 
 import io
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+<<<<<<< HEAD
 from orchestrator import external, guards, measure, measure_cases, measure_scanners
 from orchestrator import measure_survival as of_survival
+=======
+from orchestrator import external, measure_tasks
+>>>>>>> main
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
-from orchestrator.measure_cases import Cases
+from orchestrator.measure_tasks import METRICS as METRICS
+from orchestrator.measure_tasks import Measured
 from training.config import TrialConfig, unseen_scanners
-
-METRICS = (*measure.METRICS, *measure_scanners.METRICS)
 
 COUNTS = ("trials", "missing", "failed", "retired", "versions")
 """Columns of a cell that count; `retired` only where the plan has searches."""
@@ -63,8 +66,7 @@ class Joined:
         holes: cells that have no value, since something is wrong with them.
         allow_missing: whether such cells have values all the same, unless a search retired trials.
         known: the rows of `trials` of trials that are done, by trial.
-        cases: what these trials are measured on; None without any.
-        on_scanner: what they come to on each scanner, `measure_scanners.by_scanner`.
+        tasks: these trials as they are measured, apart for classes and survival.
         measured: the metrics of the main table, by trial.
     """
 
@@ -74,8 +76,7 @@ class Joined:
     holes: pd.Index
     allow_missing: bool
     known: pd.DataFrame
-    cases: Cases | None
-    on_scanner: Mapping[str, np.ndarray]
+    tasks: tuple[Measured, ...]
     measured: pd.DataFrame
 
     def averaged(self, measured: pd.DataFrame) -> pd.DataFrame:
@@ -107,12 +108,22 @@ def join(
     own = ["encoder", "arm", *axes, *searched]
     names = plan.drop_duplicates("cell").set_index("cell")[own].sort_index()
     for name in axes:
+<<<<<<< HEAD
         names[name] = names[name].map(plain)
     survives = {is_survival(each) for each in planned}
     cases, on_scanner, measured = _measured(done, predictions, settings, survives)
     if any(each.get("external_cohorts") for each in planned):
         locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
         mine = settings.map(is_survival).to_numpy(bool)
+=======
+        names[name] = names[name].map(_plain)
+    survives, mine = {_survives(each) for each in planned}, settings.map(_survives).to_numpy(bool)
+    away = settings.map(unseen_of).to_list()
+    tasks = measure_tasks.trials(done["threshold"], predictions, unseen=away, survives=mine)
+    measured = measure_tasks.main(tasks, survives).reindex(done.index)
+    if any(each.get("external_cohorts") for each in planned):
+        locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
+>>>>>>> main
         for survival in sorted(survives):
             asked = done.loc[locked & (mine == survival), "threshold"]
             measured = measured.join(external.trials(asked, predictions, survival=survival))
@@ -124,8 +135,7 @@ def join(
         holes=counts.index[holes],
         allow_missing=allow_missing,
         known=done,
-        cases=cases,
-        on_scanner=on_scanner,
+        tasks=tasks,
         measured=measured,
     )
 
@@ -193,6 +203,7 @@ def write(table: pd.DataFrame, folder: Path, name: str = "main") -> list[Path]:
     return paths
 
 
+<<<<<<< HEAD
 def _measured(
     done: pd.DataFrame, predictions: pd.DataFrame, settings: pd.Series, survives: Collection[bool]
 ) -> tuple[Cases | None, Mapping[str, np.ndarray], pd.DataFrame]:
@@ -221,6 +232,8 @@ def _measured(
     return cases, on_scanner, pd.concat(found).reindex(done.index)
 
 
+=======
+>>>>>>> main
 def _require_readable(
     plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.DataFrame
 ) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from orchestrator.cli_doctor import doctor
 from orchestrator.cli_index import index
 from orchestrator.cli_launch import launch, resume
 from orchestrator.cli_options import mode_of, output_options, results_option
+from orchestrator.cli_report import report
 from orchestrator.cli_watch import cancel, hold, logs, status
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.folder import Folder
@@ -40,6 +41,7 @@ def cli(debug: bool) -> None:
     sweep launch sweeps/demo.yaml     train what is missing of a sweep
     sweep status demo                 how far it is
     sweep aggregate demo              its table, to results/demo/tables/
+    sweep report demo                 a page with figures, to the same folder
     """  # noqa: D301 - the escape is click's mark for lines to keep
 
 
@@ -126,5 +128,7 @@ def archive(name: str, out: Path | None, restore: bool, results: Path, **output:
     return archives.restore(Path(name), results, mode=mode)
 
 
-for command in (aggregate, launch, resume, status, logs, hold, cancel, doctor, index):
+for command in (
+    aggregate, launch, resume, status, logs, hold, cancel, report, doctor, index,
+):  # fmt: skip
     cli.add_command(command)

@@ -10,7 +10,7 @@ from orchestrator.folder import Folder
 UNKNOWN = "unknown"
 
 FREE = re.compile(
-    r"(apache|mit|bsd|isc|cc0|cc[- ]by(?![- ]?(nc|nd))|public domain|simulated)", re.IGNORECASE
+    r"\b(apache|mit|bsd|isc|cc0|cc[- ]by(?!.*\b(nc|nd)\b)|public domain|simulated)\b", re.IGNORECASE
 )
 """Licences that let anyone pass on what is made with them."""
 

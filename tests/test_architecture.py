@@ -55,7 +55,14 @@ def test_broad_excepts_stand_in_two_places_only():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["status", "nothing-here"], ["logs", "--help"], ["hold", "--help"], ["doctor"]],
+    [
+        ["--help"],
+        ["status", "nothing-here"],
+        ["logs", "--help"],
+        ["hold", "--help"],
+        ["doctor"],
+        ["report", "--help"],
+    ],
 )
 def test_light_commands_import_nothing_heavy(arguments, tmp_path):
     program = (
@@ -104,7 +111,8 @@ def test_the_flags_are_the_agreed_ones():
     places = {
         f"sweep {command} --results"
         for command in (
-            "launch", "resume", "status", "logs", "cancel", "hold", "archive", "doctor", "aggregate"
+            "launch", "resume", "status", "logs", "cancel", "hold", "archive", "doctor",
+            "aggregate", "report",
         )
     }  # fmt: skip
     index = {
@@ -124,7 +132,8 @@ def test_the_flags_are_the_agreed_ones():
         "sweep cancel --where", "sweep hold --release", "sweep archive --out",
         "sweep archive --restore", "sweep doctor --cluster", "sweep doctor --write",
         "sweep doctor -y", "sweep index features --licence", "sweep index instances --bag",
-        "sweep index instances --label", "sweep index instances --patient",
+        "sweep index instances --label", "sweep index instances --patient", "sweep report --bundle",
+        "sweep report --out", "sweep report --allow-missing", "sweep report --draws",
     }  # fmt: skip
     assert flags == start | places | index | others
 
