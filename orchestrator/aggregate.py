@@ -18,12 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-<<<<<<< HEAD
-from orchestrator import external, guards, measure, measure_cases, measure_scanners
-from orchestrator import measure_survival as of_survival
-=======
-from orchestrator import external, measure_tasks
->>>>>>> main
+from orchestrator import external, guards, measure_tasks
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
 from orchestrator.measure_tasks import METRICS as METRICS
@@ -108,22 +103,16 @@ def join(
     own = ["encoder", "arm", *axes, *searched]
     names = plan.drop_duplicates("cell").set_index("cell")[own].sort_index()
     for name in axes:
-<<<<<<< HEAD
         names[name] = names[name].map(plain)
-    survives = {is_survival(each) for each in planned}
-    cases, on_scanner, measured = _measured(done, predictions, settings, survives)
-    if any(each.get("external_cohorts") for each in planned):
-        locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
-        mine = settings.map(is_survival).to_numpy(bool)
-=======
-        names[name] = names[name].map(_plain)
-    survives, mine = {_survives(each) for each in planned}, settings.map(_survives).to_numpy(bool)
+    survives, mine = (
+        {is_survival(each) for each in planned},
+        settings.map(is_survival).to_numpy(bool),
+    )
     away = settings.map(unseen_of).to_list()
     tasks = measure_tasks.trials(done["threshold"], predictions, unseen=away, survives=mine)
     measured = measure_tasks.main(tasks, survives).reindex(done.index)
     if any(each.get("external_cohorts") for each in planned):
         locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
->>>>>>> main
         for survival in sorted(survives):
             asked = done.loc[locked & (mine == survival), "threshold"]
             measured = measured.join(external.trials(asked, predictions, survival=survival))
@@ -203,37 +192,6 @@ def write(table: pd.DataFrame, folder: Path, name: str = "main") -> list[Path]:
     return paths
 
 
-<<<<<<< HEAD
-def _measured(
-    done: pd.DataFrame, predictions: pd.DataFrame, settings: pd.Series, survives: Collection[bool]
-) -> tuple[Cases | None, Mapping[str, np.ndarray], pd.DataFrame]:
-    """Measure each trial as its task wants; columns of both kinds where the sweep has both.
-
-    Returns:
-        What trials of classes are measured on, what they come to on each scanner, and the metrics.
-    """
-    mine = settings.map(is_survival).to_numpy(bool)
-    unseen = settings.map(unseen_of)
-    classes, found = done[~mine], []
-    cases, on_scanner = None, {}
-    if len(classes):
-        cases = measure_cases.cases(
-            classes["threshold"], predictions, unseen=unseen[~mine].to_list()
-        )
-        on_scanner = measure_scanners.by_scanner(cases, measure.by_scanner(cases))
-        averaged = measure_scanners.averaged(cases, on_scanner)
-        found.append(measure.of(cases, on_scanner).join(averaged))
-    elif False in survives:
-        found.append(pd.DataFrame(columns=list(METRICS), dtype=np.float64))
-    if True in survives:
-        threshold = done.loc[mine, "threshold"]
-        away = unseen[mine].to_list()
-        found.append(of_survival.trials(threshold, predictions, unseen=away))
-    return cases, on_scanner, pd.concat(found).reindex(done.index)
-
-
-=======
->>>>>>> main
 def _require_readable(
     plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.DataFrame
 ) -> list[dict[str, Any]]:
@@ -262,6 +220,12 @@ def _require_readable(
         return [dict(json.loads(text)) for text in plan["config"].drop_duplicates()]
     except (TypeError, ValueError) as error:
         raise StoreError(f"plan.parquet: a config is no JSON mapping: {error}") from error
+
+
+def is_survival(config: Mapping[str, Any]) -> bool:
+    """Say whether a trial is of a survival task."""
+    task = config.get("task")
+    return isinstance(task, dict) and task.get("kind") == "survival"
 
 
 def _known(trials: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
@@ -296,12 +260,6 @@ def unseen_of(settings: Mapping[str, Any]) -> Sequence[str]:
         return unseen_scanners(TrialConfig.model_validate(settings))
     names: Sequence[str] = settings.get("unseen_scanners", ())
     return names
-
-
-def is_survival(config: Mapping[str, Any]) -> bool:
-    """Say whether a trial is of a survival task."""
-    task = config.get("task")
-    return isinstance(task, dict) and task.get("kind") == "survival"
 
 
 def plain(value: object) -> str:

@@ -45,13 +45,9 @@ class Cases:
         seen: [trial, scanner], whether the trial trained on the scanner.
         patient: scores of patients.
         slide: scores of slides.
-<<<<<<< HEAD
-        predicted: class of each row of `patient`.
+        predicted: class of each row of `patient`; None of a survival task, whose risks have none.
         patients: names; in `patient` they are numbers, places in it.
         owner: number of the patient of each row of `slide`.
-=======
-        predicted: class of each row of `patient`; None of a survival task, whose risks have none.
->>>>>>> main
     """
 
     ids: pd.Index
@@ -59,13 +55,9 @@ class Cases:
     seen: np.ndarray
     patient: Means
     slide: Means
-<<<<<<< HEAD
-    predicted: np.ndarray
+    predicted: np.ndarray | None
     patients: pd.Index
     owner: np.ndarray
-=======
-    predicted: np.ndarray | None
->>>>>>> main
 
 
 def cases(
@@ -89,23 +81,10 @@ def cases(
             no outcome, or a score is not finite.
     """
     ids = pd.Index(threshold.index)
-<<<<<<< HEAD
-    rows = _read(predictions, ids)
-    num_classes = rows.score.shape[1]
-    if num_classes == 1 and threshold.isna().any():
-        raise StoreError(f"trial {ids[threshold.isna()][0]} has no threshold")
+    rows = _read(predictions, ids, OUTCOME if survival else ())
     case, _ = _averaged(rows, rows.patient)
     slide, first = _averaged(rows, rows.slide)
-    if num_classes == 1:
-        cut = threshold.to_numpy(np.float64)[case.trial]
-        predicted = (case.score[:, 0] >= cut).astype(np.int64)
-    else:
-        predicted = case.score.argmax(1)
-=======
-    rows = _read(predictions, ids, OUTCOME if survival else ())
-    case = _averaged(rows, rows.patient)
     predicted = None if survival else _classes(case, threshold)
->>>>>>> main
     return Cases(
         ids=ids,
         scanners=rows.scanners,

@@ -27,12 +27,7 @@ ARTEFACTS = (
 SHARED = ("inconsistency", "flip_rate")
 """Metrics that the main table has too."""
 
-<<<<<<< HEAD
-METRICS = (*measure_agreement.METRICS, *measure_scanners.GAPS, *ARTEFACTS)
-"""What is measured of trials for this table."""
-=======
 _NAMED = ("trial", "scanner", "seen")
->>>>>>> main
 
 
 def cells(joined: Joined) -> pd.DataFrame | None:
@@ -43,30 +38,20 @@ def cells(joined: Joined) -> pd.DataFrame | None:
         `measure_scanners.GAPS` or `measure_survival.GAPS`, and `ARTEFACTS`, NaN where one does not
         apply.
     """
-<<<<<<< HEAD
-    measured = trials(joined)
-    if measured is None:
+    if not _several_scanners(joined.tasks):
         return None
-    folds = joined.averaged(joined.measured[list(SHARED)].join(measured))
+    measured = joined.measured[list(SHARED)].join(trials(joined))
+    folds = joined.averaged(measured)
     return joined.cells.join(folds.groupby("cell").mean()).reset_index(drop=True)
 
 
-def trials(joined: Joined) -> pd.DataFrame | None:
-    """Measure trials of classes, `METRICS`; None where none has two scanners."""
-    found = joined.cases
-    if found is None or not _several_scanners(found):
-        return None
+def trials(joined: Joined) -> pd.DataFrame:
+    """Measure trials: what `cells` averages beside `SHARED`; no columns without any trial."""
+    if not joined.tasks:
+        return pd.DataFrame(index=joined.known.index)
     measured = [
-        measure_agreement.trials(found),
-        measure_scanners.gaps(found, joined.on_scanner),
-=======
-    if not _several_scanners(joined.tasks):
-        return None
-    measured = [
-        joined.measured[list(SHARED)],
         pd.concat([measure_agreement.trials(each.cases) for each in joined.tasks]),
         pd.concat([each.gaps() for each in joined.tasks]),
->>>>>>> main
         joined.known.reindex(columns=list(ARTEFACTS)).astype(np.float64),
     ]
     return pd.concat(measured, axis=1)
