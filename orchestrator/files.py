@@ -53,11 +53,16 @@ def readable(path: Path, *, hint: str = "") -> Iterator[None]:
         ) from error
 
 
-def read_table(path: Path) -> "pa.Table":
-    """Read a Parquet file and check its pages; earlier versions wrote none to check."""
+def read_table(path: Path, *, names: tuple[str, ...] = ()) -> "pa.Table":
+    """Read a Parquet file and check its pages; earlier versions wrote none to check.
+
+    Args:
+        path: of the file.
+        names: text columns that are read as numbers of few distinct values.
+    """
     import pyarrow.parquet as pq
 
-    return pq.read_table(path, page_checksum_verification=True)
+    return pq.read_table(path, page_checksum_verification=True, read_dictionary=list(names))
 
 
 def read_frame(path: Path, *, hint: str = "") -> "pd.DataFrame":

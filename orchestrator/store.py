@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 TABLES = ("trials", "curves", "predictions")
 
+NAMES = ("trial", "patient", "slide", "view", "scanner", "cohort", "part")
+"""Text columns of `predictions`."""
+
 
 def write_segment(
     folder: Folder,
@@ -165,6 +168,43 @@ def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
             frame = files.read_frame(segment / f"{name}.parquet")
             parts[name].append(frame[frame["trial"].isin(ids)])
     return {name: _joined(frames) for name, frames in parts.items()}
+
+
+def read_compact(folder: Folder) -> dict[str, "pd.DataFrame"]:
+    """Read `trials` and `predictions` of the results that count, in a tenth of the memory.
+
+    As `read_results`, but without the curves, and names in the predictions are categories, in
+    sorted order.
+
+    Raises:
+        StoreError: A segment that counts cannot be read; the message names it.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    trials: list[pd.DataFrame] = []
+    tables: list[pa.Table] = []
+    for segment, ids in counting(folder).items():
+        frame = files.read_frame(segment / "trials.parquet")
+        trials.append(frame[frame["trial"].isin(ids)])
+        path = segment / "predictions.parquet"
+        with files.readable(path):
+            table = files.read_table(path, names=NAMES)
+            if set(frame["trial"]) - ids:
+                table = table.filter(pc.is_in(table["trial"], pa.array(sorted(ids))))
+        tables.append(table)
+    joined = _joined([])
+    if tables:
+        table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+        tables.clear()
+        joined = table.combine_chunks().to_pandas(split_blocks=True, self_destruct=True)
+        for name in NAMES:
+            if name in joined:
+                own = joined[name].astype("category").cat
+                joined[name] = own.reorder_categories(sorted(own.categories))
+        if not joined["trial"].is_monotonic_increasing:
+            joined = joined.sort_values("trial", kind="stable", ignore_index=True)
+    return {"trials": _joined(trials), "predictions": joined}
 
 
 def counting(folder: Folder) -> dict[Path, set[str]]:
