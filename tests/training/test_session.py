@@ -15,6 +15,7 @@ from training.config import (
     Optim,
     Sampling,
 )
+from training.data import folds
 from training.data.index import Dataset
 from training.errors import DataError
 from training.session import _identity
@@ -130,27 +131,31 @@ def test_a_snapshot_that_is_not_whole_leaves_the_session_as_new(cohort: Dataset,
     assert torch.equal(fresh.lanes.flat, trained.lanes.flat)
 
 
+def identity(configs: list[TrialConfig], dataset: Dataset, device: str = "cpu") -> str:
+    return _identity(configs, folds.fingerprint(dataset, configs[0]), torch.device(device))
+
+
 def test_an_identity_follows_trials_data_and_kind_of_device(cohort: Dataset, tmp_path: Path):
     configs = [small.trial(0), small.trial(1)]
     other = small.cohort(tmp_path, small.views(21))
     found = [
-        _identity(configs, cohort, torch.device("cpu")),
-        _identity(configs[::-1], cohort, torch.device("cpu")),
-        _identity(configs, other, torch.device("cpu")),
-        _identity(configs, cohort, torch.device("cuda:0")),
+        identity(configs, cohort),
+        identity(configs[::-1], cohort),
+        identity(configs, other),
+        identity(configs, cohort, "cuda:0"),
     ]
     assert len(set(found)) == 4
-    assert _identity(configs, cohort, torch.device("cuda:1")) == found[3]
+    assert identity(configs, cohort, "cuda:1") == found[3]
 
 
 def test_a_field_added_later_leaves_the_identity_as_it_was(cohort: Dataset):
     class Later(Optim):
         nesterov: bool = Field(False, json_schema_extra={"added": True})
 
-    config, cpu = small.trial(), torch.device("cpu")
+    config = small.trial()
     later = [
         config.model_copy(update={"optim": Later(lr=0.01, epochs=2, clip=1.0, **new)})
         for new in ({}, {"nesterov": True})
     ]
-    one, two = (_identity([each], cohort, cpu) for each in later)
-    assert one == _identity([config], cohort, cpu) != two
+    one, two = (identity([each], cohort) for each in later)
+    assert one == identity([config], cohort) != two

@@ -69,13 +69,18 @@ class Scans:
         return np.flatnonzero(rows & self.seen if seen_only else rows)
 
 
-def read(dataset: Dataset, config: TrialConfig) -> Scans:
+def read(dataset: Dataset, config: TrialConfig, split: folds.Split | None = None) -> Scans:
     """Choose the scans of the configuration's encoder, fold and task.
+
+    Args:
+        dataset: where they are.
+        config: of the trial.
+        split: the trial's, where it is known already.
 
     Raises:
         DataError: No scans of the encoder, embeddings of several widths, or a wrong split.
     """
-    split = folds.split(dataset, config)
+    split = split or folds.split(dataset, config)
     part = {patient: name for name, patients in split.parts.items() for patient in patients}
     table = dataset.index
     wanted = (table["encoder"] == config.encoder) & (table["source_scan"] == "")
