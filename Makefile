@@ -2,6 +2,7 @@
 # make test    all tests, those on a real SLURM included where a test bed can be set up (root on Debian)
 # make chaos   faults by the hundred on the test bed, at most 60 minutes; goes on where it stopped
 # make science simulated worlds, all arms and controls, at most 60 minutes; goes on where it stopped
+# make bench-embed  where the time of an extraction goes, to results/bench/embed.json
 # make check   format, lint, types, import floors and unit tests, in under two minutes
 # make wheelhouse, then  make demo WHEELHOUSE=wheelhouse  on a machine without internet
 
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/c
 	$(if $(WHEELHOUSE),--no-index --find-links=$(WHEELHOUSE))
 UNIT := -n 2 --dist loadscope -m "not slurm and not slow and not gpu"
 
-.PHONY: setup demo test check clean wheelhouse format testbed chaos science
+.PHONY: setup demo test check clean wheelhouse format testbed chaos science bench-embed
 
 setup: .venv/.installed
 
@@ -50,6 +51,9 @@ science: .venv/.installed-dev
 check: .venv/.installed-dev
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 	@$(BIN)/python -m pytest $(UNIT) -q
+
+bench-embed: .venv/.installed-dev
+	@$(BIN)/python -m tests.bench.embed
 
 format: .venv/.installed-dev
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

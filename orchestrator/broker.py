@@ -139,8 +139,6 @@ class Broker:
         job = assignment.job
         if job.pack in self._closed:
             return False
-        if retired:  # a pack that lost lanes tells nothing of what whole ones take
-            job = replace(job, kind="")
         self._journal.note(
             "accepted", pack=job.pack, attempt=assignment.attempt, worker=worker, kind=job.kind,
             failed=dict(failed), retired=list(retired), seconds=round(seconds, 3),

@@ -17,6 +17,7 @@ import click
 from cluster.errors import ClusterError, ProfileError
 from orchestrator import render
 from orchestrator.cli_doctor import doctor
+from orchestrator.cli_embed import embed
 from orchestrator.cli_index import index
 from orchestrator.cli_launch import launch, resume
 from orchestrator.cli_options import mode_of, output_options, results_option
@@ -182,5 +183,5 @@ def archive(name: str, out: Path | None, restore: bool, results: Path, **output:
     return archives.restore(Path(name), results, mode=mode)
 
 
-for command in (launch, resume, status, logs, hold, cancel, doctor, index):
+for command in (launch, resume, status, logs, hold, cancel, doctor, index, embed):
     cli.add_command(command)

@@ -17,7 +17,7 @@ def read_jobs(folder: Folder) -> list[Job]:
     plan = store.read_plan(folder, whole=True).drop_duplicates("trial").set_index("trial")
     state = progress(folder)
     missing = set(state.to_train) - set(state.given_up)
-    kinds: dict[str, str] = {}
+    kinds: dict[tuple[str, bool], str] = {}
     jobs = []
     for pack in state.planned:
         trials = state.packs[pack]
@@ -28,21 +28,24 @@ def read_jobs(folder: Folder) -> list[Job]:
             continue
         rows = plan.loc[list(trials)]
         family, config = str(rows["pack_family"].iloc[0]), str(rows["config"].iloc[0])
-        if family not in kinds:
-            kinds[family] = price.kind(TrialConfig.model_validate_json(config))
+        told = rows["bracket"].items() if "bracket" in rows else ()
+        brackets = tuple((str(trial), text) for trial, text in told if text)
+        key = family, bool(brackets)
+        if key not in kinds:
+            parsed = TrialConfig.model_validate_json(config)
+            kinds[key] = price.kind(parsed, retires=bool(brackets))
         moved = state.moved.get(pack, {})
-        brackets = rows["bracket"] if "bracket" in rows else rows["config"].map(lambda _: "")
         jobs.append(
             Job(
                 pack=pack,
                 encoder=rows["encoder"].iloc[0],
                 trials=tuple(zip(trials, rows["config"], strict=True)),
-                kind=kinds[family],
+                kind=kinds[key],
                 priority=int(rows["priority"].max()) if "priority" in rows else 0,
                 size=moved.get("size", "normal"),
                 alone=moved.get("alone", False),
                 share=state.shares.get(pack, 0.0),
-                brackets=tuple((str(trial), text) for trial, text in brackets.items() if text),
+                brackets=brackets,
             )
         )
     return jobs

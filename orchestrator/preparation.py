@@ -24,7 +24,6 @@ from orchestrator import (
     inputs,
     jobs,
     plan,
-    price,
     rounds,
     spec,
     store,
@@ -126,6 +125,8 @@ def prepare(
     running = runs(state)
     name = cluster or (running and last_cluster(folder)) or sweep.cluster or profiles.default()
     profile = _limited(profiles.load(name), options)
+    if isinstance(profile, SlurmProfile) and not options.foreground:
+        folder.require_plain()
     skip = running or options.foreground or site == "skip"
     notes = () if skip else _notes(profile, name, must=site == "require")
     if write and not running:
@@ -139,13 +140,13 @@ def prepare(
         state.failed, planned=state.trials, retry=options.retry, running=running
     )
     make = partial(
-        plan.make, dataset=dataset, done=state.accepted.keys() - damaged, retired=state.retired,
+        plan.make, dataset=dataset, done=state.accepted.keys() - damaged, retired=state.retired_in,
         elsewhere=busy, failed=left, begun={} if running else _begun(folder, state),
         lanes_max=profile.lanes_max, packs_min=places(profile),
     )  # fmt: skip
     made, suggested = _grown(sweep, folder, make, make(rows), state.suggested)
     if options.probe:
-        made = plan.probe(made, {o.kind for o in state.observations}, kind=price.kind)
+        made = plan.probe(made, {o.kind for o in state.observations})
     return Prepared(
         spec=sweep,
         folder=folder,

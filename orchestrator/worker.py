@@ -243,6 +243,7 @@ def _train(
                 "seconds": seconds,
                 "device": device,
                 "started": began,
+                "licence": segment.licence(dataset.index, configs[0].encoder),
                 **segment.version(setting.code),
             },
         ),

@@ -123,7 +123,13 @@ def test_the_flags_are_the_agreed_ones():
         "sweep doctor -y", "sweep index features --licence", "sweep index instances --bag",
         "sweep index instances --label", "sweep index instances --patient",
     }  # fmt: skip
-    assert flags == start | places | index | others
+    embed = {
+        f"sweep embed --{flag}"
+        for flag in (
+            "out", "encoder", "checkpoint", "config", "limit", "device", "workers", "cluster"
+        )
+    } | {"sweep embed -y"}  # fmt: skip
+    assert flags == start | places | index | embed | others
 
 
 def test_the_repository_names_no_path_of_a_machine():

@@ -23,6 +23,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool
@@ -128,20 +129,22 @@ class Lanes:
         """
         if self.module.training is not train:
             self.module.train(train)
-
-        def one(tensors: tuple[Tensor, ...], *arguments: object) -> tuple[Tensor, ...]:
-            own = [place[name] for place, name in self._places]
-            try:
-                for (place, name), tensor in zip(self._places, tensors, strict=True):
-                    place[name] = tensor
-                out: tuple[Tensor, ...] = self.module(*arguments, *shared)
-            finally:
-                for (place, name), tensor in zip(self._places, own, strict=True):
-                    place[name] = tensor
-            return out
-
-        mapped: Callable[..., tuple[Tensor, ...]] = vmap(one)
+        mapped: Callable[..., tuple[Tensor, ...]] = vmap(partial(self._one, shared))
         return mapped((*group.parameters.values(), *group.buffers.values()), *lane_arguments)
+
+    def _one(
+        self, shared: tuple[object, ...], tensors: tuple[Tensor, ...], *arguments: object
+    ) -> tuple[Tensor, ...]:
+        """Run the model with tensors in the places of its parameters and buffers."""
+        own = [place[name] for place, name in self._places]
+        try:
+            for (place, name), tensor in zip(self._places, tensors, strict=True):
+                place[name] = tensor
+            out: tuple[Tensor, ...] = self.module(*arguments, *shared)
+        finally:
+            for (place, name), tensor in zip(self._places, own, strict=True):
+                place[name] = tensor
+        return out
 
 
 def _row(tensors: Iterable[Tensor]) -> Tensor:

@@ -51,8 +51,9 @@ class Session:
     ) -> None:
         self.configs, self.device = list(configs), device
         shared = self.shared = configs[0]
-        self.identity = _identity(configs, dataset, device)
-        self.scans = scans.read(dataset, shared)
+        fingerprint, split = folds.identify(dataset, shared)
+        self.identity = _identity(configs, fingerprint, device)
+        self.scans = scans.read(dataset, shared, split)
         self.pool = sampling.pool(
             self.scans, paired=shared.views == "all", augmented=shared.pairs == "augmented"
         )
@@ -283,9 +284,8 @@ class Session:
         self._occupy(slots)
 
 
-def _identity(configs: Sequence[TrialConfig], dataset: Dataset, device: torch.device) -> str:
+def _identity(configs: Sequence[TrialConfig], fingerprint: str, device: torch.device) -> str:
     """Name the trials, their data and the kind of device, so that no other checkpoint is taken."""
     trials = [canonical(config) for config in configs]
-    data = folds.fingerprint(dataset, configs[0])
-    text = json.dumps([RESULTS_VERSION, trials, data, device.type])
+    text = json.dumps([RESULTS_VERSION, trials, fingerprint, device.type])
     return hashlib.sha256(text.encode()).hexdigest()

@@ -430,11 +430,11 @@ def test_a_rung_is_judged_and_written_down_for_the_next_driver(tmp_path):
     assert later.judge_rung(bracket, 1, {"t2": 0.5}) == ["t2"]
 
 
-def test_retired_trials_are_done_and_their_pack_tells_no_length(tmp_path):
+def test_retired_trials_are_done_and_their_pack_tells_what_such_packs_take(tmp_path):
     broker, folder = make(tmp_path, jobs(1, lanes=2))
     assert accept(broker, folder, "w", draw(broker, "w"), retired=["t0.1"])
     state = events.progress(folder)
     assert set(state.accepted) == {"t0.0", "t0.1"} and state.retired == {"t0.1"}
-    assert state.observations == []
-    assert math.isnan(broker._lengths.expected(jobs(1, lanes=2)[0]))
+    assert [one.kind for one in state.observations] == [jobs(1)[0].kind]
+    assert broker._lengths.expected(jobs(1, lanes=2)[0]) == state.observations[0].seconds
     assert (broker.state()["done"], broker.state()["failed"]) == (2, 0)

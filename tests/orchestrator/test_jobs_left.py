@@ -45,6 +45,15 @@ def test_packs_that_miss_a_result_are_left_with_what_the_broker_needs(folder):
     assert job.kind == price.kind(config)
 
 
+def test_packs_whose_trials_a_search_may_end_are_of_another_kind(folder):
+    launched(folder)
+    plain = {job.pack: job.kind for job in jobs_left.read_jobs(folder)}
+    store.write_plan(folder, store.read_plan(folder).assign(bracket=["", "b 1 3", ""]))
+    found = {job.pack: job for job in jobs_left.read_jobs(folder)}
+    assert found["p"].kind != plain["p"] and found["q"].kind == plain["q"]
+    assert found["p"].brackets == (("b", "b 1 3"),) and found["q"].brackets == ()
+
+
 def test_given_up_packs_are_not_left(folder):
     journal = launched(folder)
     journal.write("failed", pack="p", attempt=1, failure="data", message="m", final=True)

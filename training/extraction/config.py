@@ -46,10 +46,10 @@ class Tissue(Config):
 
     mpp: float = Field(8.0, ge=1, description="micrometres per pixel of the thumbnail looked at")
     smooth_um: float = Field(
-        20.0, ge=0, description="standard deviation of the smoothing, micrometres; about a fat cell"
+        25.0, ge=0, description="standard deviation of the smoothing, micrometres; about a fat cell"
     )
     min_colour: float = Field(
-        18.0, ge=0, le=255, description="lower bound of the threshold on the colourfulness, 0-255"
+        20.0, ge=0, le=255, description="lower bound of the threshold on the colourfulness, 0-255"
     )
     max_colour: float = Field(25.0, ge=0, le=255, description="upper bound of that threshold")
     min_area_um2: float = Field(

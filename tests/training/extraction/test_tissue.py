@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from tests.training.extraction import tiffs
-from training.extraction import tissue
-from training.extraction.config import Tissue
+from training.errors import DataError
+from training.extraction import grid, tissue
+from training.extraction.config import Tiling, Tissue
 from training.extraction.slides import open_slide
 
 PINK, GLASS = (205, 140, 185), (243, 243, 243)
@@ -57,6 +58,35 @@ def test_real_tiles_are_kept_or_rejected(he_tiles: Path, name: str) -> None:
     assert least <= found(rgb, mpp).mean() <= most
     if mpp < 8:
         assert least - 0.02 <= found(reduced(rgb, 8 / mpp), 8.0).mean() <= most + 0.02
+
+
+KEPT = {
+    # tiles of 112 µm with half of it tissue, at least and at most
+    "qc_tissue-level0-4302-10273-4814-10785.png": (4, 4),
+    "qc_high-nuclei-score-level2.png": (40, 50),
+    "qc_low-nuclei-score-level1.png": (0, 0),
+    "qc_medium-nuclei-score-green-pen-level1.png": (2, 4),
+    "qc_tcga-red-pen.png": (125, 145),
+    "qc_wsi-blue-pen.png": (85, 110),
+    "qc_no-tissue-red-pen.png": (0, 0),
+    "qc_no-tissue2.png": (0, 0),
+}
+
+
+@pytest.mark.parametrize("name", TILES)
+def test_tiles_are_cut_from_real_tissue_only(he_tiles: Path, name: str) -> None:
+    mpp = TILES[name][0]
+    slide = open_slide(he_tiles / name, mpp=mpp)
+    mask = tissue.find(slide, Tissue())
+    tiling = Tiling(tile_px=max(8, round(112 / mpp)), mpp=mpp)
+    least, most = KEPT.get(name, (1, 2))
+    if most == 0:
+        with pytest.raises(DataError, match=r"no tile has 50% tissue|no tissue found"):
+            grid.tiles(slide, mask, tiling)
+    else:
+        found = grid.tiles(slide, mask, tiling)
+        assert least <= len(found.tile) <= most
+        assert name in KEPT or len(found.tile) == found.shape[0] * found.shape[1]
 
 
 def test_every_real_tile_of_the_manifest_is_judged(he_tiles: Path) -> None:
