@@ -128,7 +128,7 @@ def _divided(
 ) -> list[list[str]]:
     held = _folds(numbers, num_folds, seed)
     return [
-        [patients[position] for position in np.flatnonzero(held == number)]
+        [patients[position] for position in np.flatnonzero(held == number).tolist()]
         for number in range(num_folds)
     ]
 

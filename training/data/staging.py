@@ -39,7 +39,7 @@ class Stage:
         if self._device.type != "cuda":
             return torch.from_numpy(array).to(self._device).to(self._dtype)
         there = torch.from_numpy(array).to(self._device, non_blocking=True)
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch
         event.record()
         self._sent[self._turn] = event
         return there.to(self._dtype)
