@@ -17,3 +17,7 @@ class ClusterError(Exception):
 
 class ProfileError(ClusterError):
     """A profile is wrong, or none is named where one is needed: nothing was asked of SLURM."""
+
+
+class NoProfileError(ProfileError):
+    """SLURM is here, and nobody says how to use it."""

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from cluster import slurm
-from cluster.errors import ProfileError
+from cluster.errors import NoProfileError, ProfileError
 from cluster.profile_values import Line, Option, Text, Value
 
 NAME_MAX, PATH_MAX = 200, 4000
@@ -198,13 +198,13 @@ def default() -> str:
     """Name the profile for who names none: the user's `default`, else `local` without SLURM.
 
     Raises:
-        ProfileError: SLURM is here and the user has no default profile.
+        NoProfileError: SLURM is here and the user has no default profile.
     """
     if (own() / "default.yaml").is_file():
         return "default"
     if not slurm.configured():
         return "local"
-    raise ProfileError(
+    raise NoProfileError(
         "SLURM is here and no profile says how to use it",
         hint="write one: sweep doctor --write; or train on this machine: --cluster local",
     )

@@ -10,7 +10,7 @@ in the results never changes a bit of the table. Survival tasks have metrics of 
 
 import io
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from orchestrator import external, guards, measure, measure_cases, measure_scanners
-from orchestrator import measure_survival as of_survival
+from orchestrator import external, guards, measure_tasks
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
-from orchestrator.measure_cases import Cases
+from orchestrator.measure_tasks import METRICS as METRICS
+from orchestrator.measure_tasks import Measured
 from training.config import TrialConfig, unseen_scanners
-
-METRICS = (*measure.METRICS, *measure_scanners.METRICS)
 
 COUNTS = ("trials", "missing", "failed", "retired", "versions")
 """Columns of a cell that count; `retired` only where the plan has searches."""
@@ -63,8 +61,7 @@ class Joined:
         holes: cells that have no value, since something is wrong with them.
         allow_missing: whether such cells have values all the same, unless a search retired trials.
         known: the rows of `trials` of trials that are done, by trial.
-        cases: what these trials are measured on; None without any.
-        on_scanner: what they come to on each scanner, `measure_scanners.by_scanner`.
+        tasks: these trials as they are measured, apart for classes and survival.
         measured: the metrics of the main table, by trial.
     """
 
@@ -74,8 +71,7 @@ class Joined:
     holes: pd.Index
     allow_missing: bool
     known: pd.DataFrame
-    cases: Cases | None
-    on_scanner: Mapping[str, np.ndarray]
+    tasks: tuple[Measured, ...]
     measured: pd.DataFrame
 
     def averaged(self, measured: pd.DataFrame) -> pd.DataFrame:
@@ -108,11 +104,17 @@ def join(
     names = plan.drop_duplicates("cell").set_index("cell")[own].sort_index()
     for name in axes:
         names[name] = names[name].map(plain)
-    survives = {is_survival(each) for each in planned}
-    cases, on_scanner, measured = _measured(done, predictions, settings, survives)
+    survives, mine = (
+        {is_survival(each) for each in planned},
+        settings.map(is_survival).to_numpy(bool),
+    )
+    away = settings.map(unseen_of).to_list()
+    tasks = measure_tasks.trials(
+        done["threshold"], predictions, unseen=away, survives=mine.tolist()
+    )
+    measured = measure_tasks.main(tasks, survives).reindex(done.index)
     if any(each.get("external_cohorts") for each in planned):
         locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
-        mine = settings.map(is_survival).to_numpy(bool)
         for survival in sorted(survives):
             asked = done.loc[locked & (mine == survival), "threshold"]
             measured = measured.join(external.trials(asked, predictions, survival=survival))
@@ -124,8 +126,7 @@ def join(
         holes=counts.index[holes],
         allow_missing=allow_missing,
         known=done,
-        cases=cases,
-        on_scanner=on_scanner,
+        tasks=tasks,
         measured=measured,
     )
 
@@ -193,34 +194,6 @@ def write(table: pd.DataFrame, folder: Path, name: str = "main") -> list[Path]:
     return paths
 
 
-def _measured(
-    done: pd.DataFrame, predictions: pd.DataFrame, settings: pd.Series, survives: Collection[bool]
-) -> tuple[Cases | None, Mapping[str, np.ndarray], pd.DataFrame]:
-    """Measure each trial as its task wants; columns of both kinds where the sweep has both.
-
-    Returns:
-        What trials of classes are measured on, what they come to on each scanner, and the metrics.
-    """
-    mine = settings.map(is_survival).to_numpy(bool)
-    unseen = settings.map(unseen_of)
-    classes, found = done[~mine], []
-    cases, on_scanner = None, {}
-    if len(classes):
-        cases = measure_cases.cases(
-            classes["threshold"], predictions, unseen=unseen[~mine].to_list()
-        )
-        on_scanner = measure_scanners.by_scanner(cases, measure.by_scanner(cases))
-        averaged = measure_scanners.averaged(cases, on_scanner)
-        found.append(measure.of(cases, on_scanner).join(averaged))
-    elif False in survives:
-        found.append(pd.DataFrame(columns=list(METRICS), dtype=np.float64))
-    if True in survives:
-        threshold = done.loc[mine, "threshold"]
-        away = unseen[mine].to_list()
-        found.append(of_survival.trials(threshold, predictions, unseen=away))
-    return cases, on_scanner, pd.concat(found).reindex(done.index)
-
-
 def _require_readable(
     plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.DataFrame
 ) -> list[dict[str, Any]]:
@@ -249,6 +222,12 @@ def _require_readable(
         return [dict(json.loads(text)) for text in plan["config"].drop_duplicates()]
     except (TypeError, ValueError) as error:
         raise StoreError(f"plan.parquet: a config is no JSON mapping: {error}") from error
+
+
+def is_survival(config: Mapping[str, Any]) -> bool:
+    """Say whether a trial is of a survival task."""
+    task = config.get("task")
+    return isinstance(task, dict) and task.get("kind") == "survival"
 
 
 def _known(trials: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
@@ -283,12 +262,6 @@ def unseen_of(settings: Mapping[str, Any]) -> Sequence[str]:
         return unseen_scanners(TrialConfig.model_validate(settings))
     names: Sequence[str] = settings.get("unseen_scanners", ())
     return names
-
-
-def is_survival(config: Mapping[str, Any]) -> bool:
-    """Say whether a trial is of a survival task."""
-    task = config.get("task")
-    return isinstance(task, dict) and task.get("kind") == "survival"
 
 
 def plain(value: object) -> str:

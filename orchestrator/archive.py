@@ -1,8 +1,8 @@
 """A sweep as one Parquet file and a manifest, for scratch file systems that are purged; and back.
 
-The Parquet has a row per trial; the manifest beside it has the spec, versions, events and the
-checksum, and is written last. A restored sweep gives the same tables, byte for byte, and can be
-resumed. Kept weights and other artefacts are not archived.
+The Parquet has a row per trial, and who was in which fold in its metadata; the manifest beside it
+has the spec, versions, events and the checksum, and is written last. A restored sweep gives the
+same tables, byte for byte, and can be resumed. Kept weights and other artefacts are not archived.
 """
 
 import hashlib
@@ -12,16 +12,13 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator import archive_parts, archive_rows, events, jobs, licences, render, store
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.events import Progress
 from orchestrator.folder import Folder, write_file
 from orchestrator.render import Mode
-
-if TYPE_CHECKING:
-    pass
 
 FORMAT, VERSION = "sweep-archive", 1
 NOT_KEPT = ("launching", "launched", "submitting", "submitted")
@@ -92,6 +89,8 @@ def restore(file: Path, results: Path, *, mode: Mode) -> int:
             for (pack, attempt), tables in archive_rows.segments(archived.read_row_group(number)):
                 frames = {name: table.to_pandas() for name, table in tables.items()}
                 store.write_segment(partial, pack, attempt, tables=frames, artefacts={})
+        if (folds := archive_parts.folds_of(archived.metadata.metadata)) is not None:
+            write_file(partial.folds, folds)
         write_file(partial.spec, content["spec"].encode())
         write_file(partial.code, json.dumps(content["code"], indent=1).encode())
         lines = [json.dumps(event, ensure_ascii=False) for event in content["events"]]

@@ -1,5 +1,6 @@
 """Writes the Parquet file of an archive from the segments that count, a part at a time."""
 
+import base64
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 1_000_000
 """Rows of predictions after which a row group of the archive ends."""
+FOLDS = b"sweep.folds.parquet"
+"""Key in the file's metadata under which `folds.parquet` is kept as it is, in base64."""
 
 
 def write(path: Path, folder: Folder, plan: "pd.DataFrame", state: Progress) -> None:
@@ -35,8 +38,16 @@ def write(path: Path, folder: Folder, plan: "pd.DataFrame", state: Progress) -> 
         with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
             for part in itertools.chain([first], parts):
                 writer.write_table(part, row_group_size=max(len(part), 1))
+            if folder.folds.is_file():
+                writer.add_key_value_metadata({FOLDS: base64.b64encode(folder.folds.read_bytes())})
         file.flush()
         os.fsync(file.fileno())
+
+
+def folds_of(metadata: Mapping[bytes, bytes] | None) -> bytes | None:
+    """Return the `folds.parquet` that the metadata of an archive hold; None in older archives."""
+    kept = (metadata or {}).get(FOLDS)
+    return None if kept is None else base64.b64decode(kept)
 
 
 def _parts(folder: Folder, plan: "pd.DataFrame", state: Progress) -> Iterator["pa.Table"]:

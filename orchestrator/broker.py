@@ -139,8 +139,6 @@ class Broker:
         job = assignment.job
         if job.pack in self._closed:
             return False
-        if retired:  # a pack that lost lanes tells nothing of what whole ones take
-            job = replace(job, kind="")
         self._journal.note(
             "accepted", pack=job.pack, attempt=assignment.attempt, worker=worker, kind=job.kind,
             failed=dict(failed), retired=list(retired), seconds=round(seconds, 3),
@@ -265,8 +263,7 @@ class Broker:
                 self._closed[job.pack] = failure.kind
                 self._failed += len(job.trials)
             case "smaller":
-                middle = len(job.trials) // 2
-                self._split(job, [job.trials[:middle], job.trials[middle:]], reason=failure.kind)
+                self._split(job, queueing.halves(job), reason=failure.kind)
             case "alone":
                 self._move(replace(job, alone=True))
             case "large":

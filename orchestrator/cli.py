@@ -18,6 +18,7 @@ from cluster.errors import ClusterError, ProfileError
 from orchestrator import render
 from orchestrator.cli_aggregate import aggregate
 from orchestrator.cli_doctor import doctor
+from orchestrator.cli_embed import embed
 from orchestrator.cli_index import index
 from orchestrator.cli_launch import launch, resume
 from orchestrator.cli_options import mode_of, output_options, results_option
@@ -129,6 +130,6 @@ def archive(name: str, out: Path | None, restore: bool, results: Path, **output:
 
 
 for command in (
-    aggregate, launch, resume, status, logs, hold, cancel, report, doctor, index,
+    aggregate, launch, resume, status, logs, hold, cancel, report, doctor, index, embed,
 ):  # fmt: skip
     cli.add_command(command)

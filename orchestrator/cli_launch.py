@@ -1,11 +1,13 @@
 """The commands that start work: `sweep launch`, `sweep resume`."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from cluster.errors import NoProfileError
 from orchestrator.cli_options import mode_of, output_options, results_option
 from orchestrator.folder import Folder
 
@@ -99,10 +101,12 @@ def _launch(
     yes: bool,
     **output: bool,
 ) -> int:
-    from orchestrator import commands
+    from orchestrator import commands, doctor
     from orchestrator.preparation import Options
 
-    return commands.launch(
+    mode = mode_of(**output)
+    start = partial(
+        commands.launch,
         spec,
         results=results,
         cluster=cluster,
@@ -113,5 +117,11 @@ def _launch(
         script=script,
         yes=yes,
         cancel_removed=cancel_removed,
-        mode=mode_of(**output),
+        mode=mode,
     )
+    try:
+        return start()
+    except NoProfileError:
+        if mode != "text" or not doctor.offer():
+            raise
+    return start()

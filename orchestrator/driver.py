@@ -167,7 +167,7 @@ def _serve(
             submitter=None if foreground else pool.Submitter(
                 folder, profile, notes, by="driver", limits=pool.limits(profile)
             ),
-            announce=lambda dismissed: announce(dismissed=dismissed),
+            announce=lambda dismissed: announce(dismissed=dismissed), grows=grow is not None,
         )  # fmt: skip
         watch = Watch(
             supervisor,

@@ -192,10 +192,10 @@ def of(results: Results, request: Request, *, joined: Joined | None = None) -> E
         if declared.empty:
             remarks.append("the primary analysis has no value: its cells are incomplete")
     columns = ["cell", *made.by, *differences.COLUMNS]
-    joined = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    every = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
     return Evidence(
         cells=evidence_table.cells(made, level=request.level),
-        differences=joined.reindex(columns=columns),
+        differences=every.reindex(columns=columns),
         trials=evidence_table.trials(made),
         notes=_notes(results, request, made, primary=primary, remarks=remarks),
         lower_is_better=LOWER_IS_BETTER & set(made.metrics),

@@ -14,7 +14,6 @@ from orchestrator import aggregate, measure_cases, measure_draws, resampling
 from orchestrator.aggregate import Joined
 from orchestrator.evidence_rows import Drawn
 from orchestrator.measure_cases import Cases
-from orchestrator.measure_draws import Outcome
 from orchestrator.resampling import Method
 
 METRICS = (*measure_draws.METRICS, "external_auroc", "external_concordance")
@@ -45,18 +44,18 @@ def of(
         seed: of the draws.
     """
     drawn = []
-    for found, outcome, names in _samples(joined, plan, predictions, metrics):
+    for found, names in _samples(joined, plan, predictions, metrics):
         own = resampling.strata(
             found.patient.member,
             found.patient.trial,
-            _classes(found, outcome),
+            _classes(found),
             num_patients=len(found.patients),
         )
         draws = resampling.draw(
             own, [str(name) for name in found.patients],
             num_draws=num_draws, method=method, seed=seed,
         )  # fmt: skip
-        values = measure_draws.trials(found, draws.weight, metrics=names, outcome=outcome)
+        values = measure_draws.trials(found, draws.weight, metrics=names)
         named = {names[name]: each for name, each in values.items()}
         drawn.append(Drawn(found=found, draws=draws, values=named))
     return drawn
@@ -64,41 +63,29 @@ def of(
 
 def _samples(
     joined: Joined, plan: pd.DataFrame, predictions: pd.DataFrame, metrics: Collection[str]
-) -> Iterator[tuple[Cases, Outcome | None, Mapping[str, str]]]:
-    """Give the cases of each kind, outcomes of survival, and names of the metrics."""
+) -> Iterator[tuple[Cases, Mapping[str, str]]]:
+    """Give the cases of each kind, and names of the metrics."""
     inside = {name: name for name in measure_draws.METRICS if name in metrics}
     outside = {name.removeprefix(_EXTERNAL): name for name in metrics if name.startswith(_EXTERNAL)}
-    if joined.cases is not None:
-        yield joined.cases, None, inside
+    for task in joined.tasks:
+        yield task.cases, inside
     config = plan.drop_duplicates("trial").set_index("trial")["config"]
     settings = config.loc[joined.known.index].map(json.loads)
     lives = settings.map(aggregate.is_survival).to_numpy(bool)
     locked = settings.map(lambda each: bool(each.get("external_cohorts"))).to_numpy(bool)
-    threshold = joined.known["threshold"]
-    if lives.any():
-        unseen = [aggregate.unseen_of(each) for each in settings[lives]]
-        found = measure_cases.cases(threshold[lives], predictions, unseen=unseen)
-        yield found, _outcome(found, predictions), inside
     if not outside or not locked.any():
         return
     rows = predictions[predictions["part"].eq("external")].assign(held_out=True)
     for survival in (False, True):
-        mine = threshold[locked & (lives == survival)]
+        mine = joined.known["threshold"][locked & (lives == survival)]
         if len(mine):
-            found = measure_cases.cases(mine, rows, unseen=[()] * len(mine))
-            yield found, _outcome(found, rows) if survival else None, outside
+            away: list[tuple[str, ...]] = [()] * len(mine)
+            yield measure_cases.cases(mine, rows, unseen=away, survival=survival), outside
 
 
-def _outcome(found: Cases, predictions: pd.DataFrame) -> Outcome:
-    """Look up the outcome of each patient."""
-    known = predictions.drop_duplicates("patient").set_index("patient").loc[list(found.patients)]
-    return Outcome(
-        time=known["time"].to_numpy(np.float64), event=known["event"].to_numpy(np.float64) > 0
-    )
-
-
-def _classes(found: Cases, outcome: Outcome | None) -> np.ndarray:
-    """Give the class of each row of a patient: patients are drawn inside classes."""
-    if outcome is None:
+def _classes(found: Cases) -> np.ndarray:
+    """Give the class of each row of a patient, or its event: patients are drawn inside them."""
+    if found.predicted is not None:
         return found.patient.label
-    return np.asarray(outcome.event[found.patient.member].astype(np.int64))
+    event = found.patient.told[:, measure_cases.OUTCOME.index("event")]
+    return np.asarray((event > 0).astype(np.int64))

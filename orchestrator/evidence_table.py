@@ -198,8 +198,7 @@ def _measured(joined: Joined, metrics: Sequence[str]) -> pd.DataFrame:
         return measured[there or [measured.columns[0]]]
     if set(metrics) - set(measured.columns):
         more = robustness.trials(joined)
-        if more is not None:
-            measured = measured.join(more[more.columns.difference(measured.columns, sort=False)])
+        measured = measured.join(more[more.columns.difference(measured.columns, sort=False)])
     names = [str(name) for name in measured.columns]
     for metric in metrics:
         conditions.known(metric, names, what="metric of this sweep")

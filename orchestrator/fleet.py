@@ -8,28 +8,8 @@ from typing import Any, Literal
 NORMAL, LARGE = "normal", "large"
 DEATHS_MAX = 3
 """Pilots in a row that may end before they joined."""
-SETTLE_S = 10.0
-"""A worker whose pilot still runs is taken for lost after this long: SLURM may be about to say."""
-UNKNOWN_S = 60.0
-"""A worker is taken for lost after this long, whatever is still not known of its pilot."""
-
-KINDS = {
-    "PREEMPTED": "preempted",
-    "TIMEOUT": "timeout",
-    "DEADLINE": "timeout",
-    "NODE_FAIL": "node_fail",
-    "BOOT_FAIL": "node_fail",
-    "OUT_OF_MEMORY": "host_memory",
-    "CANCELLED": "pilot_cancelled",
-}
-"""Class of failure of a pack by the SLURM state in which its pilot ended."""
-
-REASONS = {
-    "time limit": "timeout",
-    "dismissed": "pilot_cancelled",
-    "the driver ended": "pilot_cancelled",
-}
-"""The same by what a pilot said when it left in good order but its worker did not."""
+IDLE_S = 120.0
+"""An idle pilot of a search waits this long for the next round: a new one waits in the queue."""
 
 Phase = Literal["queued", "starting", "serving", "leaving", "over"]
 
@@ -114,6 +94,7 @@ class Pilot:
         phase: queued in SLURM; starting, with an allocation; serving the driver; leaving.
         busy: packs that train on it.
         fixed: it is the driver's own allocation, which is neither cancelled nor dismissed.
+        idle_s: how long it has served without anything to train.
     """
 
     job: str
@@ -121,6 +102,7 @@ class Pilot:
     phase: Phase
     busy: int = 0
     fixed: bool = False
+    idle_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +113,7 @@ class View:
         waiting: packs that wait, of either size.
         large: those of them that need a large pilot.
         lost: packs whose worker vanished and that nobody judged yet.
+        more: further packs may follow from results of those in training.
         held: the user holds the sweep.
         stopped: the broker hands out nothing more.
         pilots: those that have not ended.
@@ -148,6 +131,7 @@ class View:
     waiting: int
     large: int = 0
     lost: int = 0
+    more: bool = False
     held: bool = False
     stopped: bool = False
     pilots: tuple[Pilot, ...] = ()
@@ -187,7 +171,7 @@ def decide(view: View) -> Actions:
         text = f"{view.spent:.2f} of at most {view.budget:g} GPU-hours are used"
         return _clear(view, stop=("budget", text))
     if view.held or view.waiting + view.lost == 0:
-        return _spare(view)
+        return _between(view) if view.more and not view.held else _spare(view)
     submit = _submissions(view)
     if not view.pilots and not view.can_submit:
         return Actions(stop=_given_up(view))
@@ -199,27 +183,6 @@ def decide(view: View) -> Actions:
     if not view.pilots and view.wanted <= 0:
         return Actions(stop=("no pilots", "every pilot was cancelled"))
     return Actions(submit=submit, cancel=_surplus(view), dismiss=_misfits(view))
-
-
-def verdict(*, state: str, reason: str, out_of_memory: bool, seconds: float) -> str:
-    """Name the class of failure of a pack whose worker vanished; empty while it is not known.
-
-    Args:
-        state: SLURM's state of the pilot; empty where it could not be asked.
-        reason: why the pilot left, as it said itself; empty if it did not.
-        out_of_memory: the kernel killed a process of the pilot for its memory, lately.
-        seconds: since the worker vanished.
-    """
-    if kind := KINDS.get(state):
-        return kind
-    if out_of_memory:
-        return "host_memory"
-    if reason in REASONS:
-        return REASONS[reason]
-    if reason.startswith("signal") and state in ("COMPLETED", "FAILED"):
-        return "timeout"
-    settled = seconds >= SETTLE_S and state in ("RUNNING", "FAILED", "COMPLETED")
-    return "lost" if settled or seconds >= UNKNOWN_S else ""
 
 
 def useful(packs: int, workers: int) -> int:
@@ -273,6 +236,12 @@ def _spare(view: View) -> Actions:
     """Let go of every pilot that trains nothing."""
     idle = [p.job for p in view.pilots if p.phase in ("starting", "serving") and not p.busy]
     return Actions(cancel=_queued(view), dismiss=_dismissable(view, idle))
+
+
+def _between(view: View) -> Actions:
+    """Keep pilots for the next round of a search, but those that have idled for too long."""
+    idle = [p.job for p in view.pilots if p.phase == "serving" and p.idle_s >= IDLE_S]
+    return Actions(dismiss=_dismissable(view, idle))
 
 
 def _clear(view: View, *, stop: tuple[str, str] | None = None) -> Actions:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.errors import SweepError
+from orchestrator.errors import PlanError, SweepError
 
 Share = Literal["private", "group"]
 
@@ -99,6 +99,24 @@ class Folder:
         siblings = sorted(p.parent.name for p in self.root.parent.glob("*/plan.parquet"))
         known = f"sweeps here: {', '.join(siblings)}" if siblings else "no sweep was launched here"
         raise SweepError(f"{self.root}: no sweep of this name", hint=known)
+
+    def require_plain(self) -> None:
+        """Refuse a path of which batch scripts would make another one.
+
+        In the names of log files SLURM and submitit replace `%` and what follows, SLURM takes away
+        backslashes, and the end of a line ends an option.
+
+        Raises:
+            PlanError: The results cannot lie here.
+        """
+        path = str(self.root.absolute())
+        if path.isprintable() and set("%\\").isdisjoint(path):
+            return
+        raise PlanError(
+            f"results may not lie here: {path!r}; SLURM takes no %, backslash or line break in "
+            "the path of a log file",
+            hint="give another folder: --results FOLDER",
+        )
 
 
 def file_mode(parent: Path) -> int:

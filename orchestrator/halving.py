@@ -55,17 +55,22 @@ Retire = Callable[[int, Mapping[int, float]], list[int]]
 
 @dataclass(slots=True)
 class Rungs:
-    """What every rung has seen, and who was retired there."""
+    """What every rung has seen, and who was judged and retired there.
+
+    Values stay where a search gets other rungs; what was decided counts for the same bracket alone.
+    """
 
     _seen: dict[tuple[str, int], dict[str, float]] = field(default_factory=dict)
-    _retired: dict[tuple[str, int], set[str]] = field(default_factory=dict)
+    _judged: dict[tuple[Bracket, int], set[str]] = field(default_factory=dict)
+    _retired: dict[tuple[Bracket, int], set[str]] = field(default_factory=dict)
 
     def recall(self, events: Iterable[Mapping[str, Any]]) -> "Rungs":
         """Take in what an earlier driver decided: `rung` events."""
         for event in events:
-            rung = Bracket.parse(event["bracket"]).name, event["epoch"]
-            self._seen.setdefault(rung, {}).update(event["values"])
-            self._retired.setdefault(rung, set()).update(event["retired"])
+            bracket, epoch = Bracket.parse(event["bracket"]), event["epoch"]
+            self._seen.setdefault((bracket.name, epoch), {}).update(event["values"])
+            self._judged.setdefault((bracket, epoch), set()).update(event["values"])
+            self._retired.setdefault((bracket, epoch), set()).update(event["retired"])
         return self
 
     def judge(self, bracket: Bracket, epoch: int, values: Mapping[str, float]) -> dict[str, Any]:
@@ -79,8 +84,10 @@ class Rungs:
             values: trial id to value, finite; the higher, the better.
         """
         seen = self._seen.setdefault((bracket.name, epoch), {})
-        retired = self._retired.setdefault((bracket.name, epoch), set())
-        fresh = [trial for trial in values if trial not in seen]
+        judged = self._judged.setdefault((bracket, epoch), set())
+        retired = self._retired.setdefault((bracket, epoch), set())
+        fresh = [trial for trial in values if trial not in judged]
+        judged.update(fresh)
         seen.update({trial: values[trial] for trial in fresh})
         retired.update(trial for trial in fresh if _is_low(trial, seen, bracket.reduction))
         return {

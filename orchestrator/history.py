@@ -104,7 +104,8 @@ class History:
                 self.open.discard(attempt)
             case "failed" | "split" | "moved":
                 self.open.discard(attempt)
-                self._fail(event)
+                if event.get("reason") != "cancelled":
+                    self._fail(event)
 
     def _fail(self, event: Event) -> None:
         pack = event["pack"]

@@ -66,6 +66,7 @@ def trials(
 def of(found: Cases, each: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Measure cases, see `trials`, from what `by_scanner` says of each scanner."""
     case, number = found.patient, len(found.ids)
+    assert found.predicted is not None, "risks have no classes"
     flips = robustness.grouped_flip_rate(found.predicted, case.member, case.trial, number)
     measured = {
         "accuracy": mean(each["accuracy"], found.seen),
@@ -73,7 +74,7 @@ def of(found: Cases, each: Mapping[str, np.ndarray]) -> pd.DataFrame:
         "auroc": mean(each["auroc"], found.seen),
         "worst_scanner_auroc": worst(each["auroc"], found.seen),
         "unseen_scanner_auroc": mean(each["auroc"], ~found.seen),
-        "inconsistency": _inconsistency(found.slide, number),
+        "inconsistency": inconsistency(found.slide, number),
         "flip_rate": flips,
     }
     return pd.DataFrame(measured, index=found.ids, columns=list(METRICS))
@@ -102,7 +103,8 @@ def _on_scanners(part: Part) -> tuple[np.ndarray, ...]:
     return plain, balanced, area
 
 
-def _inconsistency(slide: Means, num_trials: int) -> np.ndarray:
+def inconsistency(slide: Means, num_trials: int) -> np.ndarray:
+    """Compute the inconsistency of every trial over the scanners of its slides."""
     score = slide.score
     if score.shape[1] > 1:
         score = score - score.mean(1, keepdims=True)

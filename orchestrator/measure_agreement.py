@@ -9,15 +9,17 @@ classes, measured class by class, and averaged; so a metric on scores is one num
     rmsd, rank_rmsd           mean over pairs of scanners, on the score and on ranks
     icc_agreement             ICC(2,1)
     icc_consistency           ICC(3,1)
-    cohen_kappa               of classes, mean over pairs of scanners
-    fleiss_kappa              of classes, over all scanners
+    scanner_ratio             do scores move with the scanner, or just with the scan: F ratio of the
+                              scanners, about 1 where these are exchangeable
+    cohen_kappa               of classes, mean over pairs of scanners; empty of risks
+    fleiss_kappa              of classes, over all scanners; empty of risks
 """
 
 import numpy as np
 import pandas as pd
 
 from orchestrator.measure_cases import Cases, Means
-from training.metrics import agreement
+from training.metrics import agreement, controlled_shift
 
 METRICS = (
     "score_sd",
@@ -25,6 +27,7 @@ METRICS = (
     "rank_rmsd",
     "icc_agreement",
     "icc_consistency",
+    "scanner_ratio",
     "cohen_kappa",
     "fleiss_kappa",
 )
@@ -48,6 +51,8 @@ def trials(found: Cases) -> pd.DataFrame:
         columns = [_scores(_dense(found.slide, column, *group)) for column in score.T]
         for name in columns[0]:
             made[name][group[0]] = np.stack([each[name] for each in columns]).mean(0)
+        if found.predicted is None:
+            continue
         classes = _dense(found.patient, found.predicted.astype(np.float64), *group)
         made["cohen_kappa"][group[0]] = _over_pairs(agreement.cohen_kappa(classes))
         made["fleiss_kappa"][group[0]] = agreement.fleiss_kappa(classes)
@@ -63,6 +68,7 @@ def _scores(scores: np.ndarray) -> dict[str, np.ndarray]:
         "rank_rmsd": _over_pairs(agreement.rank_rmsd(scores)),
         "icc_agreement": correlation.agreement,
         "icc_consistency": correlation.consistency,
+        "scanner_ratio": controlled_shift.scanner_ratio(scores),
     }
 
 

@@ -13,6 +13,9 @@ import pandas as pd
 
 from orchestrator.errors import StoreError
 
+OUTCOME = ("time", "event", "uno_weight")
+"""Columns of predictions that tell what became of a patient, see `training.evaluation`."""
+
 _ROWS = 2**17
 """Rows measured at once, about."""
 
@@ -28,7 +31,8 @@ class Means:
     member: np.ndarray
     scanner: np.ndarray
     label: np.ndarray
-    score: np.ndarray  # [row, column]: one logit, or one per class
+    score: np.ndarray  # [row, column]: one logit or risk, or one per class
+    told: np.ndarray  # [row, OUTCOME] of a survival task; of classes [row, 0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,7 @@ class Cases:
         seen: [trial, scanner], whether the trial trained on the scanner.
         patient: scores of patients.
         slide: scores of slides.
-        predicted: class of each row of `patient`.
+        predicted: class of each row of `patient`; None of a survival task, whose risks have none.
         patients: names; in `patient` they are numbers, places in it.
         owner: number of the patient of each row of `slide`.
     """
@@ -51,38 +55,36 @@ class Cases:
     seen: np.ndarray
     patient: Means
     slide: Means
-    predicted: np.ndarray
+    predicted: np.ndarray | None
     patients: pd.Index
     owner: np.ndarray
 
 
 def cases(
-    threshold: pd.Series, predictions: pd.DataFrame, *, unseen: Sequence[Sequence[str]]
+    threshold: pd.Series,
+    predictions: pd.DataFrame,
+    *,
+    unseen: Sequence[Sequence[str]],
+    survival: bool = False,
 ) -> Cases:
     """Average scores and decide on classes.
 
     Args:
         threshold: decision threshold of each trial to measure, at least one, on the score; indexed
-            by trial id. Not used where scores are per class.
+            by trial id. Not used where scores are per class, or risks.
         predictions: a row per trial and scan, also of other trials; no augmented views.
         unseen: for each trial, in the order of `threshold`, the scanners kept out of training.
+        survival: whether the trials are of a survival task; then `OUTCOME` is read.
 
     Raises:
-        StoreError: A scan is predicted twice, a trial has no held-out predictions or no threshold,
-            or a score is not finite.
+        StoreError: A scan is predicted twice, a trial has no held-out predictions, no threshold or
+            no outcome, or a score is not finite.
     """
     ids = pd.Index(threshold.index)
-    rows = _read(predictions, ids)
-    num_classes = rows.score.shape[1]
-    if num_classes == 1 and threshold.isna().any():
-        raise StoreError(f"trial {ids[threshold.isna()][0]} has no threshold")
+    rows = _read(predictions, ids, OUTCOME if survival else ())
     case, _ = _averaged(rows, rows.patient)
     slide, first = _averaged(rows, rows.slide)
-    if num_classes == 1:
-        cut = threshold.to_numpy(np.float64)[case.trial]
-        predicted = (case.score[:, 0] >= cut).astype(np.int64)
-    else:
-        predicted = case.score.argmax(1)
+    predicted = None if survival else _classes(case, threshold)
     return Cases(
         ids=ids,
         scanners=rows.scanners,
@@ -95,6 +97,19 @@ def cases(
     )
 
 
+def _classes(case: Means, threshold: pd.Series) -> np.ndarray:
+    """Decide on the class of each patient on a scanner."""
+    classes: np.ndarray
+    if case.score.shape[1] > 1:
+        classes = case.score.argmax(1)
+        return classes
+    if threshold.isna().any():
+        raise StoreError(f"trial {threshold.index[threshold.isna()][0]} has no threshold")
+    cut = threshold.to_numpy(np.float64)[case.trial]
+    classes = (case.score[:, 0] >= cut).astype(np.int64)
+    return classes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """Patients of some trials; `group` numbers trial and scanner, from 0 to `num_groups` - 1."""
@@ -104,7 +119,8 @@ class Part:
     num_groups: int
     label: np.ndarray
     score: np.ndarray
-    predicted: np.ndarray
+    told: np.ndarray
+    predicted: np.ndarray  # empty of a survival task
 
     @property
     def num_classes(self) -> int:
@@ -125,7 +141,8 @@ def parts(found: Cases) -> Iterator[Part]:
             num_groups=(trials.stop - trials.start) * num_scanners,
             label=case.label[rows],
             score=case.score[rows],
-            predicted=found.predicted[rows],
+            told=case.told[rows],
+            predicted=np.empty(0, np.int64) if found.predicted is None else found.predicted[rows],
         )
         start = rows.stop
 
@@ -140,14 +157,18 @@ class _Rows:
     view: np.ndarray
     scanner: np.ndarray
     label: np.ndarray
-    score: np.ndarray  # [row, column]: one logit, or one per class
+    score: np.ndarray  # [row, column]: one logit or risk, or one per class
+    told: np.ndarray  # [row, column]
     scanners: pd.Index
     patients: pd.Index
 
 
-def _read(predictions: pd.DataFrame, ids: pd.Index) -> _Rows:
+def _read(predictions: pd.DataFrame, ids: pd.Index, told: Sequence[str]) -> _Rows:
     names = ["trial", "patient", "slide", "view", "scanner"]
-    rows = predictions.reindex(columns=[*names, "held_out", "label", "score"])
+    absent = [name for name in told if name not in predictions.columns]
+    if absent:
+        raise StoreError(f"predictions.parquet: no column {', '.join(absent)} of a survival task")
+    rows = predictions.reindex(columns=[*names, "held_out", "label", "score", *told])
     rows = rows[rows["held_out"].eq(True) & rows["trial"].isin(ids)]
     if (unknown := rows["scanner"].eq("")).any():
         rows = rows[~unknown | ~rows["trial"].isin(rows.loc[~unknown, "trial"])]
@@ -167,6 +188,12 @@ def _read(predictions: pd.DataFrame, ids: pd.Index) -> _Rows:
         raise StoreError(
             f"trial {rows['trial'].iloc[np.argmin(finite)]} has a score that is not finite"
         )
+    outcome = rows[list(told)].to_numpy(np.float64)
+    known = ~np.isnan(outcome).any(1)
+    if not known.all():
+        raise StoreError(
+            f"trial {rows['trial'].iloc[np.argmin(known)]} has a prediction without an outcome"
+        )
     return _Rows(
         trial=trial,
         patient=code["patient"][0],
@@ -175,6 +202,7 @@ def _read(predictions: pd.DataFrame, ids: pd.Index) -> _Rows:
         scanner=code["scanner"][0],
         label=rows["label"].to_numpy(np.int64),
         score=score,
+        told=outcome,
         scanners=code["scanner"][1],
         patients=code["patient"][1],
     )
@@ -211,6 +239,7 @@ def _averaged(rows: _Rows, member: np.ndarray) -> tuple[Means, np.ndarray]:
         member=member[first],
         scanner=rows.scanner[first],
         label=rows.label[first],
+        told=rows.told[first],
         score=np.add.reduceat(rows.score[order], starts, axis=0) / counts[:, None],
     )
     return means, first

@@ -30,19 +30,12 @@ METRICS = (
     ),
     "auroc_gap",
     "balanced_accuracy_gap",
+    "concordance_gap",
 )
 """What has draws; other metrics have estimates only."""
 
 _BLOCK = 2**23
 """Numbers of an array over trials, scanners and draws, about."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """Of patients, by their number in the cases: time to event or censoring, and which it is."""
-
-    time: np.ndarray
-    event: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +60,6 @@ def trials(
     weight: np.ndarray,
     *,
     metrics: Collection[str],
-    outcome: Outcome | None = None,
 ) -> dict[str, np.ndarray]:
     """Measure trials under weights of patients.
 
@@ -75,7 +67,6 @@ def trials(
         found: the cases.
         weight: [patient, column], patients as numbered in the cases.
         metrics: of `METRICS`, which to measure; others are left out.
-        outcome: of a survival task.
 
     Returns:
         [trial, column] of each metric, float32; NaN where it is not defined.
@@ -83,15 +74,16 @@ def trials(
     names = [name for name in METRICS if name in metrics]
     shape = (len(found.ids), weight.shape[1])
     made = {name: np.full(shape, np.nan, dtype=np.float32) for name in names}
-    bases = [base for base in ON_A_SCANNER if any(name in made for name in _of(base))]
+    has = ("concordance",) if found.predicted is None else ON_A_SCANNER[:-1]
+    bases = [base for base in has if any(name in made for name in _of(base))]
     for layout in _layouts(found.patient, len(found.ids)):
-        for base, block, values in _on_scanners(found, layout, weight, bases, outcome):
+        for base, block, values in _on_scanners(found, layout, weight, bases):
             scanners = np.unique(layout.scanner)
             reduced = _over_scanners(base, values, found.seen[block][:, scanners])
             for name in names:
                 if name in reduced:
                     made[name][block] = reduced[name]
-        if "flip_rate" in made:
+        if "flip_rate" in made and found.predicted is not None:
             made["flip_rate"][layout.trials] = _flip_rate(found, layout, weight)
     if "inconsistency" in made:
         for layout in _layouts(found.slide, len(found.ids)):
@@ -129,7 +121,6 @@ def _on_scanners(
     layout: _Layout,
     weight: np.ndarray,
     bases: Collection[str],
-    outcome: Outcome | None,
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Measure on each scanner: a metric, some trials, and [trial, scanner, column]."""
     scanners = np.unique(layout.scanner)
@@ -146,7 +137,7 @@ def _on_scanners(
         for base in bases:
             values = np.stack(
                 [
-                    _measured(base, found, layout.rows[block][:, place], own, outcome)
+                    _measured(base, found, layout.rows[block][:, place], own)
                     for place, own in zip(places, weights, strict=True)
                 ],
                 axis=1,
@@ -154,22 +145,18 @@ def _on_scanners(
             yield base, layout.trials[block], values
 
 
-def _measured(
-    base: str, found: Cases, rows: np.ndarray, weight: np.ndarray, outcome: Outcome | None
-) -> np.ndarray:
+def _measured(base: str, found: Cases, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Measure some trials on one scanner, [trial, column]."""
     case = found.patient
     label, score = case.label[rows], case.score[rows]
     if base == "concordance":
-        if outcome is None:
-            return np.full((len(rows), weight.shape[1]), np.nan)
-        member = case.member[rows[0]]
-        time, event = outcome.time[member], outcome.event[member]
-        return weighted.concordance(time, event, score[:, :, 0], weight)
+        time, event, _ = case.told[rows[0]].T
+        return weighted.concordance(time, event > 0, score[:, :, 0], weight)
     if base == "auroc":
         return np.stack([_auroc(*own, weight) for own in zip(label, score, strict=True)])
     if base == "brier":
         return weighted.shares(_squares(label, score), np.ones(label.shape), weight)
+    assert found.predicted is not None
     right = (label == found.predicted[rows]).astype(np.float64)
     if base == "accuracy":
         return weighted.shares(right, np.ones(label.shape), weight)
@@ -226,6 +213,7 @@ def _flip_rate(found: Cases, layout: _Layout, weight: np.ndarray) -> np.ndarray:
     """Compute the flip rate of the trials of a layout."""
     starts = np.flatnonzero(np.diff(layout.member, prepend=-1))
     paired = np.diff(np.append(starts, len(layout.member))) > 1
+    assert found.predicted is not None
     classes = found.predicted[layout.rows]
     lowest = np.minimum.reduceat(classes, starts, axis=1)
     highest = np.maximum.reduceat(classes, starts, axis=1)

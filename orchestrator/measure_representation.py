@@ -1,6 +1,8 @@
 """What bag embeddings of held-out scans say of biology and of the scanner; pure.
 
     robustness_index            PathoROB's, over the 10 nearest neighbours among other patients
+    average_performance_drop    PathoROB's, on designed splits of patients on two scanners: share of
+                                accuracy that is lost where class goes with scanner in training
     scanner_auroc,              of a linear probe for the scanner that saw no scan of the patient;
     scanner_balanced_accuracy   chance is .5 and 1 / number of scanners
     effective_rank,             collapse checks, to stand beside any gain: exp(entropy of the
@@ -19,11 +21,13 @@ import pandas as pd
 
 from training import seeds
 from training.metrics import representation
+from training.metrics.designed_splits import performance_drop
 from training.metrics.information import Information, information
 from training.metrics.probe import probe
 
 METRICS = (
     "robustness_index",
+    "average_performance_drop",
     "scanner_auroc",
     "scanner_balanced_accuracy",
     "effective_rank",
@@ -103,6 +107,7 @@ def measure(embeddings: np.ndarray, scans: Scans, *, fold: int) -> Measures:
     )
     metrics = {
         "robustness_index": np.nan,
+        "average_performance_drop": np.nan,
         "scanner_auroc": found.auroc,
         "scanner_balanced_accuracy": found.balanced_accuracy,
         "effective_rank": representation.effective_rank(wide),
@@ -113,6 +118,13 @@ def measure(embeddings: np.ndarray, scans: Scans, *, fold: int) -> Measures:
     if scans.label is not None:
         metrics["robustness_index"] = representation.robustness_index(
             wide, scans.label, scans.scanner, num_neighbours=_NUM_NEIGHBOURS, own=scans.patient
+        )
+        metrics["average_performance_drop"] = performance_drop(
+            wide,
+            scans.label,
+            scans.scanner,
+            scans.patient,
+            generator=seeds.generator(fold, "designed splits"),
         )
         label = information(
             wide,

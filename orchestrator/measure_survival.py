@@ -17,13 +17,14 @@ fault have no hazard ratio) is left out of that trial's mean. The order of the r
 bit of the result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from orchestrator import measure
-from orchestrator.errors import StoreError
+from orchestrator import measure, measure_cases
+from orchestrator.measure_cases import Cases
+from training.metrics import agreement
 from training.metrics.concordance import grouped_concordance
 from training.metrics.hazard import grouped_log_hazard_ratio
 
@@ -37,7 +38,19 @@ METRICS = (
     "unseen_scanner_concordance",
 )
 
-_TOLD = ("time", "event", "uno_weight")
+COLUMNS = ("patients", "events", "concordance", "uno_concordance", "hazard_ratio")
+"""What is known of a trial on a scanner."""
+
+GAPS = (
+    "worst_scanner_concordance",
+    "unseen_scanner_concordance",
+    "concordance_gap",
+    "concordance_cv",
+    "worst_scanner_uno_concordance",
+    "unseen_scanner_uno_concordance",
+    "uno_concordance_gap",
+)
+"""What `gaps` compares, as `measure_scanners.gaps` does."""
 
 
 def trials(
@@ -57,50 +70,56 @@ def trials(
         StoreError: The predictions are damaged (`measure.trials`), or tell no outcomes.
     """
     ids = pd.Index(threshold.index)
-    found = measure.trials(threshold, predictions, unseen=unseen)
-    made = pd.DataFrame(index=ids, columns=list(METRICS), dtype=np.float64)
     if not len(ids):
-        return made
-    case, scanners = _cases(predictions, ids)
-    group = (case["trial"] * len(scanners) + case["scanner"]).to_numpy()
-    size, shape = len(ids) * len(scanners), (len(ids), len(scanners))
-    time, event, weight, score = (case[name].to_numpy() for name in (*_TOLD, "score"))
-    died = event > 0
-    harrell, uno = grouped_concordance(time, died, score, group, size, died * 1.0, weight)
-    ratio = grouped_log_hazard_ratio(time, died, score, group, size)
-    harrell, uno, ratio = (each.reshape(shape) for each in (harrell, uno, ratio))
-    away = np.array([[name in names for name in scanners] for names in unseen])
-    made["concordance"] = measure.mean(harrell, ~away)
-    made["uno_concordance"] = measure.mean(uno, ~away)
-    made["hazard_ratio"] = np.exp(measure.mean(ratio, ~away))
-    made["inconsistency"] = found["inconsistency"]
-    made["worst_scanner_concordance"] = measure.worst(harrell, ~away)
-    made["unseen_scanner_concordance"] = measure.mean(harrell, away)
+        return pd.DataFrame(index=ids, columns=list(METRICS), dtype=np.float64)
+    found = measure_cases.cases(threshold, predictions, unseen=unseen, survival=True)
+    return of(found, by_scanner(found))
+
+
+def of(found: Cases, each: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Measure cases, see `trials`, from what `by_scanner` says of each scanner."""
+    seen, number = found.seen, len(found.ids)
+    measured = {
+        "concordance": measure.mean(each["concordance"], seen),
+        "uno_concordance": measure.mean(each["uno_concordance"], seen),
+        "hazard_ratio": np.exp(measure.mean(np.log(each["hazard_ratio"]), seen)),
+        "inconsistency": measure.inconsistency(found.slide, number),
+        "flip_rate": np.full(number, np.nan),
+        "worst_scanner_concordance": measure.worst(each["concordance"], seen),
+        "unseen_scanner_concordance": measure.mean(each["concordance"], ~seen),
+    }
+    return pd.DataFrame(measured, index=found.ids, columns=list(METRICS))
+
+
+def by_scanner(found: Cases) -> dict[str, np.ndarray]:
+    """Measure each trial on each scanner, [trial, scanner]; `COLUMNS`, NaN where not defined."""
+    made = {name: np.full(found.seen.shape, np.nan) for name in COLUMNS}
+    for part in measure_cases.parts(found):
+        time, event, weight = part.told.T
+        died, score = event > 0, part.score[:, 0]
+        group, number = part.group, part.num_groups
+        harrell, uno = grouped_concordance(time, died, score, group, number, died * 1.0, weight)
+        values = (
+            np.bincount(group, minlength=number),
+            np.bincount(group, weights=died, minlength=number),
+            harrell,
+            uno,
+            np.exp(grouped_log_hazard_ratio(time, died, score, group, number)),
+        )
+        for name, value in zip(COLUMNS, values, strict=True):
+            made[name][part.trials] = value.reshape(-1, len(found.scanners))
     return made
 
 
-def _cases(predictions: pd.DataFrame, ids: pd.Index) -> tuple[pd.DataFrame, list[str]]:
-    """Average scores over a patient's slides on a scanner; and name the scanners."""
-    absent = [name for name in _TOLD if name not in predictions.columns]
-    if absent:
-        raise StoreError(f"predictions.parquet: no column {', '.join(absent)} of a survival task")
-    rows = predictions[predictions["held_out"].eq(True) & predictions["trial"].isin(ids)]
-    named = rows["scanner"].astype("str") != ""
-    # A scan of an unknown scanner is none of any scanner's, where others are known.
-    rows = rows[named | ~named.groupby(rows["trial"].astype("str")).transform("any")]
-    told = rows[list(_TOLD)].isna().any(axis=1)
-    if told.any():
-        raise StoreError(f"trial {rows['trial'][told].iloc[0]} has a prediction without an outcome")
-    scanners = sorted(rows["scanner"].astype("str").unique())
-    rows = rows.assign(
-        trial=ids.get_indexer(pd.Index(rows["trial"].astype("str"))),
-        scanner=pd.Index(scanners).get_indexer(pd.Index(rows["scanner"].astype("str"))),
-        patient=rows["patient"].astype("str"),
-        view=rows["view"].astype("str"),
-        score=rows["score"].astype(np.float64),
-    ).sort_values(["trial", "scanner", "patient", "view"])
-    keys = rows[["trial", "scanner", "patient"]].to_numpy()
-    starts = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(1)])
-    counts = np.diff(np.append(starts, len(rows)))
-    case = rows.iloc[starts][["trial", "scanner", *_TOLD]].reset_index(drop=True)
-    return case.assign(score=np.add.reduceat(rows["score"].to_numpy(), starts) / counts), scanners
+def gaps(found: Cases, each: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Compare scanners: a row per trial, columns `GAPS`; terms as in `measure_scanners.gaps`."""
+    seen, concordance = found.seen, each["concordance"]
+    measured = {
+        "concordance_cv": agreement.coefficient_of_variation(np.where(seen, concordance, np.nan))
+    }
+    for name in ("concordance", "uno_concordance"):
+        lowest, highest = measure.worst(each[name], seen), -measure.worst(-each[name], seen)
+        measured[f"worst_scanner_{name}"] = lowest
+        measured[f"unseen_scanner_{name}"] = measure.mean(each[name], ~seen)
+        measured[f"{name}_gap"] = highest - lowest
+    return pd.DataFrame(measured, index=found.ids, columns=list(GAPS))

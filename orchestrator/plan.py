@@ -5,14 +5,14 @@ share one pass over the bags. No table library is imported here before a frame i
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from orchestrator import identification, trial
+from orchestrator import identification, price, trial
 from orchestrator.spec import Row
 from orchestrator.trial import Trial
-from training.config import TrialConfig, lane_key
+from training.config import lane_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +49,9 @@ class Plan:
     """Encoders without embeddings, with their number of trials."""
     splits: "Mapping[tuple[str, int, str], Split]" = field(default_factory=dict)
     """Who is in which part, by encoder, fold and fingerprint."""
+    brackets: Mapping[str, str] = field(default_factory=dict)
+    """By trial, the bracket of a search in which it may be retired; empty where a cell needs it
+    whole."""
 
     @property
     def trial_ids(self) -> list[str]:
@@ -69,6 +72,11 @@ class Plan:
     def shared(self) -> int:
         """How many rows use a trial that an earlier row has already."""
         return len(self.rows) - len(self.trials)
+
+    def kind(self, pack: Pack) -> str:
+        """Name what packs that cost the same have in common."""
+        retires = any(self.brackets.get(item.id) for item in pack.trials)
+        return price.kind(pack.trials[0].config, retires=retires)
 
     def frame(self) -> "pd.DataFrame":
         """Write the plan as a table, one row per cell, fold and seed; axes are JSON or empty."""
@@ -92,9 +100,8 @@ class Plan:
             "pack_family": [families[item.id] for item in self.row_trials],
         }
         if any(row.searched for row in self.rows):
-            brackets = _brackets(self.rows, self.row_trials)
             columns["search"] = [row.search for row in self.rows]
-            columns["bracket"] = [brackets[item.id] for item in self.row_trials]
+            columns["bracket"] = [self.brackets[item.id] for item in self.row_trials]
         return pd.DataFrame(columns)
 
 
@@ -105,7 +112,7 @@ def make(
     done: Collection[str] = (),
     failed: Collection[str] = (),
     elsewhere: Collection[str] = (),
-    retired: Collection[str] = (),
+    retired: Mapping[str, str] | None = None,
     begun: Mapping[str, Sequence[str]] | None = None,
     lanes_max: int,
     packs_min: int = 1,
@@ -121,7 +128,8 @@ def make(
         done: ids of trials with an accepted result; others may be among them.
         failed: ids of trials not to be trained again.
         elsewhere: ids of trials in packs of a driver that runs.
-        retired: ids of trials that a search ended early; they are done only for a search.
+        retired: trial to the text of the bracket in which a search ended it early; it is done only
+            for a search with this bracket, not for one of other rungs.
         begun: pack id to trial ids of packs of an earlier plan: those that can still train as they
             are stay, first among the packs of their priority.
         lanes_max: most trials of a pack.
@@ -133,8 +141,10 @@ def make(
     row_trials, missing, splits = identification.trials(rows, dataset)
     unique = {item.id: item for item in row_trials}
     urgency = _urgency(rows, row_trials)
-    brackets = _brackets(rows, row_trials) if retired else {}
-    done = frozenset(done) - {one for one in retired if not brackets.get(one)}
+    brackets = _brackets(rows, row_trials)
+    done = frozenset(done) - {
+        one for one, own in (retired or {}).items() if brackets.get(one) != own
+    }
     out = {*done, *failed, *elsewhere}
     to_train = [item for item in unique.values() if item.id not in out]
     to_train.sort(key=lambda item: -urgency[item.id])
@@ -154,20 +164,20 @@ def make(
         packs=tuple(packs),
         missing=missing,
         splits=splits,
+        brackets=brackets,
     )
 
 
-def probe(plan: Plan, known: Collection[str], *, kind: Callable[[TrialConfig], str]) -> Plan:
+def probe(plan: Plan, known: Collection[str]) -> Plan:
     """Keep one pack, the first, of each kind of pack whose price is not known.
 
     Args:
         plan: packs of all kinds.
         known: kinds of packs that trained before.
-        kind: names what trials that cost the same have in common (`price.kind`).
     """
     first: dict[str, Pack] = {}
     for item in plan.packs:
-        first.setdefault(kind(item.trials[0].config), item)
+        first.setdefault(plan.kind(item), item)
     packs = tuple(item for name, item in first.items() if name not in known)
     return replace(plan, packs=packs)
 
@@ -220,7 +230,6 @@ def _urgency(rows: Sequence[Row], trials: Sequence[Trial]) -> dict[str, int]:
 
 
 def _brackets(rows: Sequence[Row], trials: Sequence[Trial]) -> dict[str, str]:
-    """Name the bracket in which each trial may be retired; empty where a cell needs it whole."""
     found: dict[str, str] = {}
     for row, item in zip(rows, trials, strict=True):
         found[item.id] = row.bracket if found.get(item.id, row.bracket) else ""
@@ -240,15 +249,8 @@ def _balanced(members: Sequence[Trial], *, limit: int) -> Iterable[tuple[Trial, 
 
 
 def _families(trials: Sequence[Trial]) -> list[str]:
-    """Return the lane key of each trial; it does not depend on the seed."""
-    known: dict[TrialConfig, str] = {}
-    keys = []
-    for item in trials:
-        seedless = item.config.model_copy(update={"seed": 0})
-        if seedless not in known:
-            known[seedless] = lane_key(seedless)
-        keys.append(known[seedless])
-    return keys
+    """Return the lane key of each trial."""
+    return [lane_key(item.config) for item in trials]
 
 
 def _json(value: object) -> str:

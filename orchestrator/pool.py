@@ -103,7 +103,7 @@ class Submitter:
             others: jobs of this sweep that the queue holds already.
         """
         profile = self._profile.enlarged() if size == "large" else self._profile
-        executor = _pilot_executor(self._folder, profile, avoid=avoid)
+        executor = pilot_executor(self._folder, profile, avoid=avoid)
         offer = _offer(self._folder, profile, size)
         most = self._profile.max_submitted or self._limits.max_submit
         room = count if most is None else min(count, max(0, most - others))
@@ -142,7 +142,7 @@ class Submitter:
         self._journal.write("submitting", role=role, count=count, tag=tag)
         time.sleep(max(0.0, self._next - time.monotonic()))
         try:
-            jobs = _sbatch(executor, count, function, *args, **kwargs)
+            jobs = sbatch(executor, count, function, *args, **kwargs)
         except ClusterError as error:
             self._journal.write("refused", role=role, count=count, tag=tag, message=error.message)
             raise
@@ -176,7 +176,7 @@ def telling(journal: Journal) -> Callable[..., None]:
 def scripts(folder: Folder, profile: SlurmProfile) -> dict[str, str]:
     """Show the batch scripts that would be submitted, by role; nothing is written."""
     driver = _driver_executor(folder, profile, write=False)
-    pilots = _pilot_executor(folder, profile, avoid=(), write=False)
+    pilots = pilot_executor(folder, profile, avoid=(), write=False)
     return {
         role: executor._make_submission_file_text(executor._submitit_command_str, "")
         for role, executor in (("driver", driver), ("pilot", pilots))
@@ -228,9 +228,10 @@ def _driver_executor(folder: Folder, profile: SlurmProfile, *, write: bool = Tru
     return executor
 
 
-def _pilot_executor(
+def pilot_executor(
     folder: Folder, profile: SlurmProfile, *, avoid: Collection[str], write: bool = True
 ) -> Any:
+    """Make an executor of jobs that are like pilots: resources, and nodes to avoid."""
     executor = _executor(folder, profile, role="pilot", write=write)
     _give_pilot(executor, profile)
     nodes = [*([profile.exclude] if profile.exclude else []), *sorted(avoid)]
@@ -279,7 +280,8 @@ def _executor(folder: Folder, profile: SlurmProfile, *, role: str, write: bool) 
     return executor
 
 
-def _sbatch(executor: Any, count: int, function: Any, *args: Any, **kwargs: Any) -> list[str]:
+def sbatch(executor: Any, count: int, function: Any, *args: Any, **kwargs: Any) -> list[str]:
+    """Submit a function once, or as an array of tasks; return their SLURM job ids."""
     try:
         if count == 1:
             return [executor.submit(function, *args, **kwargs).job_id]

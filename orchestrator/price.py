@@ -47,10 +47,15 @@ class Price:
     source: str
 
 
-def kind(config: TrialConfig) -> str:
-    """Name what trials that cost the same have in common: all but fold, seeds and loss weights."""
+def kind(config: TrialConfig, *, retires: bool = False) -> str:
+    """Name what trials that cost the same have in common: all but fold, seeds and loss weights.
+
+    Args:
+        config: of a trial.
+        retires: a search may end trials of the pack early, so that it costs less than others.
+    """
     base = config.model_copy(update={"fold": 0, "seed": 0, "draw_seed": 0})
-    return hash_of(f"kind {lane_key(base)}")
+    return hash_of(f"kind {lane_key(base)}{' retires' if retires else ''}")
 
 
 def predict(

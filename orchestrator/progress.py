@@ -167,6 +167,12 @@ class Progress:
         """Trials of the plan without a result, failed ones among them."""
         return [trial for trial in self.trials if trial not in self.accepted]
 
+    @property
+    def retired_in(self) -> dict[str, str]:
+        """Retired trials, with the text of the bracket in which each was."""
+        said = {one: event["bracket"] for event in self.rungs for one in event["retired"]}
+        return {trial: said.get(trial, "") for trial in self.retired}
+
     def gpu_hours(self, now: str) -> float:
         """Count the GPU hours that pilots used since the last launch, until a time like `now()`."""
         return sum(pilot.gpu_hours(self.launch_time, now) for pilot in self.pilots.values())

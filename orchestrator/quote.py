@@ -68,7 +68,7 @@ class Start:
 def price_of(prepared: Prepared) -> Price:
     """Estimate the cost of the planned packs from packs of the same kind, here or in siblings."""
     profile = prepared.profile
-    packs = [(price.kind(p.trials[0].config), len(p.trials)) for p in prepared.plan.packs]
+    packs = [(prepared.plan.kind(pack), len(pack.trials)) for pack in prepared.plan.packs]
     kinds = {kind for kind, _ in packs}
     seen = _alike(prepared.state, kinds, profile.device)
     if missing := kinds - {one.kind for one in seen}:

@@ -100,7 +100,7 @@ def _seen(material: Material, encoder: str, scores: pd.DataFrame) -> list[str]:
 
 def _probability(material: Material, trials: Sequence[str]) -> pd.DataFrame | None:
     """Give the probability of each patient on each scanner; None unless the task is binary."""
-    found = material.joined.cases
+    found = next((task.cases for task in material.joined.tasks if not task.survival), None)
     if found is None or found.patient.score.shape[1] != 1:
         return None
     case = found.patient

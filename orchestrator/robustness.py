@@ -1,15 +1,19 @@
 """The tables of robustness: how far scanners agree in a cell, and how it does on each; pure.
 
+Classes and survival have columns of their own; a sweep of both has both.
 Values are averaged as in the main table (`aggregate`). What a segment's `trials` table says of
 attention and of gradients beside the state of a trial is averaged along with them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
-from orchestrator import measure_agreement, measure_scanners
+from orchestrator import measure_agreement
 from orchestrator.aggregate import COUNTS, Joined
 from orchestrator.measure_cases import Cases
+from orchestrator.measure_tasks import Measured
 
 ARTEFACTS = (
     "attention_spearman",
@@ -23,8 +27,7 @@ ARTEFACTS = (
 SHARED = ("inconsistency", "flip_rate")
 """Metrics that the main table has too."""
 
-METRICS = (*measure_agreement.METRICS, *measure_scanners.GAPS, *ARTEFACTS)
-"""What is measured of trials for this table."""
+_NAMED = ("trial", "scanner", "seen")
 
 
 def cells(joined: Joined) -> pd.DataFrame | None:
@@ -32,23 +35,23 @@ def cells(joined: Joined) -> pd.DataFrame | None:
 
     Returns:
         encoder, arm, axes and counts as in the main table; `SHARED`, `measure_agreement.METRICS`,
-        `measure_scanners.GAPS` and `ARTEFACTS`, NaN where one does not apply.
+        `measure_scanners.GAPS` or `measure_survival.GAPS`, and `ARTEFACTS`, NaN where one does not
+        apply.
     """
-    measured = trials(joined)
-    if measured is None:
+    if not _several_scanners(joined.tasks):
         return None
-    folds = joined.averaged(joined.measured[list(SHARED)].join(measured))
+    measured = joined.measured[list(SHARED)].join(trials(joined))
+    folds = joined.averaged(measured)
     return joined.cells.join(folds.groupby("cell").mean()).reset_index(drop=True)
 
 
-def trials(joined: Joined) -> pd.DataFrame | None:
-    """Measure trials of classes, `METRICS`; None where none has two scanners."""
-    found = joined.cases
-    if found is None or not _several_scanners(found):
-        return None
+def trials(joined: Joined) -> pd.DataFrame:
+    """Measure trials: what `cells` averages beside `SHARED`; no columns without any trial."""
+    if not joined.tasks:
+        return pd.DataFrame(index=joined.known.index)
     measured = [
-        measure_agreement.trials(found),
-        measure_scanners.gaps(found, joined.on_scanner),
+        pd.concat([measure_agreement.trials(each.cases) for each in joined.tasks]),
+        pd.concat([each.gaps() for each in joined.tasks]),
         joined.known.reindex(columns=list(ARTEFACTS)).astype(np.float64),
     ]
     return pd.concat(measured, axis=1)
@@ -60,33 +63,35 @@ def scanners(joined: Joined) -> pd.DataFrame | None:
     Returns:
         encoder, arm, axes; scanner; `seen`, whether the trials trained on it (both rows where some
         did); `patients`, held out and scanned on it, over all folds; the other
-        `measure_scanners.COLUMNS`.
+        `measure_scanners.COLUMNS` or `measure_survival.COLUMNS`.
     """
-    found = joined.cases
-    if found is None or not _several_scanners(found):
+    if not _several_scanners(joined.tasks):
         return None
-    trial, scanner = np.nonzero(joined.on_scanner["patients"] > 0)
-    metrics = [name for name in measure_scanners.COLUMNS if name != "patients"]
-    long = pd.DataFrame(
-        {
-            "trial": found.ids[trial],
-            "scanner": found.scanners[scanner],
-            "seen": found.seen[trial, scanner],
-            **{name: joined.on_scanner[name][trial, scanner] for name in metrics},
-        }
-    )
+    known = [name for each in joined.tasks for name in each.on_scanner_names]
+    metrics = [name for name in dict.fromkeys(known) if name != "patients"]
+    long = pd.concat([_long(each) for each in joined.tasks]).reindex(columns=[*_NAMED, *metrics])
     rows = joined.rows[["cell", "fold", "trial"]].merge(long, on="trial", how="inner")
     rows.loc[rows["cell"].isin(joined.holes), metrics] = np.nan
     by = ["cell", "scanner", "seen"]
     values = rows.groupby([*by, "fold"])[metrics].mean().groupby(by).mean()
-    values.insert(0, "patients", _patients(joined, found))
+    patients = [_patients(joined, each.cases) for each in joined.tasks]
+    values.insert(0, "patients", pd.concat(patients).groupby(by).sum())
     names = joined.cells.drop(columns=list(COUNTS), errors="ignore")
     return names.join(values.reset_index(["scanner", "seen"]), how="inner").reset_index(drop=True)
 
 
-def _several_scanners(found: Cases) -> bool:
-    scanner = pd.Series(found.patient.scanner).groupby(found.patient.trial)
-    return bool(scanner.nunique().max() > 1)
+def _several_scanners(tasks: Sequence[Measured]) -> bool:
+    cases = [each.cases.patient for each in tasks]
+    return any(pd.Series(each.scanner).groupby(each.trial).nunique().max() > 1 for each in cases)
+
+
+def _long(task: Measured) -> pd.DataFrame:
+    """Make a row per trial and scanner that has patients of it."""
+    found = task.cases
+    trial, scanner = np.nonzero(task.on_scanner["patients"] > 0)
+    named = (found.ids[trial], found.scanners[scanner], found.seen[trial, scanner])
+    metrics = {name: values[trial, scanner] for name, values in task.on_scanner.items()}
+    return pd.DataFrame(dict(zip(_NAMED, named, strict=True)) | metrics)
 
 
 def _patients(joined: Joined, found: Cases) -> pd.Series:

@@ -14,7 +14,7 @@ from typing import Any
 from cluster import slurm, slurm_text
 from cluster.errors import ClusterError
 from cluster.profile import SlurmProfile
-from orchestrator import events, fleet
+from orchestrator import events, fleet, vanished
 from orchestrator.events import Event, Journal
 from orchestrator.fleet import Record
 from orchestrator.folder import Folder
@@ -144,7 +144,7 @@ class Roster:
                 self._close(job, known.state, known.elapsed_s)
             elif job in found:
                 self._missing.pop(job, None)
-            elif now - self._missing.setdefault(job, now) >= fleet.UNKNOWN_S:
+            elif now - self._missing.setdefault(job, now) >= vanished.UNKNOWN_S:
                 self._close(job, slurm_text.UNKNOWN, 0)
 
     def cancel(self, jobs: Sequence[str]) -> None:

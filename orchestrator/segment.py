@@ -56,6 +56,11 @@ def version(code: str) -> dict[str, str]:
     return {"commit": commit, "versions": json.dumps(versions, sort_keys=True)}
 
 
+def licence(index: pd.DataFrame, encoder: str) -> str:
+    """Return the terms of an encoder's embeddings, which hold for what is trained on them."""
+    return ", ".join(sorted(set(index.loc[index["encoder"] == encoder, "licence"]) - {""}))
+
+
 def artefacts(
     trials: Sequence[str], results: Sequence["LaneResult"], *, weights: bool
 ) -> dict[str, Mapping[str, Any] | pd.DataFrame]:

@@ -23,6 +23,7 @@ Metric = Literal[
     "unseen_scanner_concordance",
     "auroc_gap",
     "balanced_accuracy_gap",
+    "concordance_gap",
     "external_auroc",
     "external_concordance",
 ]

@@ -15,7 +15,8 @@ Adjustment = Literal["holm", "bh"]
 LOWER_IS_BETTER = frozenset(
     (
         "inconsistency", "flip_rate", "brier", "calibration_error", "auroc_gap",
-        "balanced_accuracy_gap", "auroc_cv", "worst_scanner_brier", "worst_scanner_intercept",
+        "balanced_accuracy_gap", "concordance_gap", "auroc_cv", "concordance_cv",
+        "uno_concordance_gap", "worst_scanner_brier", "worst_scanner_intercept",
         "worst_scanner_slope", "rmsd", "rank_rmsd",
     )
 )  # fmt: skip

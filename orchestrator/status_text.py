@@ -106,7 +106,8 @@ def _driver(found: Summary, *, now: datetime) -> Rows:
     if job := found.driver:
         if job.state == "PENDING":
             start = f", starts about {render.moment(job.start, now=now)}" if job.start else ""
-            rows.append(("driver", f"{job.id} queued{start} ({job.reason})"))
+            never = "" if found.running else "; it never starts, sweep resume submits another"
+            rows.append(("driver", f"{job.id} queued{start} ({job.reason}){never}"))
         else:
             left = f", {render.clock(job.time_left_s)} left" if job.time_left_s else ""
             rows.append(("driver", f"{job.id} {job.state.lower()} on {job.node or '-'}{left}"))

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from cluster.errors import ClusterError
 from cluster.profile import SlurmProfile
-from orchestrator import events, fleet, pool
+from orchestrator import events, fleet, pool, vanished
 from orchestrator.broker import Lost
 from orchestrator.desk import Desk
 from orchestrator.errors import SweepError
@@ -53,6 +53,7 @@ class Supervisor:
         announce: tells the pilots which of them are dismissed.
         own: SLURM job id of the driver's allocation if it serves packs itself.
         packs: ids of all packs that were planned when the broker was made.
+        grows: further packs may follow from the results of these.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Supervisor:
         announce: Callable[[Iterable[str]], None] | None = None,
         own: str = "",
         packs: Iterable[str] = (),
+        grows: bool = False,
     ) -> None:
         self._folder = folder
         self._desk = desk
@@ -73,8 +75,10 @@ class Supervisor:
         self._submitter = submitter
         self._announce = announce
         self._own = own
+        self._grows = grows
         self._roster = Roster(folder, journal, profile=profile, own=own)
         self._dismissed: set[str] = set()
+        self._idle: dict[str, float] = {}
         self._unread: deque[Event] = deque()
         self._asked = -ASK_S
         self._submit_from = 0.0
@@ -124,7 +128,7 @@ class Supervisor:
         record = self._roster.records.get(lost.pilot) or Record(job=lost.pilot)
         state = self._roster.state(lost.pilot)
         seconds = now - lost.since
-        kind = fleet.verdict(
+        kind = vanished.verdict(
             state=state,
             reason=record.reason,
             out_of_memory=bool(record.oom) and _age_s(record.oom) < OOM_S + seconds,
@@ -140,9 +144,10 @@ class Supervisor:
             waiting=state["waiting"],
             large=state["large"],
             lost=state["lost"],
+            more=self._grows,
             held=bool(state["held"]),
             stopped=bool(state["stopped"]),
-            pilots=tuple(self._seen(one, state["busy"]) for one in self._roster.alive()),
+            pilots=tuple(self._seen(one, state["busy"], now) for one in self._roster.alive()),
             wanted=profile.pilots - self._roster.num_cancelled(),
             workers=profile.workers,
             queued_max=profile.queued_max,
@@ -154,14 +159,18 @@ class Supervisor:
             obstacle=self._obstacle,
         )
 
-    def _seen(self, record: Record, busy: Mapping[str, int]) -> fleet.Pilot:
-        leaving = record.job in self._dismissed
+    def _seen(self, record: Record, busy: Mapping[str, int], now: float) -> fleet.Pilot:
+        job, packs = record.job, busy.get(record.job, 0)
+        phase = "leaving" if job in self._dismissed else self._roster.phase(record)
+        if packs or phase != "serving":
+            self._idle.pop(job, None)
         return fleet.Pilot(
-            job=record.job,
+            job=job,
             size=record.size,
-            phase="leaving" if leaving else self._roster.phase(record),
-            busy=busy.get(record.job, 0),
-            fixed=record.job == self._own,
+            phase=phase,
+            busy=packs,
+            fixed=job == self._own,
+            idle_s=now - self._idle.setdefault(job, now) if phase == "serving" else 0.0,
         )
 
     def _act(self, actions: fleet.Actions, now: float) -> None:

@@ -33,8 +33,8 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
     results = evidence.read(folder)
     if asked.cells:
         return _trace(folder, results, asked, mode)
-    plan = results.plan
-    given, axes = (plan, results.trials, results.predictions), tables.axes(plan)
+    given = (results.plan, results.trials, results.predictions)
+    axes = tables.axes(results.plan)
     joined = tables.join(*given, axes=axes, allow_missing=asked.allow_missing)
     tabled = {
         "main": tables.main(joined),
@@ -44,7 +44,7 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
     made = {name: table for name, table in tabled.items() if table is not None}
     if asked.representation:
         made["representation"] = _representation(
-            folder, plan, results.predictions, joined, reference=asked.reference, mode=mode
+            folder, results.plan, results.predictions, joined, reference=asked.reference, mode=mode
         )
     paths = [path for name in made for path in tables.write(made[name], folder.tables, name)]
     rule = selected.rule_of(folder, asked.select, asked.margin)
@@ -72,12 +72,14 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
         names = dict.fromkeys(path.stem for path in paths)
         render.note(f"wrote {', '.join(names)} to {folder.tables}")
     if wrong and mode == "text":
-        render.note(
-            f"{wrong} of {len(made['main'])} cells miss trials, or mix code, data or devices",
-            hint=f"sweep resume {folder.name}; or --allow-missing",
-            kind="warning",
-        )
+        _warn(wrong, len(made["main"]), folder.name)
     return 1 if wrong and not asked.allow_missing else 0
+
+
+def _warn(wrong: int, cells: int, name: str) -> None:
+    text = f"{wrong} of {cells} cells miss trials, or mix code, data or devices"
+    hint = f"sweep resume {name}; or --allow-missing"
+    render.note(text, hint=hint, kind="warning")
 
 
 def _trace(folder: Folder, results: "Results", asked: Asked, mode: Mode) -> int:

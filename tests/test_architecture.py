@@ -135,7 +135,13 @@ def test_the_flags_are_the_agreed_ones():
         "sweep index instances --label", "sweep index instances --patient", "sweep report --bundle",
         "sweep report --out", "sweep report --allow-missing", "sweep report --draws",
     }  # fmt: skip
-    assert flags == start | places | index | others
+    embed = {
+        f"sweep embed --{flag}"
+        for flag in (
+            "out", "encoder", "checkpoint", "config", "limit", "device", "workers", "cluster"
+        )
+    } | {"sweep embed -y"}  # fmt: skip
+    assert flags == start | places | index | embed | others
 
 
 def test_the_repository_names_no_path_of_a_machine():

@@ -23,6 +23,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool
@@ -109,6 +110,15 @@ class Lanes:
         """Keep the lanes at these positions, in this order."""
         self.put(self.flat[list(positions)], self.state[list(positions)])
 
+    def halve(self) -> bool:
+        """Compute half as many lanes in a call from the next `put` on; False where that cannot be.
+
+        The lanes stay, and so does every bit of their results.
+        """
+        largest = max(len(group) for group in self.groups)
+        self.together = largest // 2
+        return largest > 3  # a call has two lanes at least
+
     def named(self, flat: Tensor, state: Tensor) -> dict[str, Tensor]:
         """Name the parameters and buffers in one lane's rows."""
         tensors = _views(flat[None], dict(self.module.named_parameters()))
@@ -128,20 +138,22 @@ class Lanes:
         """
         if self.module.training is not train:
             self.module.train(train)
-
-        def one(tensors: tuple[Tensor, ...], *arguments: object) -> tuple[Tensor, ...]:
-            own = [place[name] for place, name in self._places]
-            try:
-                for (place, name), tensor in zip(self._places, tensors, strict=True):
-                    place[name] = tensor
-                out: tuple[Tensor, ...] = self.module(*arguments, *shared)
-            finally:
-                for (place, name), tensor in zip(self._places, own, strict=True):
-                    place[name] = tensor
-            return out
-
-        mapped: Callable[..., tuple[Tensor, ...]] = vmap(one)
+        mapped: Callable[..., tuple[Tensor, ...]] = vmap(partial(self._one, shared))
         return mapped((*group.parameters.values(), *group.buffers.values()), *lane_arguments)
+
+    def _one(
+        self, shared: tuple[object, ...], tensors: tuple[Tensor, ...], *arguments: object
+    ) -> tuple[Tensor, ...]:
+        """Run the model with tensors in the places of its parameters and buffers."""
+        own = [place[name] for place, name in self._places]
+        try:
+            for (place, name), tensor in zip(self._places, tensors, strict=True):
+                place[name] = tensor
+            out: tuple[Tensor, ...] = self.module(*arguments, *shared)
+        finally:
+            for (place, name), tensor in zip(self._places, own, strict=True):
+                place[name] = tensor
+        return out
 
 
 def _row(tensors: Iterable[Tensor]) -> Tensor:

@@ -143,7 +143,9 @@ def finish(world: World, watch: Watch) -> int:
 
 
 def _moments(rng: Random, kinds: list[str], patience_s: tuple[float, float]) -> list[Moment]:
+    # Bytes that change late are not read again.
     shares = sorted(rng.uniform(0.0, 0.9) for _ in kinds)
+    kinds = sorted(kinds, key=lambda kind: kind != "corrupt shard")
     return [
         Moment(kind=kind, share=share, patience_s=rng.uniform(*patience_s))
         for kind, share in zip(kinds, shares, strict=True)
@@ -200,13 +202,7 @@ def _user_acts(
     if not known.trials or (not known.missing and not known.reason and not world.corrupt):
         return False
     told = user.status()
-    if any("held" in (job.get("reason") or "") for job in told.get("jobs", ())):
-        # SLURM holds a job that it could not start on a node that came back; it never starts.
-        story.stuck += 1
-        say("  SLURM holds a job: cancel")
-        user.sweep("cancel", user.name)
-        return True
-    if not told or told["running"]:
+    if not told or told["running"]:  # a driver that SLURM holds does not run: resume replaces it
         return False
     retry = _mended_data(world, known, say)
     done = user.resume(*retry)

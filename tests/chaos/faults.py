@@ -146,14 +146,17 @@ def fill_disk(world: World) -> str:
 
 
 def corrupt_shard(world: World) -> str:
-    """Change bytes of one scan that is trained on; the harness mends it when all has ended."""
+    """Change bytes of one scan that is trained on; the harness mends it when all has ended.
+
+    Of the encoder whose packs come last: workers read it when they have done those of the first.
+    """
     if not world.setting.own_data or world.corrupt:
         return NOTHING
     import h5py
     import pandas as pd
 
     index = pd.read_parquet(world.data / "index.parquet")
-    rows = index[(index["cohort"] == "dev") & index["routine"] & (index["encoder"] == "tiny")]
+    rows = index[(index["cohort"] == "dev") & index["routine"] & (index["encoder"] == "small")]
     row = rows.iloc[world.rng.randrange(3, len(rows) - 3)]
     path = world.data / row["shard"]
     with h5py.File(path, "r") as file:

@@ -82,12 +82,10 @@ def held(
     drawn = world.cohort(size, number + 1)
     found = {}
     for survival, stratum in ((False, drawn.label), (True, drawn.event.astype(np.int64))):
-        own, outcome = world.cases(
-            drawn, survival=survival, scanners=1 if survival else world.SCANNERS
-        )
+        own = world.cases(drawn, survival=survival, scanners=1 if survival else world.SCANNERS)
         for draws, methods in _draws(stratum, number):
             metrics = ("concordance",) if survival else ("auroc", "balanced_accuracy")
-            values = measure_draws.trials(own, draws.weight, metrics=metrics, outcome=outcome)
+            values = measure_draws.trials(own, draws.weight, metrics=metrics)
             for metric in metrics:
                 first, second = values[metric].astype(np.float64)
                 each = np.stack([first, first - second])
@@ -105,7 +103,7 @@ def held(
 def rejected(size: int, number: int) -> dict[str, bool]:
     """Compare pairs of equally good models; say by method whether Holm leaves one significant."""
     drawn = world.cohort(size, number + 1, models=2 * world.PAIRS, null=True)
-    own, _ = world.cases(drawn, survival=False, scanners=1)
+    own = world.cases(drawn, survival=False, scanners=1)
     found = {}
     for draws, methods in _draws(drawn.label, number):
         values = measure_draws.trials(own, draws.weight, metrics=("auroc",))["auroc"]

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from orchestrator.measure_cases import Cases, Means
-from orchestrator.measure_draws import Outcome
 from training import seeds
 from training.metrics.accuracy import auroc, balanced_accuracy
 from training.metrics.concordance import harrell
@@ -121,9 +120,7 @@ def _truth() -> dict[str, np.ndarray]:
     return found
 
 
-def cases(
-    drawn: Cohort, *, survival: bool, scanners: int = SCANNERS
-) -> tuple[Cases, Outcome | None]:
+def cases(drawn: Cohort, *, survival: bool, scanners: int = SCANNERS) -> Cases:
     """Put patients into the form that trials are measured in."""
     score = (drawn.risk if survival else drawn.score)[:, :, :scanners]
     models, size, _ = score.shape
@@ -134,18 +131,18 @@ def cases(
     means = Means(
         trial=trial, member=patient, scanner=scanner, label=label[patient],
         score=score.reshape(-1, 1),
+        told=np.stack([drawn.time, drawn.event, drawn.event], axis=1)[patient],
     )  # fmt: skip
-    found = Cases(
+    return Cases(
         ids=pd.Index([f"model {m}" for m in range(models)]),
         scanners=pd.Index([f"scanner {s}" for s in range(scanners)]),
         seen=np.ones((models, scanners), dtype=bool),
         patient=means,
         slide=means,
-        predicted=(means.score[:, 0] >= 0).astype(np.int64),
+        predicted=None if survival else (means.score[:, 0] >= 0).astype(np.int64),
         patients=pd.Index([f"{p:07d}" for p in range(size)]),
         owner=patient,
     )
-    return found, Outcome(time=drawn.time, event=drawn.event) if survival else None
 
 
 def _noise(random: np.random.Generator, models: int, size: int) -> np.ndarray:

@@ -70,6 +70,19 @@ def test_a_restored_sweep_has_the_same_plan_and_results(home, restored):
         pd.testing.assert_frame_equal(found[name], expected[name])
 
 
+def test_a_restored_sweep_has_the_same_folds_to_the_byte(home, restored):
+    assert restored.folds.read_bytes() == sources(home).folds.read_bytes()
+
+
+def test_an_archive_of_an_earlier_version_has_no_folds_and_is_restored(home, tmp_path):
+    source = Folder(tmp_path / "before" / "small")
+    shutil.copytree(sources(home).root, source.root)
+    source.folds.unlink()
+    archive.write(source, tmp_path / "kept.parquet", mode="quiet")
+    archive.restore(tmp_path / "kept.parquet", tmp_path / "results", mode="quiet")
+    assert not (tmp_path / "results" / "small" / "folds.parquet").exists()
+
+
 def test_a_restored_sweep_has_the_same_state(home, restored):
     before, after = events.progress(sources(home)), events.progress(restored)
     for name in ("trials", "cells", "accepted", "failed", "packs", "done"):

@@ -4,7 +4,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import events
+from orchestrator import events, queueing
 from orchestrator.broker import Broker
 from orchestrator.events import Journal, Observation
 from orchestrator.failures import POLICIES, Failure
@@ -180,6 +180,10 @@ def test_out_of_gpu_memory_takes_packs_apart_until_two_lanes_are_left(tmp_path):
         drawn.append(len(assignment.job.trials))
         gone = broker.fail("w", assignment, full)
         assert gone == (drawn[-1] > 2)
+        if gone:  # the worker knows the parts, and gives them the checkpoint
+            halves = queueing.halves(assignment.job)
+            parts = {queueing.part(assignment.job, half).pack for half in halves}
+            assert parts < set(events.progress(folder).packs)
     state = events.progress(folder)
     assert sorted(drawn) == [2] * 8 + [4, 4, 8]
     assert set(state.failed.values()) == {"gpu_memory"} and len(state.failed) == 8
@@ -430,11 +434,11 @@ def test_a_rung_is_judged_and_written_down_for_the_next_driver(tmp_path):
     assert later.judge_rung(bracket, 1, {"t2": 0.5}) == ["t2"]
 
 
-def test_retired_trials_are_done_and_their_pack_tells_no_length(tmp_path):
+def test_retired_trials_are_done_and_their_pack_tells_what_such_packs_take(tmp_path):
     broker, folder = make(tmp_path, jobs(1, lanes=2))
     assert accept(broker, folder, "w", draw(broker, "w"), retired=["t0.1"])
     state = events.progress(folder)
     assert set(state.accepted) == {"t0.0", "t0.1"} and state.retired == {"t0.1"}
-    assert state.observations == []
-    assert math.isnan(broker._lengths.expected(jobs(1, lanes=2)[0]))
+    assert [one.kind for one in state.observations] == [jobs(1)[0].kind]
+    assert broker._lengths.expected(jobs(1, lanes=2)[0]) == state.observations[0].seconds
     assert (broker.state()["done"], broker.state()["failed"]) == (2, 0)

@@ -13,6 +13,7 @@ from cluster import profile
 from orchestrator import cli
 from orchestrator import doctor as doctor_module
 from tests.cluster import sites
+from tests.orchestrator import finished
 
 
 @pytest.fixture
@@ -27,7 +28,15 @@ def place(tmp_path, monkeypatch):
 
 
 def doctor(*words):
-    sys.argv = ["sweep", "doctor", *words]
+    return command("doctor", *words)
+
+
+def launch(spec, *words):
+    return command("launch", str(spec), *words)
+
+
+def command(*words):
+    sys.argv = ["sweep", *words]
     with pytest.raises(SystemExit) as done:
         cli.main()
     return done.value.code
@@ -156,6 +165,29 @@ def test_a_launch_without_a_profile_is_offered_one_on_a_terminal(
     assert "partition: gpu" in said
     assert f"offered {written}" in said
     assert (profile.own() / "default.yaml").exists() is written
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_launch_that_no_profile_serves_goes_on_with_the_one_that_was_offered(
+    place, accepted, monkeypatch, capsys
+):
+    sites.install(place / "bin")
+    spec = finished.write_spec(place)
+
+    def offer():
+        if accepted:
+            profile.own().mkdir(parents=True)
+            (profile.own() / "default.yaml").write_text("kind: local\n")
+        return accepted
+
+    monkeypatch.setattr(doctor_module, "offer", offer)
+    assert launch(spec, "--dry-run") == (0 if accepted else 2)
+    told = capsys.readouterr()
+    assert ("to train" in told.out) is accepted
+    assert ("sweep doctor --write" in told.err) is not accepted
+    monkeypatch.setattr(doctor_module, "offer", pytest.fail)
+    (profile.own() / "default.yaml").unlink(missing_ok=True)
+    assert launch(spec, "--dry-run", "--json") == 2
 
 
 def test_nothing_is_offered_off_a_terminal_and_slurm_is_not_asked(place, monkeypatch):

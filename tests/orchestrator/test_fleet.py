@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import fleet
-from orchestrator.fleet import LARGE, NORMAL, Actions, Pilot, View, decide, verdict
+from orchestrator.fleet import LARGE, NORMAL, Actions, Pilot, View, decide
 
 
 def pilots(text):
@@ -78,6 +80,17 @@ def test_packs_that_are_too_large_for_the_only_pilot_there_can_be_end_the_sweep(
     assert decide(View(waiting=3, large=2, wanted=1, pilots=own, can_submit=False)).stop is None
 
 
+def test_between_the_rounds_of_a_search_pilots_stay_for_a_while():
+    assert decide(view("qsibl", more=True)) == Actions()
+    rested = replace(pilots("i")[0], idle_s=fleet.IDLE_S)
+    assert decide(View(waiting=0, wanted=4, more=True, pilots=(rested,))).dismiss == ("0",)
+    assert decide(View(waiting=1, wanted=4, more=True, pilots=(rested,))).dismiss == ()
+    own = replace(rested, fixed=True)
+    assert decide(View(waiting=0, wanted=4, more=True, pilots=(own,))) == Actions()
+    assert decide(view("qsib", more=True, held=True)).cancel == ("0",)
+    assert decide(view("qsib", more=True, spent=1.0, budget=0.5)).dismiss == ("1", "2", "3")
+
+
 def test_over_the_budget_every_pilot_goes_and_leaves_checkpoints():
     assert decide(view("qsib", waiting=4, spent=1.0, budget=0.5)).dismiss == ("1", "2", "3")
     assert decide(view("qsib", waiting=4, stopped=True)).cancel == ("0",)
@@ -94,6 +107,7 @@ views = st.builds(
     View,
     waiting=st.integers(0, 20),
     lost=st.integers(0, 3),
+    more=st.booleans(),
     held=st.booleans(),
     stopped=st.booleans(),
     pilots=st.text("qsiblQSIBL", max_size=10).map(pilots),
@@ -141,34 +155,6 @@ def test_work_is_never_left_without_a_pilot_a_submission_or_a_word(seen):
     waits = seen.waiting + seen.lost and not (seen.held or seen.stopped)
     if waits and not seen.pilots and seen.may_submit:
         assert actions.submit or actions.stop
-
-
-@pytest.mark.parametrize(
-    ("state", "reason", "memory", "seconds", "kind"),
-    [
-        ("PREEMPTED", "", False, 0, "preempted"),
-        ("TIMEOUT", "signal SIGUSR2", False, 0, "timeout"),
-        ("NODE_FAIL", "", False, 0, "node_fail"),
-        ("OUT_OF_MEMORY", "", False, 0, "host_memory"),
-        ("CANCELLED", "signal SIGTERM", False, 0, "pilot_cancelled"),
-        ("COMPLETED", "signal SIGUSR2", False, 0, "timeout"),
-        ("RUNNING", "", True, 0, "host_memory"),
-        ("RUNNING", "", False, 1, ""),
-        ("RUNNING", "", False, 11, "lost"),
-        ("COMPLETING", "", False, 11, ""),
-        ("COMPLETING", "", False, 61, "lost"),
-        ("UNKNOWN", "", False, 59, ""),
-        ("UNKNOWN", "", False, 60, "lost"),
-        ("", "", False, 30, ""),
-        ("", "dismissed", False, 0, "pilot_cancelled"),
-        ("", "time limit", False, 0, "timeout"),
-    ],
-)
-def test_a_vanished_worker_is_judged_by_what_became_of_its_pilot(
-    state, reason, memory, seconds, kind
-):
-    told = verdict(state=state, reason=reason, out_of_memory=memory, seconds=seconds)
-    assert told == kind
 
 
 def noted(*events):

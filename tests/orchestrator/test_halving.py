@@ -48,6 +48,15 @@ def test_a_trial_that_comes_again_hears_the_same_also_from_the_next_driver():
     assert ended(later, {"d": 1.0}, epoch=2) == []
 
 
+def test_other_rungs_of_a_search_judge_anew_by_the_values_that_are_known():
+    told = [Rungs().judge(Bracket("b", 1, 3), 1, {"a": 0.5, "b": 0.4, "c": 0.3})]
+    assert told[0]["retired"] == ["b", "c"]
+    rungs = Rungs().recall(told)
+    # Kept is one of two now, not one of three: b reaches the median of a and c.
+    assert ended(rungs, {"b": 0.4}, bracket=Bracket("b", 1, 2)) == []
+    assert ended(rungs, {"c": 0.3}, bracket=Bracket("b", 1, 2)) == ["c"]
+
+
 def test_brackets_do_not_see_each_other():
     rungs = Rungs()
     assert ended(rungs, {"a": 9}) == []

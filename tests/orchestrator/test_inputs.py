@@ -8,6 +8,11 @@ from tests.orchestrator import finished
 from training.errors import DataError
 
 
+@pytest.fixture(scope="module", autouse=True)
+def simulated_once():
+    """Nothing is copied here: this is the test of what writes it."""
+
+
 @pytest.fixture
 def sweep(tmp_path):
     return spec.read(finished.write_spec(tmp_path))

@@ -39,10 +39,21 @@ def test_packs_that_miss_a_result_are_left_with_what_the_broker_needs(folder):
         "p", "uni", 2, "normal", False
     )  # fmt: skip
     assert [trial for trial, _ in job.trials] == ["a", "b"]
-    assert json.loads(job.trials[0][1])["encoder"] == "uni"
     rows = store.read_plan(folder)
-    config = spec.TrialConfig.model_validate_json(rows["config"].iloc[0])
+    given = [spec.TrialConfig.model_validate_json(text) for text in rows["config"]]
+    assert job.configs() == given[:2]
+    assert json.loads(job.trials[1][1]) == {"seed": 1}
+    config = given[0]
     assert job.kind == price.kind(config)
+
+
+def test_packs_whose_trials_a_search_may_end_are_of_another_kind(folder):
+    launched(folder)
+    plain = {job.pack: job.kind for job in jobs_left.read_jobs(folder)}
+    store.write_plan(folder, store.read_plan(folder).assign(bracket=["", "b 1 3", ""]))
+    found = {job.pack: job for job in jobs_left.read_jobs(folder)}
+    assert found["p"].kind != plain["p"] and found["q"].kind == plain["q"]
+    assert found["p"].brackets == (("b", "b 1 3"),) and found["q"].brackets == ()
 
 
 def test_given_up_packs_are_not_left(folder):

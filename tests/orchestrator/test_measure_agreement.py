@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator import measure_agreement, measure_cases
 from tests.orchestrator.predicted import frame, matrix, means, random_rows
-from training.metrics import agreement
+from training.metrics import agreement, controlled_shift
 
 
 def one_by_one(rows, threshold):
@@ -39,6 +39,7 @@ def one_by_one(rows, threshold):
                 "rank_rmsd": pairs(agreement.rank_rmsd(scores)),
                 "icc_agreement": float(icc.agreement),
                 "icc_consistency": float(icc.consistency),
+                "scanner_ratio": float(controlled_shift.scanner_ratio(scores)),
             }
         )
     decided = {

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import measure, measure_cases, measure_draws, measure_scanners, measure_survival
-from orchestrator.measure_draws import Outcome
 from tests.orchestrator.predicted import frame, random_rows
 
 SEEN = ["C"]
@@ -60,13 +59,9 @@ def test_survival_draws_are_those_of_the_repeated_sample():
     rows["event"] = [float(outcome[p][1]) for p in rows["patient"]]
     rows["uno_weight"] = 1.0
     threshold = pd.Series({"t": 0.0})
-    found = measure_cases.cases(threshold, rows, unseen=[SEEN])
+    found = measure_cases.cases(threshold, rows, unseen=[SEEN], survival=True)
     weight = random.integers(0, 3, size=(len(found.patients), 3)).astype(np.float32)
-    told = Outcome(
-        time=np.array([outcome[p][0] for p in found.patients], float),
-        event=np.array([outcome[p][1] for p in found.patients]),
-    )
-    made = measure_draws.trials(found, weight, metrics=measure_draws.METRICS, outcome=told)
+    made = measure_draws.trials(found, weight, metrics=measure_draws.METRICS)
     for draw in range(3):
         times = dict(zip(found.patients, weight[:, draw].astype(int), strict=True))
         wanted = measure_survival.trials(threshold, repeated(rows, times), unseen=[SEEN]).iloc[0]

@@ -5,6 +5,7 @@ import pytest
 from orchestrator import measure_representation as measure
 from training import seeds
 from training.metrics import representation
+from training.metrics.designed_splits import performance_drop
 from training.metrics.information import information
 from training.metrics.probe import probe
 
@@ -49,6 +50,9 @@ def test_each_number_is_that_of_the_plain_function():
         {
             "robustness_index": representation.robustness_index(
                 wide, label, scanner, num_neighbours=10, own=patient
+            ),
+            "average_performance_drop": performance_drop(
+                wide, label, scanner, patient, generator=seeds.generator(3, "designed splits")
             ),
             "scanner_auroc": read.auroc,
             "scanner_balanced_accuracy": read.balanced_accuracy,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import measure, measure_survival
+from orchestrator import measure, measure_agreement, measure_cases, measure_survival
 from orchestrator.errors import StoreError
 from training.metrics.concordance import harrell
 from training.metrics.hazard import hazard_ratio
@@ -62,6 +62,37 @@ def test_metrics_equal_the_values_by_hand():
     time, event = (np.array([told[k] for told in PATIENTS.values()], float) for k in (0, 1))
     expected = hazard_ratio(time, event > 0, np.array(ON["B"]))
     assert found["hazard_ratio"] == pytest.approx(expected) and math.isfinite(expected)
+
+
+def test_scanners_are_compared_as_by_hand():
+    threshold = pd.Series({"t": 0.0})
+    found = measure_cases.cases(threshold, by_hand(), unseen=[("C",)], survival=True)
+    each = measure_survival.by_scanner(found)
+    assert list(each) == list(measure_survival.COLUMNS)
+    assert each["patients"].tolist() == [[4, 4, 4]] and each["events"].tolist() == [[2, 2, 2]]
+    gaps = measure_survival.gaps(found, each)
+    assert list(gaps.columns) == list(measure_survival.GAPS)
+    assert gaps.loc["t"].to_dict() == pytest.approx(
+        {
+            "worst_scanner_concordance": 3 / 4,
+            "unseen_scanner_concordance": 0,
+            "concordance_gap": 1 / 4,
+            "concordance_cv": math.sqrt(2 * (1 / 8) ** 2) / (7 / 8),
+            "worst_scanner_uno_concordance": 3 / 7,
+            "unseen_scanner_uno_concordance": 0,
+            "uno_concordance_gap": 4 / 7,
+        }
+    )
+
+
+def test_scores_agree_between_scanners_as_those_of_classes_and_risks_have_no_kappa():
+    threshold, predictions = pd.Series({"t": 0.0}), by_hand()
+    told = measure_cases.cases(threshold, predictions, unseen=[()], survival=True)
+    classes = measure_cases.cases(threshold, predictions, unseen=[()])
+    found, other = measure_agreement.trials(told), measure_agreement.trials(classes)
+    kappas = ["cohen_kappa", "fleiss_kappa"]
+    assert found[kappas].isna().all(axis=None) and found.drop(columns=kappas).notna().all(axis=None)
+    pd.testing.assert_frame_equal(found.drop(columns=kappas), other.drop(columns=kappas))
 
 
 def test_ratios_of_scanners_are_averaged_by_their_logarithms():

@@ -341,14 +341,13 @@ def test_trials_in_packs_of_a_running_driver_are_not_packed_again(tmp_path):
 
 def test_a_probe_is_the_first_pack_of_each_unknown_kind(tmp_path):
     made = make(rows_of(tmp_path), lanes_max=2)
-    kinds = {"uni": 0, "virchow2": 0}
-    assert len(made.packs) > len(kinds)
-    probed = plan.probe(made, (), kind=lambda config: config.encoder)
-    assert [item.encoder for item in probed.packs] == list(kinds)
+    kinds = dict.fromkeys(map(made.kind, made.packs))
+    assert len(made.packs) > len(kinds) > 1
+    probed = plan.probe(made, ())
+    assert list(map(made.kind, probed.packs)) == list(kinds)
     assert probed.packs[0] == made.packs[0] and probed.trials == made.trials
-    assert [p.encoder for p in plan.probe(made, ("uni",), kind=lambda c: c.encoder).packs] == [
-        "virchow2"
-    ]
+    first, *others = kinds
+    assert list(map(made.kind, plan.probe(made, (first,)).packs)) == others
 
 
 @settings(deadline=None)
@@ -412,10 +411,24 @@ def test_a_retired_trial_is_done_for_its_search_and_missing_for_all_else(tmp_pat
     arms = {"a": {"views": "routine", "search": ASHA}}
     rows = rows_of(tmp_path, arms=arms)
     every = make(rows).trial_ids
-    found = make(rows, done=every, retired=every[:5])
+    brackets = {item.id: row.bracket for row, item in zip(rows, make(rows).row_trials, strict=True)}
+    retired = {one: brackets[one] for one in every[:5]}
+    found = make(rows, done=every, retired=retired)
     assert found.packs == () and found.done == set(every)
     arms = {"a": {"views": "routine", "search": {**ASHA, "kind": "random"}}}
-    again = make(rows_of(tmp_path, arms=arms), done=every, retired=every[:5])
+    again = make(rows_of(tmp_path, arms=arms), done=every, retired=retired)
+    assert again.trial_ids == every
+    assert {item.id for one in again.packs for item in one.trials} == set(every[:5])
+
+
+@pytest.mark.parametrize("edit", [{"grace": 2}, {"reduction": 2}])
+def test_a_trial_that_was_retired_trains_again_where_the_search_has_other_rungs(tmp_path, edit):
+    rows = rows_of(tmp_path, arms={"a": {"views": "routine", "search": ASHA}})
+    found = make(rows)
+    every = found.trial_ids
+    retired = {i.id: r.bracket for r, i in zip(rows, found.row_trials, strict=True)}
+    edited = rows_of(tmp_path, arms={"a": {"views": "routine", "search": {**ASHA, **edit}}})
+    again = make(edited, done=every, retired=dict(list(retired.items())[:5]))
     assert again.trial_ids == every
     assert {item.id for one in again.packs for item in one.trials} == set(every[:5])
 

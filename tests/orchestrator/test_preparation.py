@@ -74,6 +74,17 @@ def test_a_wrong_profile_is_a_profile_error_and_nothing_is_written(spec, tmp_pat
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize("name", ["100%j", "back\\slash", "two\nlines"])
+def test_a_results_path_that_slurm_would_read_otherwise_is_refused(spec, slurm, tmp_path, name):
+    results = tmp_path / name / "results"
+    with pytest.raises(PlanError, match="results may not lie here"):
+        prepare(spec, results, cluster=slurm)
+    assert not (tmp_path / name).exists()
+    assert prepare(spec, results, cluster="local").plan.num_to_train
+    tame = tmp_path / "a b; touch $(touch hurt) 'q' \"d\" ü" / "results"
+    assert prepare(spec, tame, cluster=slurm).plan.num_to_train
+
+
 def test_slurm_that_does_not_answer_is_a_warning_in_a_dry_run_and_an_error_else(
     spec, slurm, tmp_path
 ):

@@ -25,6 +25,7 @@ def test_trials_that_differ_in_fold_and_seeds_cost_the_same(tmp_path):
     assert price.kind(base) == price.kind(other)
     longer = base.model_copy(update={"optim": base.optim.model_copy(update={"epochs": 999})})
     assert price.kind(longer) != price.kind(base)
+    assert price.kind(base, retires=True) not in (price.kind(base), price.kind(longer))
 
 
 def test_an_unknown_kind_cannot_be_predicted():

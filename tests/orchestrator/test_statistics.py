@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from orchestrator import statistics
+from orchestrator import resampling, statistics, weighted
 from training.metrics import agreement
 
 
@@ -133,3 +133,18 @@ def test_icc_agrees_with_pingouin():
     found = agreement.icc(scores)
     assert float(found.agreement) == pytest.approx(kind.filter(like="A,1").iloc[0], abs=1e-9)
     assert float(found.consistency) == pytest.approx(kind.filter(like="C,1").iloc[0], abs=1e-9)
+
+
+def test_draws_of_patients_agree_with_delong_on_independent_patients():
+    random = np.random.default_rng(14)
+    label = np.arange(300) % 2
+    scores = random.normal(size=(2, 300)) * 0.6 + random.normal(size=300)
+    scores += label * np.array([[1.4], [1.1]])
+    names = [f"{n:03d}" for n in range(300)]
+    draws = resampling.draw(label, names, num_draws=4000, method="expanded", seed=3)
+    first, second = (weighted.auroc(label, score, draws.weight) for score in scores)
+    difference, error, p = statistics.delong(label, *scores)
+    values = (first - second)[None].astype(float)
+    assert values[0, 0] == pytest.approx(difference, abs=1e-6)
+    assert resampling.spread(values, draws)[0] == pytest.approx(error, rel=0.04)
+    assert resampling.p_values(values, draws)[0] == pytest.approx(p, abs=0.02)

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -134,6 +135,19 @@ def test_a_held_sweep_says_how_it_goes_on(story, capsys):
     last = shown(story, minute=2, queue={})
     assert "nothing new starts" in capsys.readouterr().out
     assert last == "Next: sweep hold robustness --release\n"
+
+
+def test_a_driver_that_slurm_holds_is_told_from_one_that_waits(story, capsys):
+    story.plan(packs(1))
+    story.tell(0, "launch", "submitted", role="driver", job="7", size="normal", gpus=0,
+               by="launch", tag="sweep-d")  # fmt: skip
+    held = Job(id="7", state="PENDING", reason="launch failed requeued held", node="", start=None,
+               time_left_s=None)  # fmt: skip
+    shown(story, minute=1, queue={"7": held}, running=False)
+    told = capsys.readouterr().out
+    assert "7 queued (launch failed requeued held); it never starts, sweep resume" in told
+    shown(story, minute=1, queue={"7": replace(held, reason="Priority")})
+    assert "7 queued (Priority)\n" in capsys.readouterr().out
 
 
 def test_a_driver_that_cannot_submit_is_reported(story, capsys):

@@ -47,6 +47,14 @@ def test_every_trial_is_counted_once(story):
     assert counts == (1, 2, 4, 3) and sum(counts) == found.trials
 
 
+@pytest.mark.parametrize("into", [{}, {"p9": ["t00"]}])
+def test_a_pack_whose_trials_the_user_cancelled_did_not_fail(story, into):
+    story.plan(packs(2))
+    story.drive(1)
+    story.tell(2, "driver", "split", pack="p0", into=into, reason="cancelled")
+    assert summed(story, minute=3).causes == ()
+
+
 def test_nothing_trains_where_nothing_runs(story):
     story.plan(packs(2))
     story.drive(1)

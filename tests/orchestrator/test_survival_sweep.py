@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from orchestrator import aggregate, preparation, store
+from orchestrator import aggregate, preparation, robustness, store
 from tests.orchestrator import finished, specs
 from tests.training.data import examples
 from training.config import Task
@@ -33,6 +33,16 @@ def test_a_survival_sweep_is_planned_trained_and_measured(tmp_path):
     assert table["unseen_scanner_concordance"].between(0, 1).all()
     assert (table["inconsistency"] > 0).all() and table["flip_rate"].isna().all()
     assert (results["trials"]["threshold"] == 0).all()
+    joined = aggregate.join(
+        plan, results["trials"], results["predictions"], axes=aggregate.axes(plan)
+    )
+    cells, scanners = robustness.cells(joined), robustness.scanners(joined)
+    assert cells is not None and scanners is not None and len(cells) == len(table)
+    pd.testing.assert_series_equal(cells["inconsistency"], table["inconsistency"])
+    assert cells["icc_agreement"].le(1).all() and cells["rmsd"].gt(0).all()
+    assert cells["worst_scanner_concordance"].between(0, 1).all()
+    assert scanners["concordance"].between(0, 1).all() and scanners["events"].gt(0).all()
+    assert set(scanners["seen"]) == {True, False}
     curves = results["curves"]
     assert "validation_concordance" in set(curves["quantity"])
     # Another plan of the same spec finds all of it done.

@@ -139,6 +139,15 @@ def test_following_on_a_terminal_draws_in_place_and_leaves_the_last_status(
     assert "nothing runs" in last and "Next: sweep resume robustness" in last
 
 
+@pytest.fixture
+def interruptible():
+    """Programs that a shell starts in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_watching_only(trained_here):
     def interrupt(_):
         os.kill(os.getpid(), signal.SIGINT)

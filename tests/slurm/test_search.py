@@ -18,7 +18,9 @@ def test_optuna_goes_on_in_rounds_to_the_same_table_as_here(tmp_path):
     wait(lambda: not status(cluster / "small")["running"], timeout=400)
     told = status(cluster / "small")
     assert told["done"] == told["trials"] == 20
-    planned = [event for event in events.read_events(Folder(cluster / "small"))
-               if event["event"] == "planned"]  # fmt: skip
+    events_told = events.read_events(Folder(cluster / "small"))
+    planned = [event for event in events_told if event["event"] == "planned"]
     assert [event.get("mode") for event in planned] == ["all", "added"]
+    submitted = [e["by"] for e in events_told if e["event"] == "submitted" and e["role"] == "pilot"]
+    assert submitted == ["launch", "launch"], "pilots stay from one round to the next"
     assert table(cluster / "small") == table(local / "small")

@@ -1,6 +1,9 @@
 """A small cohort of paired scanners, and trials on it that train in a fraction of a second."""
 
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -76,14 +79,29 @@ def cohort(
     num_classes: int = 2,
     load: Callable[[View], Bag] = bag,
 ) -> Dataset:
-    """Write the cohort with encoder `one` and read it."""
-    given = views() if given is None else given
+    """Write the cohort with encoder `one` and read it; the plain one is copied from then on."""
+    if given is None and load is bag:
+        shutil.copytree(_plain(num_classes).name, root, dirs_exist_ok=True)
+    else:
+        _write(root, views() if given is None else given, num_classes=num_classes, load=load)
+    return index.read(root)
+
+
+@cache
+def _plain(num_classes: int) -> tempfile.TemporaryDirectory[str]:
+    place = tempfile.TemporaryDirectory(prefix="cohort-", ignore_cleanup_errors=True)
+    _write(Path(place.name), views(), num_classes=num_classes, load=bag)
+    return place
+
+
+def _write(
+    root: Path, given: Sequence[View], *, num_classes: int, load: Callable[[View], Bag]
+) -> None:
     patients = sorted({view.patient for view in given})
     numbers = [int(patient.split()[1]) for patient in patients]
     labels = [f"class {number % num_classes}" for number in numbers]
     cases = pd.DataFrame({"patient": patients, "label": labels, **lives(numbers)})
     shards.write(root, encoder="one", views=given, load=load, cases=cases)
-    return index.read(root)
 
 
 def lives(numbers: Sequence[int]) -> dict[str, list[float] | list[int] | list[str]]:

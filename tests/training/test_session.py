@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,8 @@ import torch
 from pydantic import Field
 
 from tests.training import small
-from training import objective, seeds
+from tests.training.plain import assert_as_in_a_plain_loop, session
+from training import lineage
 from training.config import (
     AttentionHead,
     GatedAttentionHead,
@@ -16,64 +18,15 @@ from training.config import (
     Sampling,
     TrialConfig,
 )
-from training.data import sampling
+from training.data import folds
 from training.data.index import Dataset
 from training.errors import DataError
-from training.lanes import draw_dropped
-from training.optimiser import schedule
-from training.session import Session, _identity
+from training.session import _identity
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return small.cohort(tmp_path_factory.mktemp("cohort"))
-
-
-def session(configs: list[TrialConfig], cohort: Dataset) -> Session:
-    return Session(configs, cohort, device=torch.device("cpu"), resident_bytes=2**20)
-
-
-def plain_loop(config: TrialConfig, trained: Session) -> dict[str, torch.Tensor]:
-    """Train one model the ordinary way: no stack, no vmap, torch's own optimiser and clipping."""
-    model = objective.initialise(
-        config,
-        seeds.derive(config.seed, "initialisation"),
-        in_dim=small.DIM,
-        num_outputs=trained.scans.num_outputs,
-        num_groups=trained.scans.num_groups,
-        num_patients=trained.scans.num_patients,
-        base=trained.scans.base,
-    )
-    generator = torch.Generator().manual_seed(seeds.derive(config.seed, "dropout"))
-    optim = config.optim
-    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=optim.weight_decay)
-    weights = torch.tensor([loss.weight for loss in config.losses], dtype=torch.float64)
-    temperatures = torch.tensor(
-        [getattr(loss, "temperature", 1) for loss in config.losses], dtype=torch.float64
-    )
-    step = 0
-    for epoch in range(1, optim.epochs + 1):
-        key = (config.draw_seed, config.fold, epoch)
-        for draw in sampling.epoch(trained.pool, config.sampling, key=key):
-            batch = trained.loader.batch(draw, config.sampling.tiles_per_bag)
-            dropped = draw_dropped(
-                [generator],
-                (batch.bags.shape[0], batch.bags.shape[1]),
-                widths=config.head.embed_dims,
-                dropout=config.head.dropout,
-            )
-            mine = tuple(mask[0] for mask in dropped)
-            total, _ = model(batch.bags, batch.mask, mine, weights, temperatures, batch)
-            optimiser.zero_grad()
-            total.backward()
-            if optim.clip is not None:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip)
-            optimiser.param_groups[0]["lr"] = optim.lr * schedule(
-                optim, step, trained.steps_per_epoch
-            )
-            optimiser.step()
-            step += 1
-    return model.state_dict()
 
 
 HEADS: list[Head] = [
@@ -108,15 +61,7 @@ def test_lanes_agree_with_a_plain_loop_in_float64(
         )
         for seed in range(3)
     ]
-    trained = session(configs, cohort)
-    for _ in range(2):
-        trained.run_epoch()
-    for lane, config in enumerate(configs):
-        found = trained.lanes.named(trained.lanes.flat[lane], trained.lanes.state[lane])
-        expected = plain_loop(config, trained)
-        assert found.keys() == expected.keys()
-        for name, tensor in expected.items():
-            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-10)
+    assert_as_in_a_plain_loop(configs, cohort)
 
 
 def test_validation_has_no_dropout_and_leaves_no_trace(cohort: Dataset):
@@ -189,27 +134,43 @@ def test_a_snapshot_that_is_not_whole_leaves_the_session_as_new(cohort: Dataset,
     assert torch.equal(fresh.lanes.flat, trained.lanes.flat)
 
 
+def identity(configs: list[TrialConfig], dataset: Dataset, device: str = "cpu") -> lineage.Identity:
+    return _identity(configs, folds.fingerprint(dataset, configs[0]), torch.device(device))
+
+
 def test_an_identity_follows_trials_data_and_kind_of_device(cohort: Dataset, tmp_path: Path):
     configs = [small.trial(0), small.trial(1)]
     other = small.cohort(tmp_path, small.views(21))
     found = [
-        _identity(configs, cohort, torch.device("cpu")),
-        _identity(configs[::-1], cohort, torch.device("cpu")),
-        _identity(configs, other, torch.device("cpu")),
-        _identity(configs, cohort, torch.device("cuda:0")),
+        identity(configs, cohort),
+        identity(configs[::-1], cohort),
+        identity(configs, other),
+        identity(configs, cohort, "cuda:0"),
     ]
-    assert len(set(found)) == 4
-    assert _identity(configs, cohort, torch.device("cuda:1")) == found[3]
+    assert all(one != two for one, two in itertools.combinations(found, 2))
+    assert identity(configs, cohort, "cuda:1") == found[3]
 
 
 def test_a_field_added_later_leaves_the_identity_as_it_was(cohort: Dataset):
     class Later(Optim):
         nesterov: bool = Field(False, json_schema_extra={"added": True})
 
-    config, cpu = small.trial(), torch.device("cpu")
+    config = small.trial()
     later = [
         config.model_copy(update={"optim": Later(lr=0.01, epochs=2, clip=1.0, **new)})
         for new in ({}, {"nesterov": True})
     ]
-    one, two = (_identity([each], cohort, cpu) for each in later)
-    assert one == _identity([config], cohort, cpu) != two
+    one, two = (identity([each], cohort) for each in later)
+    assert one == identity([config], cohort) != two
+
+
+def test_half_precision_is_near_and_the_same_in_every_pack(cohort: Dataset):
+    configs = [small.trial(seed, precision="bfloat16") for seed in range(3)]
+    found = [session(configs, cohort), session([configs[2], configs[0]], cohort)]
+    full = session([small.trial(seed) for seed in range(3)], cohort)
+    for each in (*found, full):
+        each.run_epoch()
+        assert each.lanes.flat.dtype == torch.float32 and each.lanes.flat.isfinite().all()
+    assert torch.equal(found[0].lanes.flat[2], found[1].lanes.flat[0])
+    far = (found[0].lanes.flat - full.lanes.flat).abs()
+    assert 0 < far.max() < 0.1, "four steps of at most 0.01 each"

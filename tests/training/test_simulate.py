@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from training import simulate, simulated_world
 from training.data import bags, index
+from training.metrics.association import chance
 from training.simulate import Slide
 from training.simulated_world import Encoder
 from training.simulation_config import Shift, SimulatedEncoder, Simulation
@@ -148,6 +150,17 @@ def test_pairing_does_not_depend_on_class_or_on_confounding() -> None:
     )
     shares = table.groupby(["label", "other"])["paired"].mean()
     np.testing.assert_allclose(shares, 0.2, atol=0.04)
+
+
+def test_sites_are_independent_of_classes_over_cohorts() -> None:
+    chances = []
+    for seed in range(40):
+        world = Simulation(seed=seed, dev_patients=40, test_patients=0, second_slide_share=0)
+        made = pd.DataFrame([(s.label, s.site) for s in simulate.slides(world)], columns=list("cs"))
+        chances.append(chance(pd.crosstab(made["c"], made["s"]).to_numpy()))
+    # Under independence they are uniform, but for what counts are whole numbers.
+    assert stats.kstest(chances, "uniform").pvalue > 0.05
+    assert min(chances) > 0.05 / 40
 
 
 def test_slides_paired_at_a_small_share_are_paired_at_a_larger_one() -> None:

@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from tests.training import small
 from tests.training.losses import kinds
 from tests.training.losses.test_contract import resumed
-from tests.training.test_session import plain_loop, session
+from tests.training.plain import assert_as_in_a_plain_loop, session
 from training.config import AttentionHead, Optim, Sampling, Stopping, TrialConfig
 from training.data import scans
 from training.data.index import Dataset
@@ -78,15 +77,7 @@ def test_lanes_are_bit_identical_with_losses_between_scores(cohort: Dataset, kin
 @every_kind
 def test_lanes_agree_with_a_plain_loop_in_float64(cohort: Dataset, kind: str):
     configs = [varied(seed, kind, precision="float64") for seed in range(3)]
-    trained = session(configs, cohort)
-    for _ in range(2):
-        trained.run_epoch()
-    for lane, config in enumerate(configs):
-        found = trained.lanes.named(trained.lanes.flat[lane], trained.lanes.state[lane])
-        expected = plain_loop(config, trained)
-        assert found.keys() == expected.keys()
-        for name, tensor in expected.items():
-            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-10)
+    assert_as_in_a_plain_loop(configs, cohort)
 
 
 @pytest.mark.parametrize("kind", ["cohort", "discrete"])

@@ -73,7 +73,8 @@ def existing(root: Path) -> Existing | None:
         names = {path.name for path in root.iterdir() if not path.name.endswith(".partial")}
     except OSError as error:
         raise DataError(f"{root}: cannot be read: {error}") from error
-    foreign = sorted(names - {"shards", "cases.parquet", "folds.parquet"})  # a killed writer's
+    ours = {"shards", "cases.parquet", "folds.parquet", "thumbnails"}  # before the first index
+    foreign = sorted(names - ours)
     if foreign:
         raise DataError(
             f"{root}: holds {tables.joined(foreign[:3])} and no index.parquet, so it is not a data "

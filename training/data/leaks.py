@@ -11,6 +11,7 @@ import pandas as pd
 from training.config import LeaveOneOutFolds, TrialConfig
 from training.data import groups, paired, seen, tables
 from training.data.index import Dataset
+from training.data.shuffling import shuffled
 from training.errors import DataError
 
 MOST = 20
@@ -52,7 +53,7 @@ def refuse(
             if patient in part
         ]
         part.update(dict.fromkeys(patients, name))
-    lines += _cannot_train(parts, dataset, config, views, label)
+    lines += _cannot_train(parts, dataset, config, views, dict(label))
     if config.task.kind != "survival":
         if parts["train"] and len({label[patient] for patient in parts["train"]}) < 2:
             lines.append("the training part has one class only")
@@ -88,7 +89,7 @@ def _cannot_train(
     dataset: Dataset,
     config: TrialConfig,
     views: pd.DataFrame,
-    label: Mapping[str, int],
+    label: dict[str, int],
 ) -> Iterable[str]:
     """Find what the seen scans lack: scans to train or select on, groups, pairs."""
     if not parts["train"]:
@@ -105,6 +106,8 @@ def _cannot_train(
             yield f"{key}: no scan of a validation patient is on a seen scanner"
     drawn = train[_drawn(train, config)]
     yield from groups.problems(drawn, config)
+    if config.shuffle_labels:
+        label = label | shuffled(label, [*parts["train"], *parts["validation"]], config)
     yield from groups.input_problems(drawn[drawn["source_scan"] == ""], config, label)
     yield from paired.problems(found[found["patient"].isin(parts["validation"])], config)
     if config.pairs == "augmented" and (train["source_scan"] == "").all():

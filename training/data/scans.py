@@ -4,23 +4,19 @@ Augmented views come with `pairs: augmented` alone, and are of a part of their o
 by view id, so that the order of shards and of the index does not change a result.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from training import seeds
 from training.config import Task, TrialConfig, left_out
 from training.data import augmented, folds, groups, index, seen, survival
 from training.data.index import Dataset
 from training.data.outcomes import Outcome
+from training.data.shuffling import shuffled
 from training.data.survival import ScanOutcomes
 from training.errors import DataError
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +69,18 @@ class Scans:
         return np.flatnonzero(rows & self.seen if seen_only else rows)
 
 
-def read(dataset: Dataset, config: TrialConfig) -> Scans:
+def read(dataset: Dataset, config: TrialConfig, split: folds.Split | None = None) -> Scans:
     """Choose the scans of the configuration's encoder, fold and task.
+
+    Args:
+        dataset: where they are.
+        config: of the trial.
+        split: the trial's, where it is known already.
 
     Raises:
         DataError: No scans of the encoder, embeddings of several widths, or a wrong split.
     """
-    split = folds.split(dataset, config)
+    split = split or folds.split(dataset, config)
     part = {patient: name for name, patients in split.parts.items() for patient in patients}
     table = dataset.index
     wanted = (table["encoder"] == config.encoder) & (table["source_scan"] == "")
@@ -141,11 +142,11 @@ def _told(
     if config.task.kind != "survival":
         labels = index.class_numbers(dataset, config.task)
         if config.shuffle_labels:
-            labels |= _shuffled(labels, rest, config)
+            labels |= shuffled(labels, rest, config)
         return labels, {}
     outcomes = index.outcomes(dataset, config.task)
     if config.shuffle_labels:
-        for patient, other in _shuffled(outcomes, rest, config).items():
+        for patient, other in shuffled(outcomes, rest, config).items():
             outcomes[patient] = other._replace(stratum=outcomes[patient].stratum)
         lines = survival.problems(outcomes, split.train, split.validation, config.task.survival)
         if lines:
@@ -161,12 +162,3 @@ def _num_outputs(dataset: Dataset, task: Task) -> int:
             return task.survival.num_intervals
         case _:
             return 1
-
-
-def _shuffled(told: Mapping[str, T], patients: list[str], config: TrialConfig) -> dict[str, T]:
-    """Permute what is told of these patients."""
-    patients = sorted(patients)
-    order = seeds.generator(config.draw_seed, config.fold, "shuffle labels").permutation(
-        len(patients)
-    )
-    return {patients[i]: told[patients[j]] for i, j in enumerate(order)}

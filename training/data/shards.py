@@ -61,8 +61,8 @@ def write(
     cases: pd.DataFrame,
     folds: pd.DataFrame | None = None,
     shard_bytes: int = 2**30,
-    tile_um: float = math.nan,
-    mpp_read: float = math.nan,
+    tile_um: float | Sequence[float] = math.nan,
+    mpp_read: float | Sequence[float] = math.nan,
     encoder_revision: str = "",
     precision: str = "",
     licence: str = "",
@@ -80,8 +80,8 @@ def write(
         cases: one row per patient: `patient`, labels and covariates, as strings.
         folds: held-out patients: `repetition`, `fold`, `patient`.
         shard_bytes: size that a shard does not exceed, unless one bag does.
-        tile_um: side of a tile, micrometres.
-        mpp_read: resolution at which tiles were read, micrometres per pixel.
+        tile_um: side of a tile, micrometres; of all views or of each.
+        mpp_read: resolution at which tiles were read, micrometres per pixel; likewise.
         encoder_revision: which weights.
         precision: arithmetic of the encoder.
         licence: terms of the embeddings.

@@ -38,16 +38,22 @@ class Slides:
     cases: pd.DataFrame
 
 
-def read_slides(path: Path, problems: list[str]) -> Slides:
+def read_slides(path: Path, problems: list[str], *, further: Sequence[str] = ()) -> Slides:
     """Read a CSV of scans; see `SLIDE_COLUMNS`.
+
+    Args:
+        path: the file.
+        problems: is appended to.
+        further: columns that describe the scan, too, and are no labels; empty where not there.
 
     Raises:
         DataError: The file has no rows, or not the columns `slide` and `patient`.
     """
+    columns = (*SLIDE_COLUMNS, *further)
     header, rows = _read_csv(path, problems)
-    _need(path, header, ("slide", "patient"), SLIDE_COLUMNS)
-    covariates = [name for name in header if name not in SLIDE_COLUMNS]
-    absent = [name for name in SLIDE_COLUMNS if name not in header]
+    _need(path, header, ("slide", "patient"), columns)
+    covariates = [name for name in header if name not in columns]
+    absent = [name for name in columns if name not in header]
     for name in covariates:
         near = get_close_matches(name.casefold(), absent, 1, 0.8)
         if near:
@@ -69,10 +75,10 @@ def read_slides(path: Path, problems: list[str]) -> Slides:
         routine = row.get("routine", "").casefold()
         if routine not in TRUE + FALSE:
             problems.append(f"{path}:{line}: routine is {row['routine']!r}, expected 1 or 0")
-        known = {name: row.get(name, "") for name in SLIDE_COLUMNS}
+        known = {name: row.get(name, "") for name in columns}
         scans.append({**known, "scan": scan, "routine": routine in TRUE})
     cases = _cases(path, rows, [*covariates, *(["cohort"] if "cohort" in header else [])], problems)
-    frame = pd.DataFrame(scans, columns=list(SLIDE_COLUMNS))
+    frame = pd.DataFrame(scans, columns=list(columns))
     return Slides(scans=_with_routine(frame), cases=cases)
 
 

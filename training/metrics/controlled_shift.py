@@ -16,6 +16,9 @@ Scores = Float[ndarray, "*group slide scanner"]
 Reference = Float[ndarray, "*group slide"]
 Values = Float[ndarray, "*group"]
 
+_ROUNDING = 1e-24
+"""An error below this share of the scores' squares is rounding."""
+
 
 def distance(scores: Scores, reference: Reference) -> Values:
     """Compute how far scores lie from those of each slide's reference scan, in its spread.
@@ -60,7 +63,8 @@ def scanner_ratio(scores: Scores) -> Values:
         rest = np.where(complete, held - scanner[..., None, :], 0.0)
         error = np.square(rest).sum((-2, -1)) / ((count - 1) * (k - 1))
         found = between / error
-    return np.asarray(np.where((count > 1) & (error > 0), found, np.nan))
+    size = np.square(np.where(complete, scores, 0.0)).sum((-2, -1))
+    return np.asarray(np.where((count > 1) & (error > _ROUNDING * size), found, np.nan))
 
 
 def _mean(values: ndarray, axis: int) -> tuple[ndarray, ndarray]:

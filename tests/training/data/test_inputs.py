@@ -343,6 +343,15 @@ def test_combat_refuses_a_class_that_goes_with_its_group(tmp_path: Path):
     folds.split(data, small.routine(input=ComBat(kind="combat", covariate="none")))
 
 
+def test_combat_is_judged_by_the_labels_that_it_gets_where_they_are_shuffled(tmp_path: Path):
+    data, combat = confounded(tmp_path), ComBat(kind="combat")
+    for fold in range(3):
+        config = small.routine(input=combat, shuffle_labels=True, fold=fold)
+        drawn = scans.read(data, config)
+        train = drawn.of("train", seen_only=True)
+        assert len({*zip(drawn.label[train], drawn.scanner[train], strict=True)}) == 4
+
+
 def test_combat_refuses_fewer_scans_than_coefficients(tmp_path: Path):
     sites = [replace(view, site=view.patient) for view in small.views()]
     data = small.cohort(tmp_path, sites)

@@ -6,7 +6,7 @@ import torch
 
 from tests.training import small
 from tests.training.losses import kinds
-from tests.training.test_session import session
+from tests.training.plain import session
 from training.config import Sampling
 from training.config_inputs import Regularisation
 from training.data import noise

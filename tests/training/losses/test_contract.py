@@ -11,7 +11,7 @@ from torch import nn
 from tests.training import small
 from tests.training.losses import kinds
 from tests.training.losses.kinds import LOSSES, made, named, output, value
-from tests.training.test_session import plain_loop, session
+from tests.training.plain import assert_as_in_a_plain_loop
 from training.config import Loss, Optim, Sampling, TrialConfig
 from training.config_losses import BarlowTwins, CDann, ClamClustering, Dann, GroupDRO, Mixup
 from training.data.index import Dataset
@@ -234,15 +234,7 @@ def test_trials_are_bit_identical_whatever_their_companions(cohort: Dataset, los
 def test_lanes_agree_with_a_plain_loop_in_float64(cohort: Dataset, loss: Loss):
     optim = Optim(lr=0.003, epochs=2, clip=0.5)
     configs = [kinds.trial(seed, loss, precision="float64", optim=optim) for seed in range(2)]
-    trained = session(configs, cohort)
-    for _ in range(2):
-        trained.run_epoch()
-    for lane, config in enumerate(configs):
-        found = trained.lanes.named(trained.lanes.flat[lane], trained.lanes.state[lane])
-        expected = plain_loop(config, trained)
-        assert found.keys() == expected.keys()
-        for name, tensor in expected.items():
-            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-9)
+    assert_as_in_a_plain_loop(configs, cohort)
 
 
 def resumed(configs: list[TrialConfig], cohort: Dataset, folder: Path):

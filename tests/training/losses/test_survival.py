@@ -24,7 +24,7 @@ from training.losses.survival import (
 )
 
 with warnings.catch_warnings():  # it still uses torch.jit.script
-    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.simplefilter("ignore", FutureWarning)
     from torchsurv.loss.cox import neg_partial_log_likelihood
 
 TIES = pytest.mark.parametrize("ties", ["efron", "breslow"])

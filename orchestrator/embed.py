@@ -1,0 +1,151 @@
+"""What `embed` does and shows."""
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cluster import profile as profiles
+from cluster.profile import SlurmProfile
+from orchestrator import embed_jobs, render
+from orchestrator.errors import SweepError
+from orchestrator.render import PLAIN_PROGRESS_S, Mode
+from training.errors import DataError
+from training.extraction import config_file, embedding
+from training.extraction.config_embed import EmbedConfig
+from training.extraction.embedding import Report
+from training.extraction.passing import Pace
+from training.extraction.requests import Request
+
+
+def request(
+    slides: Path,
+    *,
+    out: Path,
+    encoders: Sequence[str],
+    checkpoints: Sequence[str],
+    config: Path | None,
+    limit: int | None,
+    device: str | None,
+    workers: int | None,
+) -> Request:
+    """Make a request of the command's options.
+
+    Raises:
+        SweepError: An option is wrong.
+        DataError: The configuration is wrong.
+    """
+    files = {}
+    for text in checkpoints:
+        name, found, path = text.partition("=")
+        if not found or not name or not path:
+            raise SweepError(f"--checkpoint {text}: expected NAME=PATH")
+        files[name] = Path(path)
+    cores = len(os.sched_getaffinity(0))
+    return Request(
+        slides=slides,
+        out=out,
+        encoders=tuple(dict.fromkeys(encoders)),
+        checkpoints=files,
+        config=EmbedConfig() if config is None else config_file.read(config),
+        limit=limit,
+        device=_device(device),
+        workers=max(1, cores - 1) if workers is None else min(workers, cores),
+    )
+
+
+def run(asked: Request, *, cluster: str | None, yes: bool, mode: Mode) -> int:
+    """Embed here, or submit jobs that do; 1 where something could not be done."""
+    profile = profiles.load(cluster) if cluster else None
+    if isinstance(profile, SlurmProfile):
+        return _submit(asked, profile, yes=yes, mode=mode)
+    report = embedding.run(asked, on_progress=_now_and_then(mode))
+    show(report, asked.out, mode)
+    return 1 if report.failed else 0
+
+
+def show(report: Report, out: Path, mode: Mode) -> None:
+    """Show what was embedded, and what could not be."""
+    if mode == "json":
+        render.value({"data": str(out), **dataclasses.asdict(report)})
+        return
+    for line in report.notes:
+        render.note(line, kind="warning")
+    for line in report.failed:
+        render.note(line, kind="error")
+    if report.failed:
+        render.note(f"{len(report.failed)} of these", hint="mend it, and give the same command")
+    if mode == "quiet":
+        render.lines([str(out)])
+        return
+    embedded = f"{report.num_embedded:,} tiles by this command"
+    if report.num_embedded:
+        embedded += f", {report.tiles_per_s:,.1f} tiles/s"
+    rows = [("data", str(out)), ("slides", f"{report.num_slides:,}"), ("embedded", embedded)]
+    rows += [
+        (name, f"{found['views']:,} views, {found['tiles']:,} tiles, licence {found['licence']}")
+        for name, found in report.encoders.items()
+    ]
+    render.facts(rows)
+
+
+def _submit(asked: Request, profile: SlurmProfile, *, yes: bool, mode: Mode) -> int:
+    asks = mode == "text" and sys.stdin.isatty() and sys.stderr.isatty()
+    table = embedding.check(asked)
+    tasks = min(profile.pilots, len(table.slides))
+    hours = (tasks + 1) * profile.billed_gpus * profile.walltime_min / 60
+    text = f"{len(table.slides):,} slides in {render.many(tasks, 'task')} and a last job"
+    if mode == "text":
+        render.note(f"{text}, at most {render.hours(hours)} GPU-h")
+    if not yes and not (asks and render.confirm("Submit?")):
+        hint = "add --yes to submit"
+        render.error(mode, kind="usage", message="this spends GPU time", hint=hint)
+        return 2
+    jobs = embed_jobs.submit(asked, profile, tasks=tasks)
+    if mode == "json":
+        render.value({"data": str(asked.out), "jobs": jobs})
+    elif mode == "quiet":
+        render.lines(jobs)
+    else:
+        render.facts([("submitted", ", ".join(jobs)), ("logs", str(embed_jobs.logs(asked.out)))])
+        render.note("When they have ended, the same command without --cluster says what is there.")
+    return 0
+
+
+def _device(asked: str | None) -> str:
+    import torch  # takes seconds
+
+    there = torch.cuda.is_available()
+    if asked is None:
+        return "cuda" if there else "cpu"
+    if asked != "cpu" and not asked.startswith("cuda"):
+        raise SweepError(f"--device {asked}: expected cpu or cuda")
+    if asked != "cpu" and not there:
+        raise DataError(f"--device {asked}: there is no GPU here", hint="use: --device cpu")
+    return asked
+
+
+def _now_and_then(mode: Mode) -> Callable[[Pace], None]:
+    """Say on stderr how far it is."""
+    last = time.monotonic()
+
+    def report(pace: Pace) -> None:
+        nonlocal last
+        if mode == "text" and time.monotonic() - last > PLAIN_PROGRESS_S:
+            last = time.monotonic()
+            render.note(progress_text(pace))
+
+    return report
+
+
+def progress_text(pace: Pace) -> str:
+    """Say how far an extraction is."""
+    text = f"{pace.tiles:,} tiles of {pace.planned:,} slides"
+    if pace.planned < pace.num_slides:
+        text += f" ({pace.num_slides:,} in all)"
+    text += f", {pace.tiles_per_s:,.1f} tiles/s"
+    if pace.seconds_left is not None:
+        text += f", about {render.duration(pace.seconds_left)} left"
+    return text

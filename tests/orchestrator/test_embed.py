@@ -1,0 +1,60 @@
+"""What `sweep embed` makes of its options, and says."""
+
+import json
+
+import pytest
+
+from orchestrator import embed
+from orchestrator.errors import SweepError
+from training.extraction.embedding import Report
+from training.extraction.passing import Pace
+
+REPORT = Report(
+    encoders={"uni": {"views": 2, "tiles": 1200, "licence": "CC-BY-NC-ND-4.0"}},
+    num_slides=3, num_embedded=1200, tiles_per_s=40.0,
+    failed=("scan 'c': no tissue",), notes=("scan 'b': not paired",),
+)  # fmt: skip
+
+
+def asked(tmp_path, **changes):
+    plain = {
+        "out": tmp_path, "encoders": ("uni", "uni", "virchow2"), "checkpoints": (), "config": None,
+        "limit": None, "device": "cpu", "workers": None,
+    }  # fmt: skip
+    return embed.request(tmp_path / "s.csv", **{**plain, **changes})
+
+
+def test_an_encoder_named_twice_is_one_and_files_are_by_encoder(tmp_path):
+    found = asked(tmp_path, checkpoints=("uni=a=b/w.bin",), workers=1000)
+    assert found.encoders == ("uni", "virchow2") and found.workers < 1000
+    assert str(found.checkpoints["uni"]) == "a=b/w.bin"
+
+
+@pytest.mark.parametrize("text", ["uni", "=path", "uni="])
+def test_a_checkpoint_without_name_or_path_is_refused(tmp_path, text):
+    with pytest.raises(SweepError, match="NAME=PATH"):
+        asked(tmp_path, checkpoints=(text,))
+
+
+def test_a_device_that_is_none_is_refused(tmp_path):
+    with pytest.raises(SweepError, match="expected cpu or cuda"):
+        asked(tmp_path, device="gpu0")
+
+
+def test_progress_tells_speed_and_time_left_by_the_slides_seen():
+    pace = Pace(num_slides=10, planned=4, found=400, tiles=100, seconds=50.0)
+    assert embed.progress_text(pace) == (
+        "100 tiles of 4 slides (10 in all), 2.0 tiles/s, about 8 min left"
+    )
+    assert "left" not in embed.progress_text(Pace(num_slides=10))
+
+
+def test_the_report_shows_licences_and_names_what_failed(tmp_path, capsys):
+    embed.show(REPORT, tmp_path, "text")
+    shown = capsys.readouterr()
+    assert "2 views, 1,200 tiles, licence CC-BY-NC-ND-4.0" in shown.out
+    assert "error: scan 'c': no tissue" in shown.err and "warning: scan 'b'" in shown.err
+    embed.show(REPORT, tmp_path, "json")
+    assert json.loads(capsys.readouterr().out)["failed"] == ["scan 'c': no tissue"]
+    embed.show(REPORT, tmp_path, "quiet")
+    assert capsys.readouterr().out == f"{tmp_path}\n"

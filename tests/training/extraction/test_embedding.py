@@ -1,0 +1,325 @@
+"""Slides become a data set: every tile once, nothing twice, what is wrong is named."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.extraction.made_up_slides import (
+    CONFIG,
+    NAME,
+    OTHER,
+    bytes_of,
+    draw,
+    request,
+    simple,
+    table,
+    weights,
+)  # fmt: skip
+from training.config import Task
+from training.data import index
+from training.data.bags import BagReader
+from training.errors import DataError
+from training.extraction import embedding, encoders, slides, staging
+from training.extraction.encoder_table import find
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    """Three slides and the data set made of them."""
+    folder = tmp_path_factory.mktemp("with space 'and' quote")
+    asked = request(simple(folder), folder / "data")
+    report = embedding.run(asked)
+    assert report.failed == () and report.notes == ()
+    return asked
+
+
+def bags(data, encoder=NAME):
+    dataset = index.read(data)
+    reader = BagReader(data)
+    rows = dataset.index[dataset.index["encoder"] == encoder]
+    return {
+        row.view: (reader.embeddings(row), reader.coords(row), reader.tiles(row))
+        for row in rows.itertuples(index=False)
+    }
+
+
+def test_the_data_set_is_sound_and_says_how_it_was_made(embedded):
+    dataset = index.read(embedded.out)
+    assert index.check(dataset, encoders=[NAME], task=Task(kind="binary")) == []
+    rows = dataset.index
+    assert list(rows["view"]) == ["s 0'é", "s 1'é", "s 2'é"]
+    assert set(rows["licence"]) == {"apache-2.0"} and set(rows["precision"]) == {"float32"}
+    assert rows["encoder_revision"].str.startswith("sha256:").all()
+    assert set(rows["mpp_read"]) == {1.0} and set(rows["tile_um"]) == {64.0}
+    assert dict(zip(dataset.cases["patient"], dataset.cases["label"], strict=True)) == {
+        "p0": "a", "p1": "b", "p2": "a"
+    }  # fmt: skip
+    assert not (embedded.out / staging.FOLDER).exists()
+    for name in rows["view"]:
+        assert (
+            embedded.out
+            / "thumbnails"
+            / f"{name.replace(chr(39), '%27').replace('é', '%C3%A9')}.png"
+        ).is_file()
+
+
+def test_an_embedding_is_that_of_the_tile_at_its_coordinates(embedded):
+    encoder = find(NAME)
+    loaded = encoders.load(encoder, encoders.locate(encoder, embedded.checkpoints[NAME]))
+    for view, (found, coords, _) in bags(embedded.out).items():
+        with slides.open_slide(embedded.slides.parent / f"{view}.png", mpp=1.0) as slide:
+            read = np.stack([slide.read(x, y, CONFIG.tiling) for x, y in coords.tolist()])
+        expected = loaded.embed(torch.from_numpy(read)).numpy()
+        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_a_second_time_nothing_is_read_and_nothing_changes(embedded, monkeypatch):
+    before = bytes_of(embedded.out)
+    monkeypatch.setattr(slides.Slide, "read", None)
+    report = embedding.run(embedded)
+    assert (report.num_embedded, report.failed) == (0, ())
+    assert report.encoders[NAME] == {"views": 3, "tiles": 36, "licence": "apache-2.0"}
+    assert bytes_of(embedded.out) == before
+
+
+def test_a_label_that_was_mended_reaches_the_data_set_without_reading_a_slide(
+    embedded, tmp_path, monkeypatch
+):
+    shutil.copytree(embedded.out, tmp_path / "data")
+    monkeypatch.setattr(slides.Slide, "read", None)
+    before = bags(embedded.out)
+    text = embedded.slides.read_text()
+    embedded.slides.write_text(text.replace("p1,A,b", "p1,B,a"))
+    try:
+        report = embedding.run(request(embedded.slides, tmp_path / "data"))
+    finally:
+        embedded.slides.write_text(text)
+    assert report.num_embedded == 0
+    dataset = index.read(tmp_path / "data")
+    assert list(dataset.cases["label"]) == ["a", "a", "a"]
+    assert list(dataset.index["scanner"]) == ["A", "B", "A"]
+    found = bags(tmp_path / "data")
+    assert all(np.array_equal(found[view][0], before[view][0]) for view in before)
+
+
+@pytest.mark.slow
+def test_several_encoders_share_one_reading_of_the_slides(embedded, tmp_path, monkeypatch):
+    reads = []
+    read = slides.Slide.read
+    monkeypatch.setattr(
+        slides.Slide, "read", lambda self, x, y, t: reads.append((x, y)) or read(self, x, y, t)
+    )
+    report = embedding.run(request(embedded.slides, tmp_path / "data", encoders=(NAME, OTHER)))
+    assert len(reads) == report.num_embedded == 36
+    one, other = bags(tmp_path / "data", NAME), bags(tmp_path / "data", OTHER)
+    alone = bags(embedded.out)
+    for view in one:
+        assert np.array_equal(one[view][0], alone[view][0])
+        assert np.array_equal(one[view][2], other[view][2])
+        assert one[view][0].shape[1] != other[view][0].shape[1]
+
+
+def test_limit_and_then_all_gives_the_same_bags_and_reads_only_what_is_new(embedded, tmp_path):
+    first = embedding.run(request(embedded.slides, tmp_path / "data", limit=1))
+    assert first.encoders[NAME]["views"] == 1 and first.num_slides == 1
+    rest = embedding.run(request(embedded.slides, tmp_path / "data"))
+    assert rest.num_embedded == 36 - first.num_embedded
+    found, expected = bags(tmp_path / "data"), bags(embedded.out)
+    assert found.keys() == expected.keys()
+    assert all(
+        np.array_equal(a, b)
+        for view in found
+        for a, b in zip(found[view], expected[view], strict=True)
+    )
+
+
+@pytest.mark.slow
+def test_what_changes_a_bag_makes_it_anew(embedded, tmp_path):
+    shutil.copytree(embedded.out, tmp_path / "data")
+    changed = CONFIG.model_copy(
+        update={"tiling": CONFIG.tiling.model_copy(update={"overlap_px": 16})}
+    )
+    report = embedding.run(request(embedded.slides, tmp_path / "data", config=changed))
+    assert report.encoders[NAME]["tiles"] == report.num_embedded > 36
+
+
+@pytest.mark.slow
+def test_shares_of_several_processes_come_together(embedded, tmp_path):
+    asked = request(embedded.slides, tmp_path / "data")
+    for number in (1, 0):
+        report = embedding.run(asked, share=(number, 2))
+        assert report.num_slides == 2 - number and not (tmp_path / "data/index.parquet").exists()
+    assert embedding.run(asked).num_embedded == 0
+    assert bytes_of(tmp_path / "data") == bytes_of(embedded.out)
+
+
+def test_augmented_views_have_the_tiles_of_their_scan_and_are_no_scanner(embedded, tmp_path):
+    given = {"views": [{"name": "jpeg", "steps": [{"kind": "jpeg", "quality": [20, 30]}]}]}
+    config = CONFIG.model_validate({**CONFIG.model_dump(), **given})
+    embedding.run(request(embedded.slides, tmp_path / "data", config=config, limit=2))
+    rows = index.read(tmp_path / "data").index.set_index("view")
+    found = bags(tmp_path / "data")
+    for scan in ("s 0'é", "s 1'é"):
+        view = f"{scan}-jpeg"
+        assert rows.loc[view, "source_scan"] == scan and not rows.loc[view, "routine"]
+        assert rows.loc[view, "scanner"] == rows.loc[scan, "scanner"]
+        assert np.array_equal(found[view][1], found[scan][1])
+        assert np.array_equal(found[view][2], found[scan][2])
+        assert not np.array_equal(found[view][0], found[scan][0])
+        assert np.array_equal(found[scan][0], bags(embedded.out)[scan][0])
+
+
+def test_slides_that_cannot_be_read_are_named_and_the_others_finished(tmp_path):
+    simple(tmp_path, 1)
+    (tmp_path / "rubbish.svs").write_bytes(b"no slide" * 100)
+    whole = draw(tmp_path / "whole.png", seed=5).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    blank = np.full((300, 300, 3), 244, np.uint8)
+    from PIL import Image
+
+    Image.fromarray(blank).save(tmp_path / "blank.png")
+    files = {"a": "s 0'é.png", "r": "rubbish.svs", "c": "cut.png", "b": "blank.png"}
+    rows = [
+        {"slide": k, "scan": k, "patient": k, "label": "x", "file": v} for k, v in files.items()
+    ]
+    report = embedding.run(request(table(tmp_path, rows), tmp_path / "data"))
+    assert {line.split("'")[1] for line in report.failed} == {"r", "c", "b"}
+    assert report.encoders[NAME]["views"] == 1
+    shutil.copy(tmp_path / "whole.png", tmp_path / "cut.png")
+    again = embedding.run(request(table(tmp_path, rows), tmp_path / "data"))
+    assert {line.split("'")[1] for line in again.failed} == {"r", "b"}
+    assert set(bags(tmp_path / "data")) == {"a", "c"}
+
+
+@pytest.mark.slow
+def test_a_slide_without_its_routine_scan_is_left_out(tmp_path):
+    simple(tmp_path, 1)
+    (tmp_path / "rubbish.svs").write_bytes(b"no slide")
+    rows = [
+        {"slide": "a", "scan": "a1", "patient": "a", "label": "x", "file": "rubbish.svs"},
+        {"slide": "a", "scan": "a2", "patient": "a", "label": "x", "file": "s 0'é.png"},
+    ]
+    report = embedding.run(request(table(tmp_path, rows), tmp_path / "data"))
+    assert ["a1" in line for line in report.failed] == [True]
+    assert report.encoders[NAME]["views"] == 0
+
+
+@pytest.mark.slow
+def test_scans_that_are_not_registered_have_numbers_of_their_own(tmp_path):
+    simple(tmp_path, 1)
+    rows = [
+        {"slide": "a", "scan": name, "patient": "a", "label": "x", "file": "s 0'é.png"}
+        for name in ("a1", "a2", "a3")
+    ]
+    report = embedding.run(request(table(tmp_path, rows), tmp_path / "data"))
+    assert len(report.notes) == 2 and "registration is off" in report.notes[0]
+    numbers = [set(tile.tolist()) for _, _, tile in bags(tmp_path / "data").values()]
+    assert len(set.union(*numbers)) == sum(map(len, numbers)) == 36
+
+
+@pytest.mark.slow
+def test_a_copy_of_a_scan_in_a_file_has_the_tiles_of_its_scan(tmp_path):
+    simple(tmp_path, 1)
+    draw(tmp_path / "copy.png", seed=9)
+    rows = [
+        {"slide": "a", "scan": "a1", "patient": "a", "label": "x", "file": "s 0'é.png"},
+        {"slide": "a", "scan": "a1-x", "patient": "a", "label": "x", "file": "copy.png",
+         "source_scan": "a1"},
+    ]  # fmt: skip
+    report = embedding.run(request(table(tmp_path, rows), tmp_path / "data"))
+    assert report.failed == ()
+    found = bags(tmp_path / "data")
+    assert np.array_equal(found["a1"][1], found["a1-x"][1])
+    draw(tmp_path / "copy.png", seed=9, side=300)
+    report = embedding.run(request(table(tmp_path, rows), tmp_path / "data"))
+    assert "300 x 300" in report.failed[0] and set(bags(tmp_path / "data")) == {"a1", "a1-x"}
+
+
+@pytest.mark.slow
+def test_what_is_in_the_data_set_and_not_in_the_table_stays(embedded, tmp_path):
+    shutil.copytree(embedded.out, tmp_path / "data")
+    draw(tmp_path / "new.png", seed=11)
+    rows = [{"slide": "n", "scan": "n", "patient": "pn", "label": "a", "file": "new.png"}]
+    embedding.run(request(table(tmp_path, rows), tmp_path / "data"))
+    found = bags(tmp_path / "data")
+    assert set(found) == {"n", "s 0'é", "s 1'é", "s 2'é"}
+    assert set(index.read(tmp_path / "data").cases["patient"]) == {"p0", "p1", "p2", "pn"}
+
+
+def test_everything_wrong_is_told_at_once_before_a_slide_is_opened(tmp_path):
+    rows = [
+        {"slide": "a", "scan": "a", "patient": "p", "label": "x", "file": "missing.svs"},
+        {"slide": "b", "scan": "b", "patient": "p", "label": "y", "file": "", "mpp": "-1"},
+    ]
+    asked = request(table(tmp_path, rows), tmp_path / "data")
+    asked = embedding.Request(
+        slides=asked.slides, out=asked.out, encoders=(NAME, "virchow3"),
+        checkpoints={NAME: tmp_path / "nowhere.pth", "uni": tmp_path / "u.pth"}, config=CONFIG,
+    )  # fmt: skip
+    with pytest.raises(DataError) as error:
+        embedding.check(asked)
+    for words in ("missing.svs: missing", "no file", "mpp is '-1'", "label of patient 'p'",
+                  "did you mean virchow2", "nowhere.pth: no such", "not asked for"):  # fmt: skip
+        assert words in error.value.message, words
+    assert not (tmp_path / "data").exists()
+
+
+def test_weights_of_another_network_are_refused(embedded, tmp_path):
+    wrong = {NAME: weights(tmp_path, OTHER)}
+    with pytest.raises(DataError, match="not the weights of encoder 'test_vit'"):
+        embedding.run(request(embedded.slides, tmp_path / "data", checkpoints=wrong))
+
+
+@pytest.mark.slow
+def test_a_scan_with_broken_tiles_is_refused_or_loses_them(embedded, tmp_path, monkeypatch):
+    read = slides.Slide.read
+
+    def breaks(self, x, y, tiling):
+        if self.path.name.startswith("s 1") and (x, y) == tuple(first):
+            raise slides.BrokenTileError("broken")
+        return read(self, x, y, tiling)
+
+    first = bags(embedded.out)["s 1'é"][1][0].tolist()
+    monkeypatch.setattr(slides.Slide, "read", breaks)
+    report = embedding.run(request(embedded.slides, tmp_path / "strict"))
+    assert [line for line in report.failed if "1 of 12 tiles are broken" in line] == list(
+        report.failed
+    )
+    lenient = CONFIG.model_copy(update={"max_broken": 0.1})
+    report = embedding.run(request(embedded.slides, tmp_path / "lenient", config=lenient))
+    assert report.failed == () and "1 of 12 tiles are broken and left out" in report.notes[0]
+    found, whole = bags(tmp_path / "lenient")["s 1'é"], bags(embedded.out)["s 1'é"]
+    assert np.array_equal(found[2], whole[2][1:]) and np.array_equal(found[1], whole[1][1:])
+    np.testing.assert_allclose(found[0], whole[0][1:], rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_is_named_by_scan_and_the_rest_goes_on(embedded, tmp_path, monkeypatch):
+    written = []
+
+    def full(file, *args, **kwargs):
+        written.append(file)
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        staging_write(file, *args, **kwargs)
+
+    staging_write = staging.write
+    monkeypatch.setattr(staging, "write", full)
+    report = embedding.run(request(embedded.slides, tmp_path / "data"))
+    assert len(report.failed) == 1 and "No space left" in report.failed[0]
+    assert report.encoders[NAME]["views"] == 2
+    assert embedding.run(request(embedded.slides, tmp_path / "data")).failed == ()
+    found, expected = bags(tmp_path / "data"), bags(embedded.out)
+    assert all(np.array_equal(found[view][0], expected[view][0]) for view in expected)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_embeddings_are_those_of_the_cpu(embedded, tmp_path):
+    asked = request(embedded.slides, Path(tmp_path / "data"), device="cuda", workers=2)
+    assert embedding.run(asked).failed == ()
+    found, expected = bags(tmp_path / "data"), bags(embedded.out)
+    for view in expected:
+        np.testing.assert_allclose(found[view][0], expected[view][0], rtol=1e-2, atol=1e-2)

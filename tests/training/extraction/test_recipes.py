@@ -1,0 +1,56 @@
+"""A recipe follows the content of files and what shapes a bag; not names of folders."""
+
+import dataclasses
+import shutil
+
+import pytest
+
+from tests.training.extraction.made_up_slides import CONFIG, NAME, request, simple
+from training.extraction import recipes, requests, slide_table
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("here")
+    asked = request(simple(folder, 1), folder / "data")
+    table = slide_table.read(asked.slides, [])
+    return folder, next(iter(table.slides.values())), requests.choose(NAME, asked)
+
+
+def of(scans, chosen, config=CONFIG):
+    return recipes.of_slide(scans, config, [chosen])[NAME]
+
+
+def moved(scans, folder):
+    shutil.copytree(scans[0].path.parent, folder)
+    return [dataclasses.replace(scan, path=folder / scan.path.name) for scan in scans]
+
+
+def test_a_file_in_another_place_has_the_same_recipe(made, tmp_path):
+    _, scans, chosen = made
+    assert of(moved(scans, tmp_path / "there"), chosen) == of(scans, chosen)
+
+
+def test_content_scale_settings_and_weights_change_it(made, tmp_path):
+    _, scans, chosen = made
+    known = of(scans, chosen)[scans[0].name]
+    other = moved(scans, tmp_path / "there")
+    other[0].path.write_bytes(other[0].path.read_bytes() + b"more")
+    weights = dataclasses.replace(chosen.weights, revision="abc")
+    finer = CONFIG.model_copy(update={"tiling": CONFIG.tiling.model_copy(update={"tile_px": 32})})
+    found = {
+        of(other, chosen)[scans[0].name],
+        of([dataclasses.replace(scans[0], mpp=0.9)], chosen)[scans[0].name],
+        of(scans, dataclasses.replace(chosen, weights=weights))[scans[0].name],
+        of(scans, dataclasses.replace(chosen, precision="float16"))[scans[0].name],
+        of(scans, chosen, finer)[scans[0].name],
+    }
+    assert len(found) == 5 and known not in found
+
+
+def test_a_further_view_leaves_the_others_alone(made):
+    _, scans, chosen = made
+    view = {"name": "j", "steps": [{"kind": "jpeg"}]}
+    more = CONFIG.model_validate({**CONFIG.model_dump(exclude_unset=True), "views": [view]})
+    found = of(scans, chosen, more)
+    assert len(found) == 2 and found[scans[0].name] == of(scans, chosen)[scans[0].name]

@@ -1,0 +1,73 @@
+"""Staged bags appear whole, know their recipe, and leave nothing behind."""
+
+import numpy as np
+import pytest
+
+from training.errors import DataError
+from training.extraction import staging
+
+COORDS = np.arange(6, dtype=np.int32).reshape(3, 2)
+TILE = np.array([4, 7, 9], np.int32)
+
+
+def write(file, values, recipe="r"):
+    staging.write(
+        file, values, tile=TILE, coords=COORDS, recipe=recipe, mpp_read=0.5, tile_um=112.0
+    )
+
+
+def test_a_bag_comes_back_as_it_was_and_is_known_without_reading_it(tmp_path):
+    values = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    file = staging.path(tmp_path, "uni", "a/view with 'é' and a slash")
+    assert staging.look(file) is None
+    write(file, values)
+    facts = staging.look(file)
+    assert (facts.recipe, facts.num_tiles, facts.dim, facts.dtype) == ("r", 3, 5, "float16")
+    assert (facts.mpp_read, facts.tile_um) == (0.5, 112)
+    bag = staging.bag(file)
+    assert np.array_equal(bag.embeddings, values.astype(np.float16))
+    assert np.array_equal(bag.tile, TILE) and np.array_equal(bag.coords, COORDS)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_numbers_that_float16_cannot_hold_stay_float32(tmp_path):
+    write(tmp_path / "a.h5", np.full((3, 2), 1e6, np.float32))
+    assert staging.look(tmp_path / "a.h5").dtype == "float32"
+
+
+def test_a_bag_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "a.h5").mkdir()
+    with pytest.raises(OSError):
+        write(tmp_path / "a.h5", np.zeros((3, 2), np.float32))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_a_damaged_bag_counts_as_none(tmp_path):
+    file = tmp_path / "a.h5"
+    write(file, np.zeros((3, 2), np.float32))
+    file.write_bytes(file.read_bytes()[:100])
+    assert staging.look(file) is None
+    with pytest.raises(DataError, match=r"a\.h5: cannot be read"):
+        staging.bag(file)
+
+
+def test_recipes_in_the_data_set_survive_damage_as_not_known(tmp_path):
+    assert staging.kept(tmp_path, "uni") == {}
+    (tmp_path / "shards").mkdir()
+    staging.keep(tmp_path, "uni", {"b": "2", "a": "1"})
+    assert staging.kept(tmp_path, "uni") == {"a": "1", "b": "2"}
+    next((tmp_path / "shards").iterdir()).write_text("{")
+    assert staging.kept(tmp_path, "uni") == {}
+
+
+def test_clearing_keeps_what_other_views_and_encoders_staged(tmp_path):
+    values = np.zeros((3, 2), np.float32)
+    for encoder, view in (("uni", "a"), ("uni", "b"), ("other", "a")):
+        write(staging.path(tmp_path, encoder, view), values)
+    staging.clear(tmp_path, "uni", ["a"])
+    assert not staging.path(tmp_path, "uni", "a").exists()
+    assert staging.path(tmp_path, "uni", "b").exists()
+    staging.clear(tmp_path, "uni", ["b"])
+    assert staging.path(tmp_path, "other", "a").exists()
+    staging.clear(tmp_path, "other", ["a"])
+    assert list(tmp_path.iterdir()) == []

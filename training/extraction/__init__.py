@@ -1,0 +1,1 @@
+"""From slides to paired embeddings: read, find tissue, cut tiles, register scans, encode."""

@@ -1,0 +1,159 @@
+"""From a table of slides to a data set: every slide read once, through all encoders asked for.
+
+Bags are staged one by one and brought into the data set at the end, so that what was killed goes on
+where it stopped, and ends with the same bytes as if nobody had disturbed it. What goes wrong with a
+scan is named, and the others are finished.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from training.data import joining
+from training.errors import DataError
+from training.extraction import encoder_table, gathering, requests, slide_table, staging
+from training.extraction.passing import Pace, Pass
+from training.extraction.requests import Chosen, Request
+from training.extraction.slide_table import Table
+
+MEMORY_SHARE = 0.6
+"""Of the free memory, for the weights of encoders that work side by side."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was embedded.
+
+    Args:
+        encoders: by name: views in the data set now, their tiles, their licence.
+        num_slides: in the table.
+        num_embedded: tiles embedded by this call.
+        tiles_per_s: of this call.
+        failed: what could not be done, a line each.
+        notes: what the user should know, a line each.
+    """
+
+    encoders: Mapping[str, Mapping[str, Any]]
+    num_slides: int
+    num_embedded: int
+    tiles_per_s: float
+    failed: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def check(request: Request) -> Table:
+    """Read the table and refuse what is wrong before anything is opened or fetched.
+
+    Raises:
+        DataError: All problems at once.
+    """
+    problems: list[str] = []
+    table = slide_table.read(request.slides, problems, limit=request.limit)
+    for name in request.encoders:
+        try:
+            encoder_table.find(name)
+        except DataError as error:
+            problems.append(error.message)
+    named = {**{k: v.checkpoint for k, v in request.config.encoders.items()}, **request.checkpoints}
+    for name, path in named.items():
+        if name not in request.encoders:
+            problems.append(f"encoder {name!r}: has settings or a checkpoint, but is not asked for")
+        elif path is not None and not path.is_file():
+            problems.append(f"{path}: no such file, the checkpoint of encoder {name!r}")
+    problems += _conflicts(request, table)
+    if problems:
+        raise DataError("\n".join(dict.fromkeys(problems)))
+    return table
+
+
+def run(
+    request: Request,
+    *,
+    share: tuple[int, int] | None = None,
+    on_progress: Callable[[Pace], None] | None = None,
+) -> Report:
+    """Embed what is missing, and bring it into the data set.
+
+    Args:
+        request: what.
+        share: (number, of how many): the slides of one of several processes; what it embeds waits
+            for a call without a share.
+        on_progress: called after every batch.
+
+    Raises:
+        DataError: The request is wrong; nothing was embedded.
+    """
+    table = check(request)
+    chosen = [requests.choose(name, request) for name in request.encoders]
+    slides = {
+        name: scans
+        for number, (name, scans) in enumerate(table.slides.items())
+        if share is None or number % share[1] == share[0]
+    }
+    failed: dict[str, str] = {}
+    notes: dict[str, None] = {}
+    groups = list(_groups(chosen, request.device))
+    pace = Pace(num_slides=len(slides) * len(groups))
+    recipes: dict[str, dict[str, str]] = {}
+    for group in groups:
+        config = request.config.model_copy(update={"tiling": group[0].tiling})
+        done = Pass(
+            data=request.out, config=config, chosen=group, device=request.device,
+            workers=request.workers, pace=pace, on_progress=on_progress,
+        )  # fmt: skip
+        done.run(slides)
+        failed |= done.failed
+        notes |= dict.fromkeys(done.notes)
+        recipes |= done.recipes
+    lines = [f"scan {scan!r}: {text}" for scan, text in failed.items()]
+    if share is None:
+        for each in chosen:
+            made = recipes[each.encoder.name]
+            lines += gathering.gather(request.out, each, table, made, request.config, notes)
+        staging.tidy(request.out)
+    return Report(
+        encoders={e.encoder.name: gathering.counts(request.out, e.encoder.name) for e in chosen},
+        num_slides=len(slides),
+        num_embedded=pace.tiles,
+        tiles_per_s=pace.tiles_per_s,
+        failed=tuple(dict.fromkeys(lines)),
+        notes=tuple(notes),
+    )
+
+
+def _groups(chosen: Sequence[Chosen], device: str) -> Iterator[list[Chosen]]:
+    """Group encoders that get the same tiles and whose weights have room side by side."""
+    room = MEMORY_SHARE * _free(device)
+    key = [each.tiling.model_dump_json() for each in chosen]
+    for tiling in dict.fromkeys(key):
+        group: list[Chosen] = []
+        for each in itertools.compress(chosen, (text == tiling for text in key)):
+            if group and sum(e.weights.path.stat().st_size for e in (*group, each)) > room:
+                yield group
+                group = []
+            group.append(each)
+        yield group
+
+
+def _free(device: str) -> float:
+    if device.startswith("cuda"):
+        return float(torch.cuda.mem_get_info(torch.device(device))[0])
+    return float(psutil.virtual_memory().available)
+
+
+def _conflicts(request: Request, table: Table) -> list[str]:
+    """Compare the table with itself and with the data set that is there."""
+    rows = table.rows.assign(view=table.rows["scan"], encoder=request.encoders[0])
+    rows = rows.assign(num_tiles=1, dim=1, dtype="float16")  # not known before slides are read
+    try:
+        before = joining.existing(request.out)
+        if rows.empty:
+            return []
+        joining.join(before, rows, table.cases, None)
+    except DataError as error:
+        return [f"{request.slides}: {line}" for line in error.message.splitlines()]
+    return []

@@ -1,0 +1,83 @@
+"""What is asked of an extraction, and the encoders as they will be used for it."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.extraction import encoder_table, encoders
+from training.extraction.config import Tiling
+from training.extraction.config_embed import EmbedConfig, EncoderChoice
+from training.extraction.encoder_table import Encoder
+from training.extraction.encoders import Weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be embedded.
+
+    Args:
+        slides: the table of slides.
+        out: the data set.
+        encoders: by name.
+        checkpoints: local files of weights, by encoder.
+        config: how.
+        limit: the first so many slides only; None: all.
+        device: where encoders are.
+        workers: processes that decode; 0: none but this one.
+    """
+
+    slides: Path
+    out: Path
+    encoders: tuple[str, ...]
+    checkpoints: Mapping[str, Path]
+    config: EmbedConfig
+    limit: int | None = None
+    device: str = "cpu"
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """An encoder as it will be used.
+
+    Args:
+        encoder: with the revision and the licence of the configuration.
+        weights: where they are.
+        precision: arithmetic.
+        tiling: tiles that it gets.
+    """
+
+    encoder: Encoder
+    weights: Weights
+    precision: str
+    tiling: Tiling
+
+
+def choose(name: str, request: Request) -> Chosen:
+    """Find an encoder and its weights, as the request has them.
+
+    Raises:
+        DataError: The weights cannot be had.
+    """
+    setting = request.config.encoders.get(name, EncoderChoice())
+    found = encoder_table.find(name)
+    found = dataclasses.replace(
+        found,
+        revision=setting.revision or found.revision,
+        licence=setting.licence or found.licence,
+    )
+    checkpoint = request.checkpoints.get(name) or setting.checkpoint
+    return Chosen(
+        encoder=found,
+        weights=encoders.locate(found, checkpoint),
+        precision=encoders.arithmetic(found, request.device, setting.precision),
+        tiling=_tiling(found, request.config.tiling),
+    )
+
+
+def _tiling(encoder: Encoder, tiling: Tiling) -> Tiling:
+    """Give an encoder the tiles of the configuration, or those that it was made for."""
+    own = {"tile_px": encoder.tile_px, "mpp": encoder.mpp}
+    free = {key: value for key, value in own.items() if key not in tiling.model_fields_set}
+    return Tiling.model_validate({**tiling.model_dump(), **free})
