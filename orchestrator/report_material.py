@@ -114,7 +114,7 @@ def read(
     """
     folder.require()
     results = evidence.read(folder) if results is None else results
-    curves = store.read_results(folder)["curves"]
+    curves = store.read_results(folder, ["curves"])["curves"]
     plan, axes = results.plan, aggregate.axes(results.plan)
     joined = aggregate.join(
         plan, results.trials, results.predictions, axes=axes, allow_missing=allow_missing

@@ -151,20 +151,24 @@ def go_through_plan(folder: Folder, columns: Collection[str]) -> Iterator[dict[s
     yield from files.go_through(folder.plan, columns, hint=hint)
 
 
-def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
+def read_results(folder: Folder, names: Collection[str] = TABLES) -> dict[str, "pd.DataFrame"]:
     """Read the tables of the results that count, one row set per trial.
 
+    Args:
+        folder: the sweep.
+        names: of the tables.
+
     Returns:
-        `trials`, `curves` and `predictions`, each ordered by trial id.
+        `trials`, `curves` and `predictions`, or those asked for, each ordered by trial id.
 
     Raises:
         StoreError: A segment that counts cannot be read; the message names it.
     """
     import pandas as pd
 
-    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     for segment, ids in counting(folder).items():
-        for name in TABLES:
+        for name in names:
             frame = files.read_frame(segment / f"{name}.parquet")
             parts[name].append(frame[frame["trial"].isin(ids)])
     return {name: _joined(frames) for name, frames in parts.items()}
