@@ -154,12 +154,8 @@ def go_through_plan(folder: Folder, columns: Collection[str]) -> Iterator[dict[s
 def read_results(folder: Folder, names: Collection[str] = TABLES) -> dict[str, "pd.DataFrame"]:
     """Read the tables of the results that count, one row set per trial.
 
-    Args:
-        folder: the sweep.
-        names: of the tables.
-
     Returns:
-        `trials`, `curves` and `predictions`, or those asked for, each ordered by trial id.
+        `trials`, `curves` and `predictions`, or those named, each ordered by trial id.
 
     Raises:
         StoreError: A segment that counts cannot be read; the message names it.
