@@ -1,5 +1,7 @@
 """Fronts, differences and curves of the trade-off between accuracy and robustness."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,18 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import tradeoff
-from orchestrator.aggregate import Joined
 
 VALUES = st.sampled_from([0.0, 0.25, 0.5, 1.0, float("nan")])
 
 
 def joined(cells):
-    frame = pd.DataFrame(cells)
-    return Joined(
-        rows=pd.DataFrame(), cells=frame, marks=pd.Series(), holes=pd.Index([]),
-        allow_missing=False, known=pd.DataFrame(), cases=None, on_scanner={},
-        measured=pd.DataFrame(),
-    )  # fmt: skip
+    return SimpleNamespace(cells=pd.DataFrame(cells))
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), VALUES, VALUES), min_size=1, max_size=12))
