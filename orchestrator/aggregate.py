@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from orchestrator import external, measure_tasks
+from orchestrator import external, guards, measure_tasks
 from orchestrator.errors import StoreError
 from orchestrator.folder import folder_mode, write_file
 from orchestrator.measure_tasks import METRICS as METRICS
@@ -38,6 +38,8 @@ _NOT_AXES = frozenset(
     )
 )  # fmt: skip
 
+_OF_A_ROW = ("cell", "fold", "seed", "trial")
+
 _MEND = "launch the spec again: it plans anew, and trains what cannot be read"
 
 
@@ -52,10 +54,12 @@ class Joined:
     """A plan with the results of its trials.
 
     Attributes:
-        rows: cell, fold, seed, trial, state and version; one per cell and trial, in that order.
+        rows: cell, fold, seed, trial, state, version and `guards.COLUMNS`; one per cell and trial,
+            in that order.
         cells: encoder, arm, axes and the counts of `table`, by cell.
-        holes: cells that have no value, since trials of theirs are missing, failed or retired.
-        allow_missing: whether cells with missing or failed trials have values all the same.
+        marks: what is wrong with each cell (`guards.marks`).
+        holes: cells that have no value, since something is wrong with them.
+        allow_missing: whether such cells have values all the same, unless a search retired trials.
         known: the rows of `trials` of trials that are done, by trial.
         tasks: these trials as they are measured, apart for classes and survival.
         measured: the metrics of the main table, by trial.
@@ -63,6 +67,7 @@ class Joined:
 
     rows: pd.DataFrame
     cells: pd.DataFrame
+    marks: pd.Series
     holes: pd.Index
     allow_missing: bool
     known: pd.DataFrame
@@ -91,29 +96,34 @@ def join(
     done = known[known["state"] == "done"]
     config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
     settings = config.map(json.loads)
-    rows = plan[["cell", "fold", "seed", "trial"]].sort_values(["cell", "fold", "seed", "trial"])
-    rows = rows.join(known[["state", "version"]], on="trial")
-    counts = _counts(rows)
+    rows = plan.reindex(columns=[*_OF_A_ROW, "fingerprint"]).sort_values(list(_OF_A_ROW))
+    rows = rows.join(known[["state", "version", "commit", "versions", "device"]], on="trial")
+    counts, marks = _counts(rows), guards.marks(rows)
     searched = ["search"] if "search" in plan.columns else []
     own = ["encoder", "arm", *axes, *searched]
     names = plan.drop_duplicates("cell").set_index("cell")[own].sort_index()
     for name in axes:
-        names[name] = names[name].map(_plain)
-    survives, mine = {_survives(each) for each in planned}, settings.map(_survives).to_numpy(bool)
+        names[name] = names[name].map(plain)
+    survives, mine = (
+        {is_survival(each) for each in planned},
+        settings.map(is_survival).to_numpy(bool),
+    )
     away = settings.map(unseen_of).to_list()
-    tasks = measure_tasks.trials(done["threshold"], predictions, unseen=away, survives=mine)
+    tasks = measure_tasks.trials(
+        done["threshold"], predictions, unseen=away, survives=mine.tolist()
+    )
     measured = measure_tasks.main(tasks, survives).reindex(done.index)
     if any(each.get("external_cohorts") for each in planned):
         locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
         for survival in sorted(survives):
             asked = done.loc[locked & (mine == survival), "threshold"]
             measured = measured.join(external.trials(asked, predictions, survival=survival))
-    retired = counts["retired"]
-    holes = retired if allow_missing else retired + counts["missing"] + counts["failed"]
+    holes = counts["retired"] > 0 if allow_missing else marks != ""
     return Joined(
         rows=rows,
         cells=pd.concat([names, counts if searched else counts.drop(columns="retired")], axis=1),
-        holes=counts.index[holes > 0],
+        marks=marks,
+        holes=counts.index[holes],
         allow_missing=allow_missing,
         known=done,
         tasks=tasks,
@@ -136,8 +146,8 @@ def table(
         trials: a row per trial with a result.
         predictions: a row per trial and scan; augmented views must not be here.
         axes: columns of `plan` that tell cells apart, JSON scalars; shown after `arm`.
-        allow_missing: average what there is in cells with missing or failed trials. Without it they
-            have no value. Their counts are shown in either case.
+        allow_missing: average what there is in cells with which something is wrong
+            (`guards.marks`). Without it they have no value. Counts are shown in either case.
 
     Returns:
         encoder, arm, axes; `trials` planned, `missing`, `failed`, `versions` (distinct commits and
@@ -214,14 +224,15 @@ def _require_readable(
         raise StoreError(f"plan.parquet: a config is no JSON mapping: {error}") from error
 
 
-def _survives(config: Mapping[str, Any]) -> bool:
+def is_survival(config: Mapping[str, Any]) -> bool:
+    """Say whether a trial is of a survival task."""
     task = config.get("task")
     return isinstance(task, dict) and task.get("kind") == "survival"
 
 
 def _known(trials: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
     """Index the planned trials that have a result: state, threshold, version of the code."""
-    needed = ["trial", "state", "threshold", "commit", "versions"]
+    needed = ["trial", "state", "threshold", "commit", "versions", "device"]
     known = trials.reindex(columns=list(dict.fromkeys([*needed, *trials.columns])))
     known = known[known["trial"].isin(plan["trial"])].sort_values("trial")
     twice = known.loc[known["trial"].duplicated(), "trial"]
@@ -253,7 +264,7 @@ def unseen_of(settings: Mapping[str, Any]) -> Sequence[str]:
     return names
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
     """Show a JSON scalar as a person would write it; empty where the cell has no such setting."""
     decoded = json.loads(value) if isinstance(value, str) and value else None
     if decoded is None:

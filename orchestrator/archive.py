@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator import archive_parts, archive_rows, events, inputs, jobs, render, spec, store
+from orchestrator import archive_parts, archive_rows, events, jobs, licences, render, store
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.events import Progress
 from orchestrator.folder import Folder, write_file
@@ -43,7 +43,7 @@ def write(folder: Folder, out: Path, *, mode: Mode) -> int:
         "format": FORMAT, "version": VERSION, "sweep": folder.name, "created": events.now(),
         "counts": _counts(state), "spec": folder.spec.read_text(encoding="utf-8"),
         "code": json.loads(folder.code.read_text(encoding="utf-8")),
-        "licences": _licences(folder, set(plan["encoder"])), "left_out": _left_out(folder),
+        "licences": licences.read(folder, set(plan["encoder"])), "left_out": _left_out(folder),
         "restore": f"sweep archive {out.name} --restore",
     }  # fmt: skip
     partial = out.with_name(f".{out.name}-{secrets.token_hex(4)}")
@@ -163,23 +163,6 @@ def _left_out(folder: Folder) -> dict[str, int]:
     """Count the artefacts, weights among them, which stay where they are."""
     files = list(folder.segments.glob("[!.]*/artefacts/*"))
     return {"weights_files": len(files), "weights_bytes": sum(f.stat().st_size for f in files)}
-
-
-def _licences(folder: Folder, encoders: set[str]) -> dict[str, list[str]]:
-    """Read under which licence each encoder's embeddings are, where the data are still there."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        path = inputs.path(spec.read(folder.spec), folder.root.parent) / "index.parquet"
-        rows = pq.read_table(path, columns=["encoder", "licence"]).to_pylist()
-    except (SweepError, OSError, pa.ArrowInvalid):
-        return {}
-    found: dict[str, dict[str, None]] = {name: {} for name in sorted(encoders)}
-    for row in rows:
-        if row["encoder"] in found:
-            found[row["encoder"]][str(row["licence"] or "unknown")] = None
-    return {name: list(licences) for name, licences in found.items()}
 
 
 def _tell(content: Mapping[str, Any], *, files: Sequence[Path], mode: Mode) -> None:

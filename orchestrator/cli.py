@@ -16,11 +16,13 @@ import click
 
 from cluster.errors import ClusterError, ProfileError
 from orchestrator import render
+from orchestrator.cli_aggregate import aggregate
 from orchestrator.cli_doctor import doctor
 from orchestrator.cli_embed import embed
 from orchestrator.cli_index import index
 from orchestrator.cli_launch import launch, resume
 from orchestrator.cli_options import mode_of, output_options, results_option
+from orchestrator.cli_report import report
 from orchestrator.cli_watch import cancel, hold, logs, status
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.folder import Folder
@@ -40,6 +42,7 @@ def cli(debug: bool) -> None:
     sweep launch sweeps/demo.yaml     train what is missing of a sweep
     sweep status demo                 how far it is
     sweep aggregate demo              its table, to results/demo/tables/
+    sweep report demo                 a page with figures, to the same folder
     """  # noqa: D301 - the escape is click's mark for lines to keep
 
 
@@ -99,63 +102,6 @@ def _our_bug(mode: Mode, problem: Exception) -> int:
     return EXIT_BUG
 
 
-@cli.command(short_help="Write the tables of a sweep.")
-@click.argument("name")
-@click.option("--allow-missing", is_flag=True, help="Average cells that miss trials, marked so.")
-@click.option(
-    "--select",
-    type=click.Choice(["accuracy", "robustness", "robust_within_margin"]),
-    help="Also choose one setting per encoder, arm and fold, on validation patients; default: the "
-    "rule of the spec.",
-)
-@click.option(
-    "--margin",
-    type=click.FloatRange(min=0),
-    help="Accuracy that robust_within_margin may lose; default: 0.01.",
-)
-@click.option(
-    "--representation",
-    is_flag=True,
-    help="Also measure kept embeddings, about a second a trial.",
-)
-@click.option(
-    "--reference",
-    metavar="ARM",
-    help="Arm that --representation compares with; default: the first without losses.",
-)
-@results_option
-@output_options
-def aggregate(
-    name: str,
-    allow_missing: bool,
-    select: str | None,
-    margin: float | None,
-    representation: bool,
-    reference: str | None,
-    results: Path,
-    **output: bool,
-) -> int:
-    """Turn the results of sweep NAME into tables under results/NAME/tables/.
-
-    \b
-    Example: sweep aggregate demo
-    Settings chosen inside each fold: sweep aggregate demo --select robust_within_margin
-    """  # noqa: D301 - the escape is click's mark for lines to keep
-    from orchestrator import tabulate
-
-    if reference is not None and not representation:
-        raise click.UsageError("--reference needs --representation.")
-    return tabulate.aggregate(
-        Folder(results / name),
-        allow_missing=allow_missing,
-        select=select,
-        margin=margin,
-        representation=representation,
-        reference=reference,
-        mode=mode_of(**output),
-    )
-
-
 @cli.command(short_help="Keep a sweep as one file, or bring it back.")
 @click.argument("name")
 @click.option(
@@ -183,5 +129,7 @@ def archive(name: str, out: Path | None, restore: bool, results: Path, **output:
     return archives.restore(Path(name), results, mode=mode)
 
 
-for command in (launch, resume, status, logs, hold, cancel, doctor, index, embed):
+for command in (
+    aggregate, launch, resume, status, logs, hold, cancel, report, doctor, index, embed,
+):  # fmt: skip
     cli.add_command(command)

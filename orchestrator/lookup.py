@@ -3,12 +3,11 @@
 The plan is read by column, without the configurations, and only where cells are asked for.
 """
 
-import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator import conditions as given
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.events import Event, Progress
 from orchestrator.folder import Folder
@@ -58,12 +57,12 @@ def where(folder: Folder, conditions: Sequence[str]) -> Match:
     """
     rows = read_cells(folder)
     keys = [key for key in (rows[0] if rows else {}) if key not in NOT_AXES]
-    asked = [_condition(text, keys) for text in conditions]
-    hits = [all(_equal(row[key], text) for key, text in asked) for row in rows]
+    asked = [given.condition(text, keys) for text in conditions]
+    hits = [all(given.equal(row[key], text) for key, text in asked) for row in rows]
     matching = dict.fromkeys(row["trial"] for row, hit in zip(rows, hits, strict=True) if hit)
     if not matching:
         raise SweepError(f"no trial of {folder.name!r} has {' and '.join(conditions)}",
-                         hint=_values(rows, [key for key, _ in asked]))  # fmt: skip
+                         hint=given.values(rows, [key for key, _ in asked]))  # fmt: skip
     others = {row["trial"] for row, hit in zip(rows, hits, strict=True) if not hit}
     trials = tuple(trial for trial in matching if trial not in others)
     return Match(
@@ -144,38 +143,3 @@ def _failed(
         attempts=state.attempts.get(pack, 0),
         node=event.get("node", "") or nodes.get((pack, event.get("attempt", 0)), ""),
     )
-
-
-def _condition(text: str, keys: Sequence[str]) -> tuple[str, str]:
-    key, sign, wanted = text.partition("=")
-    if not sign:
-        raise SweepError(f"{text!r} is not KEY=VALUE", hint="for example: --where arm=erm")
-    if key not in keys:
-        near = difflib.get_close_matches(key, keys, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise SweepError(
-            f"{key!r} is no column of the plan{meant}", hint=f"columns: {', '.join(keys)}"
-        )
-    return key, wanted
-
-
-def _equal(cell: Any, wanted: str) -> bool:
-    return str(cell) == wanted or _json(str(cell)) == _json(wanted)
-
-
-def _json(text: str) -> Any:
-    """Read JSON; what is none stands for itself, and numbers are equal however written."""
-    try:
-        read = json.loads(text)
-    except ValueError:
-        return text
-    return read if not isinstance(read, bool) else str(read)
-
-
-def _values(rows: Sequence[Row], keys: Sequence[str]) -> str:
-    parts = []
-    for key in dict.fromkeys(keys):
-        values = sorted({str(row[key]) for row in rows})
-        shown = ", ".join(values[:CANDIDATES]) + (", …" if len(values) > CANDIDATES else "")
-        parts.append(f"{key} is one of {shown}")
-    return "; ".join(parts)

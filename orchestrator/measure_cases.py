@@ -46,6 +46,8 @@ class Cases:
         patient: scores of patients.
         slide: scores of slides.
         predicted: class of each row of `patient`; None of a survival task, whose risks have none.
+        patients: names; in `patient` they are numbers, places in it.
+        owner: number of the patient of each row of `slide`.
     """
 
     ids: pd.Index
@@ -54,6 +56,8 @@ class Cases:
     patient: Means
     slide: Means
     predicted: np.ndarray | None
+    patients: pd.Index
+    owner: np.ndarray
 
 
 def cases(
@@ -78,26 +82,31 @@ def cases(
     """
     ids = pd.Index(threshold.index)
     rows = _read(predictions, ids, OUTCOME if survival else ())
-    case = _averaged(rows, rows.patient)
+    case, _ = _averaged(rows, rows.patient)
+    slide, first = _averaged(rows, rows.slide)
     predicted = None if survival else _classes(case, threshold)
     return Cases(
         ids=ids,
         scanners=rows.scanners,
         seen=np.array([[name not in names for name in rows.scanners] for names in unseen]),
         patient=case,
-        slide=_averaged(rows, rows.slide),
+        slide=slide,
         predicted=predicted,
+        patients=rows.patients,
+        owner=rows.patient[first],
     )
 
 
 def _classes(case: Means, threshold: pd.Series) -> np.ndarray:
     """Decide on the class of each patient on a scanner."""
+    classes: np.ndarray
     if case.score.shape[1] > 1:
-        return case.score.argmax(1)
+        classes = case.score.argmax(1)
+        return classes
     if threshold.isna().any():
         raise StoreError(f"trial {threshold.index[threshold.isna()][0]} has no threshold")
     cut = threshold.to_numpy(np.float64)[case.trial]
-    classes: np.ndarray = (case.score[:, 0] >= cut).astype(np.int64)
+    classes = (case.score[:, 0] >= cut).astype(np.int64)
     return classes
 
 
@@ -151,6 +160,7 @@ class _Rows:
     score: np.ndarray  # [row, column]: one logit or risk, or one per class
     told: np.ndarray  # [row, column]
     scanners: pd.Index
+    patients: pd.Index
 
 
 def _read(predictions: pd.DataFrame, ids: pd.Index, told: Sequence[str]) -> _Rows:
@@ -194,6 +204,7 @@ def _read(predictions: pd.DataFrame, ids: pd.Index, told: Sequence[str]) -> _Row
         score=score,
         told=outcome,
         scanners=code["scanner"][1],
+        patients=code["patient"][1],
     )
 
 
@@ -213,8 +224,8 @@ def _matrix(scores: pd.Series) -> np.ndarray:
     return np.concatenate(scores.to_list(), dtype=np.float64).reshape(len(scores), -1)
 
 
-def _averaged(rows: _Rows, member: np.ndarray) -> Means:
-    """Average the scores of each trial, member and scanner."""
+def _averaged(rows: _Rows, member: np.ndarray) -> tuple[Means, np.ndarray]:
+    """Average the scores of each trial, member and scanner; and give a row of each."""
     num_members, num_scanners = int(member.max()) + 1, len(rows.scanners)
     key = (rows.trial * num_members + member) * num_scanners + rows.scanner
     # Views are in order too: sums then do not depend on the order of rows in the segments.
@@ -223,7 +234,7 @@ def _averaged(rows: _Rows, member: np.ndarray) -> Means:
     starts = np.flatnonzero(np.diff(key, prepend=-1))
     counts = np.diff(starts, append=len(key))
     first = order[starts]
-    return Means(
+    means = Means(
         trial=rows.trial[first],
         member=member[first],
         scanner=rows.scanner[first],
@@ -231,3 +242,4 @@ def _averaged(rows: _Rows, member: np.ndarray) -> Means:
         told=rows.told[first],
         score=np.add.reduceat(rows.score[order], starts, axis=0) / counts[:, None],
     )
+    return means, first

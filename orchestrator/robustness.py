@@ -40,14 +40,21 @@ def cells(joined: Joined) -> pd.DataFrame | None:
     """
     if not _several_scanners(joined.tasks):
         return None
+    measured = joined.measured[list(SHARED)].join(trials(joined))
+    folds = joined.averaged(measured)
+    return joined.cells.join(folds.groupby("cell").mean()).reset_index(drop=True)
+
+
+def trials(joined: Joined) -> pd.DataFrame:
+    """Measure trials: what `cells` averages beside `SHARED`; no columns without any trial."""
+    if not joined.tasks:
+        return pd.DataFrame(index=joined.known.index)
     measured = [
-        joined.measured[list(SHARED)],
         pd.concat([measure_agreement.trials(each.cases) for each in joined.tasks]),
         pd.concat([each.gaps() for each in joined.tasks]),
         joined.known.reindex(columns=list(ARTEFACTS)).astype(np.float64),
     ]
-    folds = joined.averaged(pd.concat(measured, axis=1))
-    return joined.cells.join(folds.groupby("cell").mean()).reset_index(drop=True)
+    return pd.concat(measured, axis=1)
 
 
 def scanners(joined: Joined) -> pd.DataFrame | None:
@@ -60,8 +67,8 @@ def scanners(joined: Joined) -> pd.DataFrame | None:
     """
     if not _several_scanners(joined.tasks):
         return None
-    names = [name for each in joined.tasks for name in each.on_scanner_names]
-    metrics = list(dict.fromkeys(name for name in names if name != "patients"))
+    known = [name for each in joined.tasks for name in each.on_scanner_names]
+    metrics = [name for name in dict.fromkeys(known) if name != "patients"]
     long = pd.concat([_long(each) for each in joined.tasks]).reindex(columns=[*_NAMED, *metrics])
     rows = joined.rows[["cell", "fold", "trial"]].merge(long, on="trial", how="inner")
     rows.loc[rows["cell"].isin(joined.holes), metrics] = np.nan

@@ -45,22 +45,15 @@ def select(
     rule: Select,
     allow_missing: bool = False,
 ) -> Selected:
-    """Choose settings, and measure the chosen ones.
-
-    Args:
-        plan: a row per cell and trial, as in `plan.parquet`.
-        trials: a row per trial with a result.
-        predictions: a row per trial and scan.
-        axes: columns of `plan` that tell cells apart.
-        rule: how to choose.
-        allow_missing: see `selection.choose`.
+    """Choose settings, and measure the chosen ones; the arguments are those of `selection.choose`.
 
     Returns:
         The table: encoder, arm, axes that are not chosen among; `rule`, `margin`; `settings`, how
         many there are, and `chosen`, which ones, with their folds where these differ; `trials`
         planned, `missing` and `failed`, of all settings; the mean over folds of the values that
-        decided, `validation_auroc` (or `validation_concordance`) and `validation_inconsistency`;
-        then the columns of the main table, NaN where nothing is chosen.
+        decided, `validation_auroc` (or `validation_concordance`) and `validation_inconsistency`,
+        and how much better these are than on the held-out patients, `optimism_…`; then the columns
+        of the main table, NaN where nothing is chosen.
 
     Raises:
         StoreError: see `selection.choose`, `aggregate.table`.
@@ -72,13 +65,14 @@ def select(
     rows, asked = selection.rows(plan, axes), selection.questions(axes)
     settings = _settings(plan, [name for name in axes if name not in asked])
     measured = aggregate.table(
-        _chosen(plan, rows, choices), trials, predictions, axes=asked, allow_missing=allow_missing
+        chosen(plan, rows, choices), trials, predictions, axes=asked, allow_missing=allow_missing
     )
     by_row = [[each for each in choices if each.row == row] for row in range(len(measured))]
     about = pd.DataFrame([_about(mine, settings, allow_missing) for mine in by_row])
     about.insert(0, "rule", rule.rule)
     about.insert(1, "margin", rule.margin if rule.rule == "robust_within_margin" else np.nan)
     decided = [name for name in about.columns if name.startswith("validation_")]
+    optimism = _optimism(about[decided], measured)
     left = ["encoder", "arm", *asked]
     parts = (
         measured[left],
@@ -86,6 +80,7 @@ def select(
         _counts(plan, rows, trials),
         measured["versions"],
         about[decided],
+        optimism,
         measured.drop(columns=[*left, "trials", "missing", "failed", "versions"]),
     )
     put = list(_settings(plan.assign(cell=rows), asked).values())
@@ -96,6 +91,18 @@ def select(
     margin = {"margin": rule.margin} if rule.rule == "robust_within_margin" else {}
     told = {"rule": rule.rule, **margin, "rows": plain}
     return Selected(table=pd.concat(parts, axis=1), choices=told)
+
+
+def chosen(plan: pd.DataFrame, rows: pd.Series, choices: Sequence[Choice]) -> pd.DataFrame:
+    """Give the plan of the chosen settings, in which a row of the table is a cell.
+
+    Where nothing is chosen, all settings of the fold are there, with their holes.
+    """
+    keys = pd.MultiIndex.from_arrays([rows, plan["fold"]])
+    cell = {(each.row, each.fold): each.chosen.cell for each in choices if each.chosen}
+    wanted = np.array([cell.get(key, -1) for key in keys])
+    found: pd.DataFrame = plan[(wanted == plan["cell"]) | (wanted < 0)].assign(cell=rows)
+    return found
 
 
 def rule_of(folder: Folder, select: str | None, margin: float | None) -> Select | None:
@@ -125,16 +132,15 @@ def write(selected: Selected, folder: Path) -> list[Path]:
     return [*paths, folder / "selected.json"]
 
 
-def _chosen(plan: pd.DataFrame, rows: pd.Series, choices: Sequence[Choice]) -> pd.DataFrame:
-    """Give the plan of the chosen settings, in which a row of the table is a cell.
-
-    Where nothing is chosen, all settings of the fold are there, with their holes.
-    """
-    keys = pd.MultiIndex.from_arrays([rows, plan["fold"]])
-    cell = {(each.row, each.fold): each.chosen.cell for each in choices if each.chosen}
-    wanted = np.array([cell.get(key, -1) for key in keys])
-    found: pd.DataFrame = plan[(wanted == plan["cell"]) | (wanted < 0)].assign(cell=rows)
-    return found
+def _optimism(decided: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """Say how much better values are on the patients that chose than on those held out."""
+    names = [name.removeprefix("validation_") for name in decided.columns]
+    gain = {
+        f"optimism_{name}": (decided[f"validation_{name}"] - measured[name])
+        * (-1 if name == "inconsistency" else 1)
+        for name in names
+    }
+    return pd.DataFrame(gain, index=decided.index)
 
 
 def _counts(plan: pd.DataFrame, rows: pd.Series, trials: pd.DataFrame) -> pd.DataFrame:
@@ -153,14 +159,14 @@ def _about(
     choices: Sequence[Choice], settings: Mapping[int, Mapping[str, Any]], allow_missing: bool
 ) -> dict[str, Any]:
     """Tell what was chosen in the folds of a row, and by which values."""
-    chosen = [each.chosen for each in choices if each.chosen]
-    if len(chosen) < len(choices) and not allow_missing:
-        chosen = []
-    value = [each.value for each in chosen]
-    spread = [each.inconsistency for each in chosen]
+    settled = [each.chosen for each in choices if each.chosen]
+    if len(settled) < len(choices) and not allow_missing:
+        settled = []
+    value = [each.value for each in settled]
+    spread = [each.inconsistency for each in settled]
     return {
         "settings": len({each.cell for choice in choices for each in choice.settings}),
-        "chosen": _text(choices, settings) if chosen else "",
+        "chosen": _text(choices, settings) if settled else "",
         f"validation_{choices[0].metric}": _mean(value),
         "validation_inconsistency": _mean(spread),
     }

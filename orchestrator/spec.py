@@ -11,19 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from orchestrator import spec_axes, spec_check, spec_expand, spec_lines, trial
 from orchestrator.errors import SpecError
 from orchestrator.halving import Bracket
+from orchestrator.spec_analysis import Analysis
 from orchestrator.spec_expand import Searched
 from orchestrator.spec_model import Spec
 from orchestrator.spec_search import AshaSearch, Scalar, Setting
 from orchestrator.spec_select import Select
-from training.config import TrialConfig, num_folds
+from training.config import Config, TrialConfig, num_folds
 from training.simulation_config import Simulation
+
+Part = TypeVar("Part", bound=Config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,13 +117,16 @@ def selection(path: Path) -> Select | None:
     Raises:
         SpecError: The file or the rule cannot be read.
     """
-    found = spec_lines.load(path).tree.get("select") if path.is_file() else None
-    if found is None:
-        return None
-    try:
-        return Select.model_validate(found, strict=True)
-    except ValidationError as error:
-        raise SpecError(f"{path}: select: {error.errors()[0]['msg']}") from error
+    return _part(path, "select", Select)
+
+
+def analysis(path: Path) -> Analysis | None:
+    """Read the primary analysis of a spec that was checked before; None without one.
+
+    Raises:
+        SpecError: The file or the analysis cannot be read.
+    """
+    return _part(path, "analysis", Analysis)
 
 
 def schema() -> dict[str, Any]:
@@ -137,6 +143,16 @@ def simulation_id(simulation: Simulation) -> str:
         and getattr(simulation, name) == field.get_default()
     }
     return trial.hash_of(simulation.model_dump_json(exclude=added))
+
+
+def _part(path: Path, key: str, model: type[Part]) -> Part | None:
+    found = spec_lines.load(path).tree.get(key) if path.is_file() else None
+    if found is None:
+        return None
+    try:
+        return model.model_validate(found, strict=True)
+    except ValidationError as error:
+        raise SpecError(f"{path}: {key}: {error.errors()[0]['msg']}") from error
 
 
 def _scalar(value: Any) -> Scalar:

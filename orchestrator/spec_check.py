@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator import spec_axes, spec_expand, spec_search_check
+from orchestrator import spec_analysis_check, spec_axes, spec_expand, spec_search_check
 from orchestrator.spec_expand import Cell, Draft
 from orchestrator.spec_lines import Place, Source
 from orchestrator.spec_model import Language, Spec
@@ -50,7 +50,8 @@ def check(source: Source, path: Path) -> tuple[Spec, tuple[str, ...]]:
     _settle(source, path)
     cut: set[Place] = set()
     spec = _validate(source, cut)
-    for flaw in [*spec_axes.flaws(spec), *spec_search_check.flaws(spec)]:
+    flaws = (spec_axes.flaws(spec), spec_search_check.flaws(spec), spec_analysis_check.flaws(spec))
+    for flaw in [flaw for part in flaws for flaw in part]:
         if not (str(flaw.place[-1]).startswith("losses.") and any(old[0] == "arms" for old in cut)):
             source.report(flaw.place, flaw.text)
         if not flaw.usable:
@@ -62,6 +63,9 @@ def check(source: Source, path: Path) -> tuple[Spec, tuple[str, ...]]:
         source.report(("arms",), f"found {found}; expected at most {MAX_TRIALS:,} trials")
         source.refuse()
     warnings = _check_cells(spec, source, cut)
+    source.refuse()
+    for flaw in spec_analysis_check.cell_flaws(spec):
+        source.report(flaw.place, flaw.text)
     source.refuse()
     remarks = [source.say(place, text) for place, text in spec_search_check.remarks(spec)]
     return spec, (*warnings, *remarks)

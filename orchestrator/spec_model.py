@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args
 from pydantic import Discriminator, Field, Tag, create_model
 from pydantic.fields import FieldInfo
 
+from orchestrator.spec_analysis import Analysis
 from orchestrator.spec_artefacts import NO_ARTEFACTS, Artefacts
 from orchestrator.spec_search import Search
 from orchestrator.spec_select import Select
@@ -203,6 +204,10 @@ class Language(Axes):
 
     select: Select | None = Field(
         None, description="how the table of selected settings chooses; sweep aggregate --select"
+    )
+
+    analysis: Analysis | None = Field(
+        None, description="the primary analysis: reported first, all else is exploratory"
     )
 
     @property

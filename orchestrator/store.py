@@ -9,7 +9,7 @@ import logging
 import secrets
 import shutil
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TABLES = ("trials", "curves", "predictions")
+
+NAMES = ("trial", "patient", "slide", "view", "scanner", "cohort", "part")
+"""Text columns of `predictions`."""
 
 
 def write_segment(
@@ -135,6 +138,19 @@ def read_plan(folder: Folder, *, whole: bool = False) -> "pd.DataFrame":
     return plan if whole or "cell" not in plan else plan[plan["cell"] >= 0]
 
 
+def go_through_plan(folder: Folder, columns: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Go through the rows of `plan.parquet`, those of no cell too, without holding them all.
+
+    A column that an older plan lacks is not in the rows.
+
+    Raises:
+        StoreError: There is no plan, or it cannot be read.
+    """
+    folder.require()
+    hint = "launch the spec again: it writes the plan anew"
+    yield from files.go_through(folder.plan, columns, hint=hint)
+
+
 def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
     """Read the tables of the results that count, one row set per trial.
 
@@ -152,6 +168,43 @@ def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:
             frame = files.read_frame(segment / f"{name}.parquet")
             parts[name].append(frame[frame["trial"].isin(ids)])
     return {name: _joined(frames) for name, frames in parts.items()}
+
+
+def read_compact(folder: Folder) -> dict[str, "pd.DataFrame"]:
+    """Read `trials` and `predictions` of the results that count, in a tenth of the memory.
+
+    As `read_results`, but without the curves, and names in the predictions are categories, in
+    sorted order.
+
+    Raises:
+        StoreError: A segment that counts cannot be read; the message names it.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    trials: list[pd.DataFrame] = []
+    tables: list[pa.Table] = []
+    for segment, ids in counting(folder).items():
+        frame = files.read_frame(segment / "trials.parquet")
+        trials.append(frame[frame["trial"].isin(ids)])
+        path = segment / "predictions.parquet"
+        with files.readable(path):
+            table = files.read_table(path, names=NAMES)
+            if set(frame["trial"]) - ids:
+                table = table.filter(pc.is_in(table["trial"], pa.array(sorted(ids))))
+        tables.append(table)
+    joined = _joined([])
+    if tables:
+        table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+        tables.clear()
+        joined = table.combine_chunks().to_pandas(split_blocks=True, self_destruct=True)
+        for name in NAMES:
+            if name in joined:
+                own = joined[name].astype("category").cat
+                joined[name] = own.reorder_categories(sorted(own.categories))
+        if not joined["trial"].is_monotonic_increasing:
+            joined = joined.sort_values("trial", kind="stable", ignore_index=True)
+    return {"trials": _joined(trials), "predictions": joined}
 
 
 def counting(folder: Folder) -> dict[Path, set[str]]:

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from orchestrator import render
+from orchestrator import answers, render
+from orchestrator.answers import Asked
 from orchestrator.errors import SweepError
 from orchestrator.folder import Folder
 from orchestrator.render import PLAIN_PROGRESS_S, Mode
@@ -13,78 +14,105 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from orchestrator.aggregate import Joined
+    from orchestrator.evidence import Evidence, Results
 
 
-def aggregate(
-    folder: Folder,
-    *,
-    allow_missing: bool,
-    select: str | None,
-    margin: float | None,
-    representation: bool,
-    reference: str | None,
-    mode: Mode,
-) -> int:
-    """Write the tables of a sweep and show them; 1 where a cell is incomplete.
+def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
+    """Write the tables of a sweep and show them; 1 where a cell is incomplete or mixed.
+
+    The main table is shown, or the evidence where flags ask about that.
 
     Args:
         folder: the sweep.
-        allow_missing: average what there is in incomplete cells.
-        select: rule of selection; default: the spec's, if it has one.
-        margin: of that rule.
-        representation: measure kept embeddings, too.
-        reference: arm that these are compared with; default: the first without losses.
+        asked: the flags.
         mode: how to show them.
     """
     from orchestrator import aggregate as tables
-    from orchestrator import robustness, selected, store
+    from orchestrator import evidence, evidence_text, guards, robustness, selected
 
-    plan, results = store.read_plan(folder), store.read_results(folder)
-    given, axes = (plan, results["trials"], results["predictions"]), tables.axes(plan)
-    joined = tables.join(*given, axes=axes, allow_missing=allow_missing)
+    results = evidence.read(folder)
+    if asked.cells:
+        return _trace(folder, results, asked, mode)
+    given = (results.plan, results.trials, results.predictions)
+    axes = tables.axes(results.plan)
+    joined = tables.join(*given, axes=axes, allow_missing=asked.allow_missing)
     tabled = {
         "main": tables.main(joined),
         "robustness": robustness.cells(joined),
         "scanners": robustness.scanners(joined),
     }
     made = {name: table for name, table in tabled.items() if table is not None}
-    if representation:
+    if asked.representation:
         made["representation"] = _representation(
-            folder, plan, results["predictions"], joined, reference=reference, mode=mode
+            folder, results.plan, results.predictions, joined, reference=asked.reference, mode=mode
         )
     paths = [path for name in made for path in tables.write(made[name], folder.tables, name)]
-    if rule := selected.rule_of(folder, select, margin):
-        chosen = selected.select(*given, axes=axes, rule=rule, allow_missing=allow_missing)
+    rule = selected.rule_of(folder, asked.select, asked.margin)
+    if rule:
+        chosen = selected.select(*given, axes=axes, rule=rule, allow_missing=asked.allow_missing)
         paths += selected.write(chosen, folder.tables)
         made["selected"] = chosen.table
-    main = made["main"]
-    incomplete = int((main["missing"] + main["failed"] > 0).sum())
+    request, found = answers.request(asked, results, rule), None
+    if request.draws or asked.about_evidence:
+        found = evidence.of(results, request, joined=joined)
+        paths += evidence_text.files(found, folder.tables, name=asked.file_name)
+    wrong = guards.count(joined.marks)
     if mode == "json":
-        more = {name: _records(table) for name, table in made.items() if name != "main"}
-        files, notes = [str(path) for path in paths], remarks(main)
-        cells = {"sweep": folder.name, "cells": _records(main), **more}
-        render.value({**cells, "files": files, "notes": notes})
+        value = {"sweep": folder.name, "cells": answers.records(made["main"])}
+        value |= {name: answers.records(made[name]) for name in made if name != "main"}
+        value |= answers.value(found) if found else {}
+        files, notes = [str(path) for path in paths], remarks(made["main"])
+        render.value({**value, "files": files, "notes": notes})
     elif mode == "quiet":
         render.lines([str(path) for path in paths])
     else:
-        _show(made, folder, rule=str(rule or ""), incomplete=incomplete)
-    return 1 if incomplete and not allow_missing else 0
+        _show(made, found, asked, rule=str(rule or ""))
+        if text := answers.dear(results, asked, folder):
+            render.note(text)
+        names = dict.fromkeys(path.stem for path in paths)
+        render.note(f"wrote {', '.join(names)} to {folder.tables}")
+    if wrong and mode == "text":
+        _warn(wrong, len(made["main"]), folder.name)
+    return 1 if wrong and not asked.allow_missing else 0
 
 
-def _show(made: "dict[str, pd.DataFrame]", folder: Folder, *, rule: str, incomplete: int) -> None:
-    _show_table(made["main"])
+def _warn(wrong: int, cells: int, name: str) -> None:
+    text = f"{wrong} of {cells} cells miss trials, or mix code, data or devices"
+    hint = f"sweep resume {name}; or --allow-missing"
+    render.note(text, hint=hint, kind="warning")
+
+
+def _trace(folder: Folder, results: "Results", asked: Asked, mode: Mode) -> int:
+    """List the trials behind rows; no file is written."""
+    from orchestrator import evidence, selected
+
+    rule = selected.rule_of(folder, asked.select, asked.margin)
+    found = evidence.of(results, answers.request(asked, results, rule))
+    trials = answers.trials_of(found.trials, asked.cells)
+    if mode == "json":
+        render.value({"sweep": folder.name, "trials": answers.records(trials)})
+    elif mode == "quiet":
+        render.lines([str(trial) for trial in trials["trial"]])
+    else:
+        texts = trials.fillna("").astype(str)
+        render.table(list(texts.columns), [list(row) for row in texts.itertuples(index=False)])
+    return 0
+
+
+def _show(
+    made: "dict[str, pd.DataFrame]", found: "Evidence | None", asked: Asked, *, rule: str
+) -> None:  # fmt: skip
+    if found and asked.about_evidence:
+        answers.show(found)
+    else:
+        if found:
+            answers.show_primary(found)
+        _show_table(made["main"])
     for line in remarks(made["main"]):
         render.note(line, kind="warning")
     if "selected" in made:
         render.note(f"chosen by {rule} on the validation patients of each fold:")
         _show_table(made["selected"].drop(columns=["rule", "margin"]))
-    render.note(f"wrote {', '.join(made)} (.csv, .parquet) to {folder.tables}")
-    if incomplete:
-        render.note(
-            f"{incomplete} of {len(made['main'])} cells miss trials",
-            hint=f"sweep resume {folder.name}; or --allow-missing",
-            kind="warning",
-        )
 
 
 def remarks(table: "pd.DataFrame") -> list[str]:
@@ -147,12 +175,6 @@ def _now_and_then(mode: Mode) -> Callable[[int, int], None]:
             render.note(f"{done:,} of {total:,} sets of embeddings measured")
 
     return report
-
-
-def _records(made: "pd.DataFrame") -> list[dict[str, Any]]:
-    return [
-        {str(k): (None if v != v else v) for k, v in row.items()} for row in made.to_dict("records")
-    ]
 
 
 def _show_table(made: "pd.DataFrame") -> None:

@@ -46,7 +46,7 @@ def judged(
     named = rows["scanner"] != ""
     # A scan of an unknown scanner is none of any scanner's, where others are known; see
     # `training.evaluation.Validation`.
-    rows = rows[named | ~named.groupby(rows["trial"]).transform("any")]
+    rows = rows[named | ~named.groupby(rows["trial"], observed=True).transform("any")]
     threshold = done.loc[done.index.isin(rows["trial"].unique()), "threshold"]
     # The measures are of held-out patients, on scanners that are all seen: so these are called.
     rows = rows.assign(held_out=True)
@@ -58,7 +58,7 @@ def judged(
     ]
     measured = pd.concat(parts).loc[threshold.index] if parts else threshold.to_frame()[[]]
     images = rows[["trial", "slide", "scanner"]].drop_duplicates()
-    paired = images[images["scanner"] != ""].groupby(["trial", "slide"]).size() > 1
+    paired = images[images["scanner"] != ""].groupby(["trial", "slide"], observed=True).size() > 1
     measured["paired"] = paired.groupby("trial").sum().reindex(measured.index, fill_value=0)
     return measured.reindex(columns=names)
 

@@ -55,7 +55,14 @@ def test_broad_excepts_stand_in_two_places_only():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["status", "nothing-here"], ["logs", "--help"], ["hold", "--help"], ["doctor"]],
+    [
+        ["--help"],
+        ["status", "nothing-here"],
+        ["logs", "--help"],
+        ["hold", "--help"],
+        ["doctor"],
+        ["report", "--help"],
+    ],
 )
 def test_light_commands_import_nothing_heavy(arguments, tmp_path):
     program = (
@@ -104,7 +111,8 @@ def test_the_flags_are_the_agreed_ones():
     places = {
         f"sweep {command} --results"
         for command in (
-            "launch", "resume", "status", "logs", "cancel", "hold", "archive", "doctor", "aggregate"
+            "launch", "resume", "status", "logs", "cancel", "hold", "archive", "doctor",
+            "aggregate", "report",
         )
     }  # fmt: skip
     index = {
@@ -114,14 +122,18 @@ def test_the_flags_are_the_agreed_ones():
     }
     others = {
         "sweep launch --cancel-removed", "sweep resume --retry", "sweep aggregate --allow-missing",
-        "sweep aggregate --select", "sweep aggregate --margin",
+        "sweep aggregate --select", "sweep aggregate --margin", "sweep aggregate --metric",
+        "sweep aggregate --by", "sweep aggregate --against", "sweep aggregate --where",
+        "sweep aggregate --cell", "sweep aggregate --intervals", "sweep aggregate --draws",
+        "sweep aggregate --method",
         "sweep aggregate --representation", "sweep aggregate --reference",
         "sweep status --watch", "sweep status --failed", "sweep status --trial",
         "sweep status --check", "sweep logs --failed", "sweep logs --driver", "sweep logs --follow",
         "sweep cancel --where", "sweep hold --release", "sweep archive --out",
         "sweep archive --restore", "sweep doctor --cluster", "sweep doctor --write",
         "sweep doctor -y", "sweep index features --licence", "sweep index instances --bag",
-        "sweep index instances --label", "sweep index instances --patient",
+        "sweep index instances --label", "sweep index instances --patient", "sweep report --bundle",
+        "sweep report --out", "sweep report --allow-missing", "sweep report --draws",
     }  # fmt: skip
     embed = {
         f"sweep embed --{flag}"

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from orchestrator import aggregate, selected, store, tabulate
+from orchestrator.answers import Asked
 from orchestrator.errors import SpecError, StoreError, SweepError
 from orchestrator.folder import Folder
 from orchestrator.spec_select import Select
@@ -61,7 +62,8 @@ def test_columns_are_the_promised_ones_in_order():
     left = ["encoder", "arm", "trials", "missing", "failed", "versions"]
     assert list(found.columns) == [
         "encoder", "arm", "rule", "margin", "settings", "chosen", "trials", "missing", "failed",
-        "versions", "validation_auroc", "validation_inconsistency", *main.columns.drop(left),
+        "versions", "validation_auroc", "validation_inconsistency", "optimism_auroc",
+        "optimism_inconsistency", *main.columns.drop(left),
     ]  # fmt: skip
     assert found["margin"].to_list() == [0.1]
 
@@ -208,15 +210,7 @@ def sweep(tmp_path_factory):
 
 
 def tabulated(folder, *, mode, select=None, margin=None):
-    return tabulate.aggregate(
-        folder,
-        allow_missing=False,
-        select=select,
-        margin=margin,
-        representation=False,
-        reference=None,
-        mode=mode,
-    )
+    return tabulate.aggregate(folder, Asked(select=select, margin=margin), mode=mode)
 
 
 def test_aggregate_writes_both_tables_and_the_rule_of_the_spec_is_the_default(sweep, capsys):
@@ -244,7 +238,7 @@ def test_a_refused_rule_leaves_the_main_table(sweep, monkeypatch):
         )
         return {"trials": trials, "predictions": pd.concat([rows, held])}
 
-    monkeypatch.setattr(store, "read_results", unpaired)
+    monkeypatch.setattr(store, "read_compact", unpaired)
     with pytest.raises(StoreError, match="arm score, fold 0: needs two validation slides"):
         tabulated(sweep, mode="text")
     assert (sweep.tables / "main.csv").is_file()

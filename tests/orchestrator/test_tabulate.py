@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from orchestrator import measure_representation, robustness, store, tabulate
+from orchestrator.answers import Asked
 from orchestrator.errors import StoreError, SweepError
 from tests.orchestrator import finished
 from training.data import index
@@ -29,19 +30,20 @@ def _few_draws(monkeypatch):
 
 
 def run(folder, **changed):
-    given = {"allow_missing": False, "representation": False, "reference": None, "select": None,
-             "margin": None, "mode": "json"}  # fmt: skip
-    return tabulate.aggregate(folder, **given | changed)
+    mode = changed.pop("mode", "json")
+    return tabulate.aggregate(folder, Asked(**changed), mode=mode)
 
 
 def test_all_tables_are_written_and_named(home, capsys):
     assert run(home, mode="text") == 0
     told = capsys.readouterr()
-    assert "wrote main, robustness, scanners (.csv, .parquet)" in told.err
+    assert "wrote main, robustness, scanners, estimates, differences to" in told.err
     assert "auroc" in told.out and "calibration_slope" not in told.out
-    assert sorted(path.name for path in home.tables.iterdir()) == [
-        f"{name}.{end}" for name in ("main", "robustness", "scanners") for end in ("csv", "parquet")
-    ]
+    assert sorted(path.name for path in home.tables.iterdir()) == sorted(
+        [f"{name}.{end}" for name in ("main", "robustness", "scanners", "estimates", "differences")
+         for end in ("csv", "parquet")]
+        + [f"{name}.{end}" for name in ("estimates", "differences") for end in ("md", "tex")]
+    )  # fmt: skip
     made = pd.read_parquet(home.tables / "robustness.parquet")
     assert made[list(robustness.ARTEFACTS)].notna().all(axis=None)
     assert made["gradient_energy"].between(0, 1).all()
@@ -50,7 +52,10 @@ def test_all_tables_are_written_and_named(home, capsys):
 def test_json_is_one_value_with_every_table(home, capsys):
     assert run(home) == 0
     told = json.loads(capsys.readouterr().out)
-    assert set(told) == {"sweep", "cells", "robustness", "scanners", "files", "notes"}
+    assert set(told) == {
+        "sweep", "cells", "robustness", "scanners", "estimates", "differences", "evidence",
+        "licences", "files", "notes",
+    }  # fmt: skip
     assert len(told["robustness"]) == len(told["cells"]) == 4
     assert {row["scanner"] for row in told["scanners"] if not row["seen"]} == {"E"}
 

@@ -80,14 +80,14 @@ def markdown(found: Sequence[Stored], origin: Origin) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def put(section: str, page: Path) -> None:
+def put(section: str, page: Path, *, begin: str = BEGIN, end: str = END) -> None:
     """Replace the section of a page between its markers, or add it at the end."""
     text = page.read_text() if page.exists() else ""
-    if BEGIN in text:
-        before, _, rest = text.partition(BEGIN)
-        _, found, after = rest.partition(f"{END}\n")
+    if begin in text:
+        before, _, rest = text.partition(begin)
+        _, found, after = rest.partition(f"{end}\n")
         if not found:
-            raise ValueError(f"{page} has {BEGIN!r} without {END!r}")
+            raise ValueError(f"{page} has {begin!r} without {end!r}")
         text = before + section + after
     else:
         text = text.rstrip("\n") + "\n\n" + section if text else section

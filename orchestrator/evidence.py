@@ -1,0 +1,298 @@
+"""What a sweep is evidence for: estimates with intervals, paired differences, and what they mean.
+
+A row of a table is a group of cells that `Request.by` does not tell apart; its value is the mean
+over these cells, of the mean over folds, of the mean over seeds (design, section 5). Intervals
+resample patients: all scans, slides and seeds of a patient together, the same draws for all arms
+and encoders, so that differences are paired. Nothing is said of retraining: the spread over seeds
+and folds stands beside it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import pandas as pd
+
+from orchestrator import (
+    aggregate,
+    conditions,
+    differences,
+    evidence_rows,
+    evidence_table,
+    licences,
+    representation,
+    spec,
+    store,
+)
+from orchestrator.aggregate import Joined
+from orchestrator.evidence_table import Made
+from orchestrator.folder import Folder
+from orchestrator.resampling import Method
+from orchestrator.spec_analysis import Analysis
+from orchestrator.spec_select import Select
+from orchestrator.statistics import LOWER_IS_BETTER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked of a sweep.
+
+    Attributes:
+        metrics: names as in the main table, in the order of the tables; empty: those of the task.
+        by: what tells rows apart, of encoder, arm and the axes of the plan; empty: all of them.
+        against: arm that the others are compared with; None: that of the spec's primary analysis,
+            else the first arm without losses; empty: no comparison.
+        select: rule that chooses one setting per encoder, arm and fold on validation patients; None
+            leaves every cell a row.
+        where: columns to values: only these cells.
+        draws: of the bootstrap; 0 for estimates without intervals.
+        level: of the intervals.
+        method: of the intervals.
+        seed: of the draws.
+        allow_missing: average what there is in incomplete and mixed cells.
+    """
+
+    metrics: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+    against: str | None = None
+    select: Select | None = None
+    where: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    draws: int = 2000
+    level: float = 0.95
+    method: Method = "expanded"
+    seed: int = 0
+    allow_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """What must stand under a table.
+
+    Attributes:
+        estimand: what the intervals are about.
+        interval: level, method, unit and draws, in one sentence.
+        selection: how settings were chosen, in one sentence.
+        multiplicity: how p-values are adjusted.
+        primary: the declared primary analysis in one sentence; empty where the spec has none.
+        licences: encoder to the licences of its embeddings, where they are known.
+        remarks: what else a reader must know, a sentence each.
+    """
+
+    estimand: str
+    interval: str
+    selection: str
+    multiplicity: str
+    primary: str
+    licences: Mapping[str, tuple[str, ...]]
+    remarks: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Write the notes as sentences, one a line."""
+        told = (self.primary, self.estimand, self.interval, self.selection, self.multiplicity)
+        return [line for line in (*told, *self.remarks) if line]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Tidy tables, a row per row of the table and metric, in the order of the spec.
+
+    Attributes:
+        cells: `cell` (number of the row; traced by `trials`), encoder, arm and axes as asked by
+            `by` (as people write them, empty where a cell has no such setting), `metric`,
+            `estimate`, `low`, `high`, `method`; `seed_sd` (over seeds, within folds), `draw_sd`
+            (over values of `draw_seed`), `fold_sd` (over the folds' means), `sampling_sd` (over the
+            draws of patients); `patients` held out in all, `folds` in which the metric is defined,
+            `trials` planned, `missing`, `failed`, `versions`; `marks`, what is wrong with the row,
+            empty where nothing is; `optimism`, where settings are chosen: how much better the value
+            is on the patients that it was chosen by, NaN for metrics that choose nothing. Values
+            are NaN where a row is incomplete or mixed, unless that is allowed.
+        differences: `cell`, encoder, arm, axes; `against`, `metric`, `estimate` (row minus
+            reference), `low`, `high`, `p` (two-sided), `p_adjusted`, `adjustment` (holm or bh),
+            `family` (what was adjusted together), `primary`, `effect_size` (difference over the SD
+            of a patient's influence on it), `patients`, `margin`, `noninferior` (None without a
+            margin), `marks`. Primary rows come first.
+        trials: cell, encoder, arm, fold, seed, trial, state, device, version of every trial.
+        notes: what must stand under the tables.
+        lower_is_better: of the metrics, those that are better when lower.
+    """
+
+    cells: pd.DataFrame
+    differences: pd.DataFrame
+    trials: pd.DataFrame
+    notes: Notes
+    lower_is_better: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """What a sweep left, read once: the arguments of `aggregate.join`, and more.
+
+    Attributes:
+        plan: a row per cell and trial.
+        trials: a row per trial with a result.
+        predictions: a row per trial and scan.
+        licences: encoder to the licences of its embeddings, where they are known.
+        analysis: the declared primary analysis; None where the spec has none.
+        select: the rule of the spec; None where it has none.
+    """
+
+    plan: pd.DataFrame
+    trials: pd.DataFrame
+    predictions: pd.DataFrame
+    licences: Mapping[str, tuple[str, ...]]
+    analysis: Analysis | None = None
+    select: Select | None = None
+
+
+def read(folder: Folder) -> Results:
+    """Read the results of a sweep that count.
+
+    Raises:
+        StoreError: A segment that counts cannot be read.
+    """
+    plan, results = store.read_plan(folder), store.read_compact(folder)
+    found = licences.read(folder, set(plan["encoder"]))
+    return Results(
+        plan=plan,
+        trials=results["trials"],
+        predictions=results["predictions"],
+        licences={encoder: tuple(names) for encoder, names in found.items()},
+        analysis=spec.analysis(folder.spec),
+        select=spec.selection(folder.spec),
+    )
+
+
+def gather(folder: Folder, request: Request) -> Evidence:
+    """Read a sweep and answer a request, see `of`."""
+    return of(read(folder), request)
+
+
+def of(results: Results, request: Request, *, joined: Joined | None = None) -> Evidence:
+    """Answer a request; `joined`, what `aggregate.join` made of the results, saves that time.
+
+    Raises:
+        SweepError: The request names an arm, axis or metric that is not there.
+        StoreError: The results are damaged.
+    """
+    made = _made(results, request, joined)
+    arms = list(dict.fromkeys(results.plan["arm"]))
+    against, remarks = _against(results, request, arms), list(made.remarks)
+    compared = pd.DataFrame()
+    if against and "arm" in made.by:
+        found, why = differences.pairs(made.rows, made.averages, made.marks, against=against)
+        remarks += why
+        compared = differences.table(found, made.averages, made.metrics, level=request.level)
+    parts = [differences.explore(compared)] if len(compared) else []
+    primary = ""
+    if results.analysis is not None and request.draws:
+        declared = _primary(results, results.analysis, request)
+        primary = _declared(results.analysis)
+        parts.insert(0, declared)
+        if declared.empty:
+            remarks.append("the primary analysis has no value: its cells are incomplete")
+    columns = ["cell", *made.by, *differences.COLUMNS]
+    every = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    return Evidence(
+        cells=evidence_table.cells(made, level=request.level),
+        differences=every.reindex(columns=columns),
+        trials=evidence_table.trials(made),
+        notes=_notes(results, request, made, primary=primary, remarks=remarks),
+        lower_is_better=LOWER_IS_BETTER & set(made.metrics),
+    )
+
+
+def _made(results: Results, request: Request, joined: Joined | None = None) -> Made:
+    if request.where or (joined and joined.allow_missing != request.allow_missing):
+        joined = None
+    axes = aggregate.axes(results.plan)
+    return evidence_table.make(
+        evidence_rows.where(results.plan, axes, request.where),
+        results.trials,
+        results.predictions,
+        axes=axes,
+        metrics=request.metrics,
+        by=request.by,
+        select=request.select,
+        allow_missing=request.allow_missing,
+        num_draws=request.draws,
+        method=request.method,
+        seed=request.seed,
+        joined=joined,
+    )
+
+
+def _against(results: Results, request: Request, arms: Sequence[str]) -> str:
+    """Settle the reference arm; empty for none."""
+    if request.against:
+        return conditions.known(request.against, arms, what="arm of this sweep")
+    if request.against is None:
+        declared = results.analysis.against if results.analysis else ""
+        return declared if declared in arms else representation.reference_arm(results.plan)
+    return ""
+
+
+def _primary(results: Results, analysis: Analysis, request: Request) -> pd.DataFrame:
+    """Make the rows of the primary analysis, of its metric first."""
+    plan = results.plan
+    family = plan["encoder"].isin(analysis.family) if analysis.family else True
+    mine = plan[plan["arm"].isin([analysis.arm, analysis.against]) & family]
+    if mine["arm"].nunique() < 2:
+        return pd.DataFrame()
+    axes = aggregate.axes(plan)
+    where = {key: str(aggregate.plain(json.dumps(value))) for key, value in analysis.where.items()}
+    arm = evidence_rows.where(mine[mine["arm"] == analysis.arm], axes, where)
+    mine = pd.concat([arm, mine[mine["arm"] == analysis.against]]).sort_values(
+        "cell", kind="stable"
+    )
+    several = mine.groupby(["encoder", "arm"])["cell"].nunique().max() > 1
+    margin_metric = analysis.margin_metric or analysis.metric
+    asked = replace(
+        request,
+        metrics=tuple(dict.fromkeys((analysis.metric, margin_metric))),
+        by=(), where={}, select=results.select if several else None,
+    )  # fmt: skip
+    made = _made(replace(results, plan=mine), asked)
+    found, _ = differences.pairs(made.rows, made.averages, made.marks, against=analysis.against)
+    compared = differences.table(found, made.averages, made.metrics, level=request.level)
+    if compared.empty:
+        return compared
+    return differences.declare(
+        compared, metric=analysis.metric, margin=analysis.margin, margin_metric=margin_metric
+    )
+
+
+def _declared(analysis: Analysis) -> str:
+    text = f"primary analysis, declared in the spec: {analysis.arm} against {analysis.against} in "
+    text += analysis.metric
+    if analysis.margin is not None:
+        name = analysis.margin_metric or analysis.metric
+        text += f", not inferior where it loses less than {analysis.margin:g} of {name}"
+    where = ", ".join(f"{key}={value}" for key, value in analysis.where.items())
+    return text + (f" ({where})" if where else "")
+
+
+def _notes(
+    results: Results, request: Request, made: Made, *, primary: str, remarks: Sequence[str]
+) -> Notes:
+    interval = ""
+    if request.draws:
+        interval = (
+            f"intervals: {request.level:.0%} {request.method}, {request.draws:,} draws of patients "
+            "within test set and class; all scans, slides and seeds of a patient together"
+        )
+    return Notes(
+        estimand="estimated: the performance of these fitted models on new patients, mean over "
+        "folds of the mean over seeds; training again is not covered by an interval: see the SD "
+        "over seeds and folds",
+        interval=interval,
+        selection=made.selection,
+        multiplicity="p-values: two-sided; exploratory ones adjusted by Benjamini and Hochberg "
+        "over the rows of a metric"
+        + ("; primary ones by Holm over the encoders" if primary else "")
+        if request.draws
+        else "",
+        primary=primary,
+        licences=results.licences,
+        remarks=(*remarks, *licences.remarks(results.licences)),
+    )

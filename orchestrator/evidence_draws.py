@@ -1,0 +1,91 @@
+"""The trials of a sweep under draws of their patients, by what they are measured on; pure.
+
+Class tasks, survival tasks and external cohorts are each measured on patients of their own, and
+have draws of their own.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from orchestrator import aggregate, measure_cases, measure_draws, resampling
+from orchestrator.aggregate import Joined
+from orchestrator.evidence_rows import Drawn
+from orchestrator.measure_cases import Cases
+from orchestrator.resampling import Method
+
+METRICS = (*measure_draws.METRICS, "external_auroc", "external_concordance")
+"""What has intervals."""
+
+_EXTERNAL = "external_"
+
+
+def of(
+    joined: Joined,
+    plan: pd.DataFrame,
+    predictions: pd.DataFrame,
+    *,
+    metrics: Collection[str],
+    num_draws: int,
+    method: Method,
+    seed: int,
+) -> list[Drawn]:
+    """Draw patients and measure all trials that are done.
+
+    Args:
+        joined: plan and results.
+        plan: a row per cell and trial, as in `plan.parquet`.
+        predictions: a row per trial and scan.
+        metrics: which; those without draws are left out.
+        num_draws: how many.
+        method: of the intervals that will be made of them.
+        seed: of the draws.
+    """
+    drawn = []
+    for found, names in _samples(joined, plan, predictions, metrics):
+        own = resampling.strata(
+            found.patient.member,
+            found.patient.trial,
+            _classes(found),
+            num_patients=len(found.patients),
+        )
+        draws = resampling.draw(
+            own, [str(name) for name in found.patients],
+            num_draws=num_draws, method=method, seed=seed,
+        )  # fmt: skip
+        values = measure_draws.trials(found, draws.weight, metrics=names)
+        named = {names[name]: each for name, each in values.items()}
+        drawn.append(Drawn(found=found, draws=draws, values=named))
+    return drawn
+
+
+def _samples(
+    joined: Joined, plan: pd.DataFrame, predictions: pd.DataFrame, metrics: Collection[str]
+) -> Iterator[tuple[Cases, Mapping[str, str]]]:
+    """Give the cases of each kind, and names of the metrics."""
+    inside = {name: name for name in measure_draws.METRICS if name in metrics}
+    outside = {name.removeprefix(_EXTERNAL): name for name in metrics if name.startswith(_EXTERNAL)}
+    for task in joined.tasks:
+        yield task.cases, inside
+    config = plan.drop_duplicates("trial").set_index("trial")["config"]
+    settings = config.loc[joined.known.index].map(json.loads)
+    lives = settings.map(aggregate.is_survival).to_numpy(bool)
+    locked = settings.map(lambda each: bool(each.get("external_cohorts"))).to_numpy(bool)
+    if not outside or not locked.any():
+        return
+    rows = predictions[predictions["part"].eq("external")].assign(held_out=True)
+    for survival in (False, True):
+        mine = joined.known["threshold"][locked & (lives == survival)]
+        if len(mine):
+            away: list[tuple[str, ...]] = [()] * len(mine)
+            yield measure_cases.cases(mine, rows, unseen=away, survival=survival), outside
+
+
+def _classes(found: Cases) -> np.ndarray:
+    """Give the class of each row of a patient, or its event: patients are drawn inside them."""
+    if found.predicted is not None:
+        return found.patient.label
+    event = found.patient.told[:, measure_cases.OUTCOME.index("event")]
+    return np.asarray((event > 0).astype(np.int64))
