@@ -142,15 +142,14 @@ def make(
     unique = {item.id: item for item in row_trials}
     urgency = _urgency(rows, row_trials)
     brackets = _brackets(rows, row_trials)
-    done = frozenset(done) - {
+    done = frozenset(done).difference(
         one for one, own in (retired or {}).items() if brackets.get(one) != own
-    }
+    )
     out = {*done, *failed, *elsewhere}
     to_train = [item for item in unique.values() if item.id not in out]
     to_train.sort(key=lambda item: -urgency[item.id])
     kept = _kept(begun or {}, to_train, lanes_max=lanes_max)
-    taken = {item.id for one in kept for item in one.trials}
-    rest = [item for item in to_train if item.id not in taken]
+    rest = _others(to_train, kept)
     packs = [*kept, *pack(rest, lanes_max=lanes_max, packs_min=packs_min - len(kept))]
     if kept:
         packs.sort(key=lambda one: -max(urgency[item.id] for item in one.trials))
@@ -166,6 +165,12 @@ def make(
         splits=splits,
         brackets=brackets,
     )
+
+
+def _others(trials: Sequence[Trial], packs: Sequence[Pack]) -> list[Trial]:
+    """Keep the trials that are in none of the packs."""
+    taken = {item.id for one in packs for item in one.trials}
+    return [item for item in trials if item.id not in taken]
 
 
 def probe(plan: Plan, known: Collection[str]) -> Plan:
