@@ -4,6 +4,8 @@
 # make science simulated worlds, all arms and controls, at most 60 minutes; goes on where it stopped
 # make coverage  how often intervals hold the truth, at most 20 minutes; goes on where it stopped
 # make bench-embed  where the time of an extraction goes, to results/bench/embed.json
+# make bench   how fast it is, beside other ways to train the same trials; at most 20 minutes
+# make bench-full  the same in full size; two hours a call, goes on where it stopped
 # make check   format, lint, types, import floors and unit tests, in under two minutes
 # make wheelhouse, then  make demo WHEELHOUSE=wheelhouse  on a machine without internet
 
@@ -14,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/c
 	$(if $(WHEELHOUSE),--no-index --find-links=$(WHEELHOUSE))
 UNIT := -n 2 --dist loadscope -m "not slurm and not slow and not gpu"
 
-.PHONY: setup demo test check clean wheelhouse format testbed chaos science coverage bench-embed
+.PHONY: setup demo test check clean wheelhouse format testbed chaos science bench-embed bench bench-full coverage
 
 setup: .venv/.installed
 
@@ -49,6 +51,12 @@ chaos: .venv/.installed-dev testbed
 
 science: .venv/.installed-dev
 	@$(BIN)/python -m tests.science
+
+bench: .venv/.installed-dev testbed
+	@$(BIN)/python -m tests.bench
+
+bench-full: .venv/.installed-dev testbed
+	@$(BIN)/python -m tests.bench --full
 
 coverage: .venv/.installed-dev
 	@$(BIN)/python -m tests.coverage

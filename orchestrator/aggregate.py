@@ -109,7 +109,9 @@ def join(
         settings.map(is_survival).to_numpy(bool),
     )
     away = settings.map(unseen_of).to_list()
-    tasks = measure_tasks.trials(done["threshold"], predictions, unseen=away, survives=mine)
+    tasks = measure_tasks.trials(
+        done["threshold"], predictions, unseen=away, survives=mine.tolist()
+    )
     measured = measure_tasks.main(tasks, survives).reindex(done.index)
     if any(each.get("external_cohorts") for each in planned):
         locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)

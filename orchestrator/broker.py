@@ -263,8 +263,7 @@ class Broker:
                 self._closed[job.pack] = failure.kind
                 self._failed += len(job.trials)
             case "smaller":
-                middle = len(job.trials) // 2
-                self._split(job, [job.trials[:middle], job.trials[middle:]], reason=failure.kind)
+                self._split(job, queueing.halves(job), reason=failure.kind)
             case "alone":
                 self._move(replace(job, alone=True))
             case "large":

@@ -6,7 +6,7 @@ table stay quick.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,9 @@ from orchestrator.folder import file_mode
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+_ROWS = 2048
+"""Of a table that is gone through, in memory at once."""
 
 
 def write_frame(frame: "pd.DataFrame", path: Path) -> None:
@@ -71,6 +74,23 @@ def read_frame(path: Path, *, hint: str = "") -> "pd.DataFrame":
     with readable(path, hint=hint):
         frame: pd.DataFrame = read_table(path).to_pandas()
     return frame
+
+
+def go_through(path: Path, columns: Collection[str], *, hint: str = "") -> Iterator[dict[str, Any]]:
+    """Go through the rows of a Parquet file, in parts: those of these columns that it has.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    with (
+        readable(path, hint=hint),
+        pq.ParquetFile(path, page_checksum_verification=True) as file,
+    ):
+        there = [name for name in file.schema_arrow.names if name in columns]
+        for batch in file.iter_batches(batch_size=_ROWS, columns=there):
+            yield from batch.to_pylist()
 
 
 @contextlib.contextmanager

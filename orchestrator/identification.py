@@ -37,9 +37,13 @@ def trials(
     known = _identified([row for row in rows if row.encoder not in absent], dataset)
     made = []
     missing = dict.fromkeys((name for name in encoders if name in absent), 0)
+    fingerprints: dict[Hashable, str] = {}
     for row in rows:
-        found = "" if row.encoder in absent else known[_data_key(row.config)][0]
-        made.append(trial.make(row.config, found))
+        alike = _alike(row.config)
+        if alike not in fingerprints:
+            gone = row.encoder in absent
+            fingerprints[alike] = "" if gone else known[_data_key(row.config)][0]
+        made.append(trial.make(row.config, fingerprints[alike]))
     for item in {item.id: item for item in made}.values():
         if item.config.encoder in absent:
             missing[item.config.encoder] += 1
@@ -56,6 +60,17 @@ def _data_key(config: TrialConfig) -> tuple[str, int, Hashable]:
     return (config.encoder, config.fold, how)
 
 
+def _alike(config: TrialConfig) -> Hashable:
+    """Tell configurations apart that may read other data, by their very objects: quick.
+
+    Cells share the objects of equal settings, seeds and folds of a cell all but two numbers.
+    """
+    parts = (config.task, config.folds, config.stopping, config.losses, config.input)
+    away = (config.unseen_scanners, config.external_cohorts)
+    rest = (config.encoder, config.fold, config.draw_seed, config.views, config.pairs)
+    return (*rest, *map(id, (*parts, *away)))
+
+
 def _identified(
     rows: Sequence[Row], dataset: "Dataset | None"
 ) -> "dict[tuple[str, int, Hashable], tuple[str, Split]]":
@@ -68,7 +83,8 @@ def _identified(
     known: dict[tuple[str, int, Hashable], tuple[str, Split]] = {}
     problems: dict[str, DataError] = {}
     # Of configurations with one split, one that needs pairs is checked for them as well.
-    strictest = sorted(rows, key=lambda row: row.config.views == "all")
+    different = {_alike(row.config): row for row in rows}.values()
+    strictest = sorted(different, key=lambda row: row.config.views == "all")
     for config in {
         (_data_key(row.config), _asks(row.config)): row.config for row in strictest
     }.values():

@@ -1,6 +1,10 @@
 """What a driver that starts, or starts again, has to train."""
 
+import json
 import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
 
 from orchestrator import failures, price, store
 from orchestrator.events import Progress, progress
@@ -11,37 +15,43 @@ from training.config import TrialConfig
 
 log = logging.getLogger(__name__)
 
+_COLUMNS = ("trial", "encoder", "config", "pack_family", "priority", "bracket")
+
 
 def read_jobs(folder: Folder) -> list[Job]:
-    """Read the packs of the last launch that still miss a result, with their configurations."""
-    plan = store.read_plan(folder, whole=True).drop_duplicates("trial").set_index("trial")
+    """Read the packs of the last launch that still miss a result, with their configurations.
+
+    The plan is gone through in parts, and of each trial only what it has of its own is kept.
+    """
     state = progress(folder)
     missing = set(state.to_train) - set(state.given_up)
+    left = [pack for pack in state.planned if missing.intersection(state.packs[pack])]
+    known = _rows(folder, {trial for pack in left for trial in state.packs[pack]})
     kinds: dict[tuple[str, bool], str] = {}
     jobs = []
-    for pack in state.planned:
+    for pack in left:
         trials = state.packs[pack]
-        if not missing.intersection(trials):
-            continue
-        if unknown := set(trials) - set(plan.index):
+        if unknown := set(trials) - known.keys():
             log.warning("pack=%s passed over: no configuration of trial %s", pack, min(unknown))
             continue
-        rows = plan.loc[list(trials)]
-        family, config = str(rows["pack_family"].iloc[0]), str(rows["config"].iloc[0])
-        told = rows["bracket"].items() if "bracket" in rows else ()
-        brackets = tuple((str(trial), text) for trial, text in told if text)
-        key = family, bool(brackets)
+        rows = [known[trial] for trial in trials]
+        first = rows[0]
+        brackets = tuple(
+            (trial, row.bracket) for trial, row in zip(trials, rows, strict=True) if row.bracket
+        )
+        key = first.family, bool(brackets)
         if key not in kinds:
-            parsed = TrialConfig.model_validate_json(config)
-            kinds[key] = price.kind(parsed, retires=bool(brackets))
+            config = TrialConfig.model_validate_json(first.base)
+            kinds[key] = price.kind(config, retires=bool(brackets))
         moved = state.moved.get(pack, {})
         jobs.append(
             Job(
                 pack=pack,
-                encoder=rows["encoder"].iloc[0],
-                trials=tuple(zip(trials, rows["config"], strict=True)),
+                encoder=first.encoder,
+                base=first.base,
+                trials=tuple((trial, row.own) for trial, row in zip(trials, rows, strict=True)),
                 kind=kinds[key],
-                priority=int(rows["priority"].max()) if "priority" in rows else 0,
+                priority=max(row.priority for row in rows),
                 size=moved.get("size", "normal"),
                 alone=moved.get("alone", False),
                 share=state.shares.get(pack, 0.0),
@@ -49,6 +59,38 @@ def read_jobs(folder: Folder) -> list[Job]:
             )
         )
     return jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """A trial of the plan: what its family has in common, and what is its own, as JSON."""
+
+    encoder: str
+    family: str
+    base: str
+    own: str
+    priority: int
+    bracket: str
+
+
+def _rows(folder: Folder, wanted: Collection[str]) -> dict[str, _Row]:
+    bases: dict[str, tuple[str, dict[str, Any]]] = {}
+    found: dict[str, _Row] = {}
+    for row in store.go_through_plan(folder, _COLUMNS):
+        if row["trial"] not in wanted or row["trial"] in found:
+            continue
+        family, config = row["pack_family"], json.loads(row["config"])
+        base, common = bases.setdefault(family, (row["config"], config))
+        own = {name: value for name, value in config.items() if value != common.get(name)}
+        found[row["trial"]] = _Row(
+            encoder=row["encoder"],
+            family=family,
+            base=base,
+            own=json.dumps(own),
+            priority=int(row.get("priority", 0)),
+            bracket=row.get("bracket") or "",
+        )
+    return found
 
 
 def first_outcomes(state: Progress) -> list[str]:

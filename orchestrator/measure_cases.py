@@ -99,12 +99,14 @@ def cases(
 
 def _classes(case: Means, threshold: pd.Series) -> np.ndarray:
     """Decide on the class of each patient on a scanner."""
+    classes: np.ndarray
     if case.score.shape[1] > 1:
-        return case.score.argmax(1)
+        classes = case.score.argmax(1)
+        return classes
     if threshold.isna().any():
         raise StoreError(f"trial {threshold.index[threshold.isna()][0]} has no threshold")
     cut = threshold.to_numpy(np.float64)[case.trial]
-    classes: np.ndarray = (case.score[:, 0] >= cut).astype(np.int64)
+    classes = (case.score[:, 0] >= cut).astype(np.int64)
     return classes
 
 

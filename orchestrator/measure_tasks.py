@@ -36,8 +36,9 @@ class Measured:
 
     def gaps(self) -> pd.DataFrame:
         """Compare scanners, a row per trial."""
-        module = measure_survival if self.survival else measure_scanners
-        return module.gaps(self.cases, self.on_scanner)
+        if self.survival:
+            return measure_survival.gaps(self.cases, self.on_scanner)
+        return measure_scanners.gaps(self.cases, self.on_scanner)
 
 
 def trials(
@@ -59,7 +60,7 @@ def trials(
     for survival in (False, True):
         mine = np.flatnonzero(np.array(survives, bool) == survival)
         if len(mine):
-            away = [unseen[place] for place in mine]
+            away = [unseen[place] for place in mine.tolist()]
             cases = measure_cases.cases(
                 threshold.iloc[mine], predictions, unseen=away, survival=survival
             )

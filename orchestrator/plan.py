@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator import identification, price, trial
 from orchestrator.spec import Row
 from orchestrator.trial import Trial
-from training.config import TrialConfig, lane_key
+from training.config import lane_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -249,15 +249,8 @@ def _balanced(members: Sequence[Trial], *, limit: int) -> Iterable[tuple[Trial, 
 
 
 def _families(trials: Sequence[Trial]) -> list[str]:
-    """Return the lane key of each trial; it does not depend on the seed."""
-    known: dict[TrialConfig, str] = {}
-    keys = []
-    for item in trials:
-        seedless = item.config.model_copy(update={"seed": 0})
-        if seedless not in known:
-            known[seedless] = lane_key(seedless)
-        keys.append(known[seedless])
-    return keys
+    """Return the lane key of each trial."""
+    return [lane_key(item.config) for item in trials]
 
 
 def _json(value: object) -> str:

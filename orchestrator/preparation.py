@@ -124,9 +124,7 @@ def prepare(
     state = progress(folder := Folder(results / sweep.name))
     running = runs(state)
     name = cluster or (running and last_cluster(folder)) or sweep.cluster or profiles.default()
-    profile = _limited(profiles.load(name), options)
-    if isinstance(profile, SlurmProfile) and not options.foreground:
-        folder.require_plain()
+    profile = _limited(profiles.load(name), options, folder)
     skip = running or options.foreground or site == "skip"
     notes = () if skip else _notes(profile, name, must=site == "require")
     if write and not running:
@@ -221,8 +219,10 @@ def runs(state: events.Progress) -> bool:
     return jobs.running(state, jobs.ask(state))
 
 
-def _limited(profile: LocalProfile | SlurmProfile, options: Options) -> LocalProfile | SlurmProfile:
-    """Apply the options to a profile."""
+def _limited(
+    profile: LocalProfile | SlurmProfile, options: Options, folder: Folder
+) -> LocalProfile | SlurmProfile:
+    """Apply the options to a profile that can serve a folder with them."""
     most = options.max_gpu_hours
     if most is not None and not (most > 0 and math.isfinite(most)):
         raise PlanError(f"--max-gpu-hours is {most:g}; expected more than 0")
@@ -233,6 +233,8 @@ def _limited(profile: LocalProfile | SlurmProfile, options: Options) -> LocalPro
             "--foreground trains inside an allocation, and this shell has none",
             hint="get one first: salloc …; or leave --foreground out to submit jobs",
         )
+    if not options.foreground:
+        folder.require_plain()
     if options.probe or options.foreground:
         return profile.model_copy(update={"pilots": 1})
     return profile

@@ -134,7 +134,13 @@ def fits(job: Job, place: Place, lengths: Lengths) -> bool:
     return too_long and place.seconds_left >= FRESH_SHARE * longest
 
 
+def halves(job: Job) -> list[tuple[tuple[str, str], ...]]:
+    """Divide the trials of a pack that does not fit."""
+    middle = len(job.trials) // 2
+    return [job.trials[:middle], job.trials[middle:]]
+
+
 def part(job: Job, trials: tuple[tuple[str, str], ...]) -> Job:
-    """Make a pack of some trials of another; its id follows from theirs, and it starts anew."""
+    """Make a pack of some trials of another; its id follows from theirs, and its share is 0."""
     name = hash_of(" ".join(trial for trial, _ in trials))
     return replace(job, pack=name, trials=trials, share=0.0)

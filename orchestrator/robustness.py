@@ -67,8 +67,8 @@ def scanners(joined: Joined) -> pd.DataFrame | None:
     """
     if not _several_scanners(joined.tasks):
         return None
-    names = [name for each in joined.tasks for name in each.on_scanner_names]
-    metrics = list(dict.fromkeys(name for name in names if name != "patients"))
+    known = [name for each in joined.tasks for name in each.on_scanner_names]
+    metrics = [name for name in dict.fromkeys(known) if name != "patients"]
     long = pd.concat([_long(each) for each in joined.tasks]).reindex(columns=[*_NAMED, *metrics])
     rows = joined.rows[["cell", "fold", "trial"]].merge(long, on="trial", how="inner")
     rows.loc[rows["cell"].isin(joined.holes), metrics] = np.nan

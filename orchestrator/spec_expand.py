@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator import spec_search
+from orchestrator import spec_assembly, spec_search
 from orchestrator.spec_axes import Choice, axes_of, open_axes
 from orchestrator.spec_lines import Place
 from orchestrator.spec_model import Spec, given, kinds
@@ -208,7 +208,7 @@ def _fields_of_later_kind(name: str, later: Sequence[dict[str, Any]]) -> set[str
 
 def _validate(draft: Draft) -> Cell | ValidationError:
     try:
-        config = TrialConfig.model_validate_json(json.dumps(payload(draft)), strict=True)
+        config = spec_assembly.config(payload(draft))
     except ValidationError as error:
         return error
     named = dict(zip(draft.values.get("losses", {}), config.losses, strict=True))

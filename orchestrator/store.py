@@ -9,7 +9,7 @@ import logging
 import secrets
 import shutil
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,19 @@ def read_plan(folder: Folder, *, whole: bool = False) -> "pd.DataFrame":
     folder.require()
     plan = files.read_frame(folder.plan, hint="launch the spec again: it writes the plan anew")
     return plan if whole or "cell" not in plan else plan[plan["cell"] >= 0]
+
+
+def go_through_plan(folder: Folder, columns: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Go through the rows of `plan.parquet`, those of no cell too, without holding them all.
+
+    A column that an older plan lacks is not in the rows.
+
+    Raises:
+        StoreError: There is no plan, or it cannot be read.
+    """
+    folder.require()
+    hint = "launch the spec again: it writes the plan anew"
+    yield from files.go_through(folder.plan, columns, hint=hint)
 
 
 def read_results(folder: Folder) -> dict[str, "pd.DataFrame"]:

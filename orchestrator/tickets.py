@@ -18,11 +18,11 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from cluster.errors import ClusterError
-from orchestrator import worker
+from orchestrator import queueing, worker
 from orchestrator.folder import Folder
 from orchestrator.halving import Bracket
 from orchestrator.surroundings import Node
-from orchestrator.worker import Assignment, Setting
+from orchestrator.worker import Assignment, Job, Setting
 
 BROKER = "broker"
 REPORT_S = 1.0
@@ -133,6 +133,8 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]  # ray is not typed
             ray.get(self._broker.release.remote(name, assignment, reason=reason))
         elif outcome.failure is not None:
             if ray.get(self._broker.fail.remote(name, assignment, outcome.failure)):
+                if outcome.failure.kind == "gpu_memory":
+                    self._hand_down(assignment.job)
                 self._forget(assignment)
             if outcome.failure.cuda or outcome.failure.kind == "sick_gpu":
                 # A CUDA fault stays with its process: Tune starts another one.
@@ -148,6 +150,14 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]  # ray is not typed
             )
         ):
             self._forget(assignment)
+
+    def _hand_down(self, job: Job) -> None:
+        """Let the halves of a pack that did not fit go on from its checkpoint."""
+        from training import checkpoint
+
+        place = Folder(self._setting.folder).checkpoints
+        heirs = [place / queueing.part(job, half).pack for half in queueing.halves(job)]
+        checkpoint.hand_down(place / job.pack, heirs)
 
     def _forget(self, assignment: Assignment) -> None:
         """Remove a checkpoint that nobody will read."""

@@ -4,6 +4,7 @@ The only place, with the command line, that catches every exception: an attempt 
 recorded failure and the worker takes the next pack.
 """
 
+import json
 import logging
 import math
 import time
@@ -36,13 +37,14 @@ class Job:
     Args:
         pack: its id.
         encoder: whose embeddings it reads.
-        trials: ids with their configurations as JSON.
+        trials: ids with their configurations as JSON, or what differs in them from `base`.
         kind: what packs that cost the same have in common, see `orchestrator.price`.
         priority: packs of a higher one go first.
         size: "large" where it needs a larger pilot.
         alone: it may have no neighbours on its pilot.
         share: how much of it a checkpoint holds, 0 to 1.
         brackets: of the trials that a search may retire, as text (`orchestrator.halving`).
+        base: the configuration of one of the family, JSON; one text for many packs.
     """
 
     pack: str
@@ -54,6 +56,14 @@ class Job:
     alone: bool = False
     share: float = 0.0
     brackets: tuple[tuple[str, str], ...] = ()
+    base: str = "{}"
+
+    def configs(self) -> "list[TrialConfig]":
+        """Give the configurations of the trials."""
+        from training.config import TrialConfig
+
+        texts = (json.dumps(json.loads(self.base) | json.loads(own)) for _, own in self.trials)
+        return [TrialConfig.model_validate_json(text) for text in texts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,13 +217,12 @@ def _train(
     import torch
 
     from training import trainer
-    from training.config import TrialConfig
 
     if setting.device == "cpu":
         torch.set_num_threads(1)
     began, clock = now(), time.monotonic()
     folder = Folder(setting.folder)
-    configs = [TrialConfig.model_validate_json(text) for _, text in assignment.job.trials]
+    configs = assignment.job.configs()
     dataset = _dataset(setting.data, _changed(setting.data))
     _require_planned_data(assignment.job, configs, dataset)
     checkpoint = folder.checkpoints / assignment.job.pack

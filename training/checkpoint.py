@@ -4,11 +4,13 @@ One file, written to a temporary name and renamed, is whole or not there. No pic
 saves time and nothing else: one that cannot be read is passed over with a warning.
 """
 
+import contextlib
 import json
 import logging
 import os
 import secrets
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +60,14 @@ def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         log.warning("%s: not a checkpoint, training starts anew: %s", path, error)
         return None
+
+
+def hand_down(folder: Path, heirs: Iterable[Path]) -> None:
+    """Give a pack's checkpoint, if there is one, to packs that were made of it."""
+    for heir in heirs:
+        with contextlib.suppress(OSError):  # then they start anew
+            content = (folder / _NAME).read_bytes()
+            heir.mkdir(parents=True, exist_ok=True)
+            temporary = heir / f".{_NAME}.{socket.gethostname()}-{secrets.token_hex(4)}"
+            temporary.write_bytes(content)
+            temporary.replace(heir / _NAME)

@@ -8,9 +8,7 @@ A field added after the first release carries `json_schema_extra={"added": True}
 the identity while it has its default, so that a new option does not retrain old work.
 """
 
-import hashlib
-import json
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -31,6 +29,7 @@ from training.config_heads import MeanHead as MeanHead
 from training.config_inputs import InputMethod as InputMethod
 from training.config_inputs import NoInputMethod as NoInputMethod
 from training.config_inputs import PairedErasure, Regularisation
+from training.config_lanes import lane_key as lane_key
 from training.config_losses import ClamClustering, GroupLoss, Mixup, PairLoss, blind, compares_pairs
 from training.config_losses import InfoNCE as InfoNCE
 from training.config_losses import Loss as Loss
@@ -180,8 +179,10 @@ class TrialConfig(Config):
         description="control: mean_over_scans gives every scan of a slide the mean of its scores",
         json_schema_extra={"added": True},
     )
-    precision: Literal["float32", "float64"] = Field(
-        "float32", description="arithmetic of the model"
+    precision: Literal["float32", "float64", "bfloat16"] = Field(
+        "float32",
+        description="arithmetic of the model; bfloat16: of the products with the tile embedding's "
+        "weights, the rest and all losses in float32",
     )
 
     @model_validator(mode="after")
@@ -279,19 +280,3 @@ def unseen_scanners(config: TrialConfig) -> tuple[str, ...]:
     column, value = left_out(config.folds, config.fold) or ("", "")
     more = (value,) if column == "scanner" else ()
     return tuple(dict.fromkeys((*config.unseen_scanners, *more)))
-
-
-def lane_key(config: TrialConfig) -> str:
-    """Name the pack family: equal for trials that can train as lanes of one pass.
-
-    Lanes may differ in seed, learning rate, weight decay, clipping, in the weight and temperature
-    of a loss, and in what is done with scores after training; everything else must agree.
-    """
-    shared: dict[str, Any] = config.model_dump(mode="json", exclude={"seed", "test_time"})
-    for name in ("lr", "weight_decay", "clip"):
-        del shared["optim"][name]
-    for loss in shared["losses"]:
-        loss.pop("weight")
-        loss.pop("temperature", None)
-    text = json.dumps(shared, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -19,7 +19,7 @@ from training.losses.task import task_loss
 from training.metrics.accuracy import best_threshold, grouped_auroc, grouped_multiclass_auroc
 from training.metrics.concordance import grouped_concordance, inverse_weights
 
-_CHUNK_INSTANCES = 8192
+CHUNK_INSTANCES = 8192
 """Padded instances in memory per lane; a bag with more comes alone. The same for any number of
 lanes: other chunks could give other bits."""
 
@@ -75,7 +75,7 @@ def chunks(sizes: Rows) -> Iterator[Rows]:
     order = np.argsort(sizes, kind="stable")
     chunk: list[int] = []
     for place in order.tolist():
-        if chunk and (len(chunk) + 1) * sizes[place] > _CHUNK_INSTANCES:
+        if chunk and (len(chunk) + 1) * sizes[place] > CHUNK_INSTANCES:
             yield np.array(chunk)
             chunk = []
         chunk.append(place)

@@ -1,10 +1,13 @@
 """The canonical text of a configuration, which trials and checkpoints are named by."""
 
-import json
 from functools import lru_cache
 from typing import Any
 
 from training.config import Config, TrialConfig
+from training.config_lanes import scalar
+
+_SEEN_MAX = 2**14
+_seen: dict[int, tuple[Config | tuple[Any, ...], str]] = {}
 
 
 def canonical(config: Config) -> str:
@@ -19,26 +22,31 @@ def canonical(config: Config) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, TrialConfig):
         return _fields(value)
-    if isinstance(value, Config):
+    if isinstance(value, Config | tuple):
         return _remembered(value)
-    if isinstance(value, tuple):
-        return f"[{','.join(map(_text, value))}]"
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 1 and 1.0 are one value, whichever way a copy was made
-    return json.dumps(value)
+    return scalar(value)
 
 
-@lru_cache(maxsize=4096)
-def _remembered(config: Config) -> str:
-    """Sections of a configuration are shared by many trials."""
-    return _fields(config)
+def _remembered(value: Config | tuple[Any, ...]) -> str:
+    """Sections of a configuration are shared by many trials: as objects, which is quick to see."""
+    known = _seen.get(id(value))
+    if known is not None:
+        return known[1]
+    text = _fields(value) if isinstance(value, Config) else f"[{','.join(map(_text, value))}]"
+    if len(_seen) >= _SEEN_MAX:
+        _seen.clear()
+    _seen[id(value)] = value, text  # the object is kept, so that no other gets its number
+    return text
 
 
 def _fields(config: Config) -> str:
     parts = [
-        f'"{name}":{_text(getattr(config, name))}'
+        f'"{name}":{_text(value)}'
         for name, added, default in _layout(type(config))
-        if not (added and getattr(config, name) == default)
+        for value in (getattr(config, name),)
+        if not added or not (value is default or value == default)
     ]
     return "{" + ",".join(parts) + "}"
 

@@ -110,6 +110,15 @@ class Lanes:
         """Keep the lanes at these positions, in this order."""
         self.put(self.flat[list(positions)], self.state[list(positions)])
 
+    def halve(self) -> bool:
+        """Compute half as many lanes in a call from the next `put` on; False where that cannot be.
+
+        The lanes stay, and so does every bit of their results.
+        """
+        largest = max(len(group) for group in self.groups)
+        self.together = largest // 2
+        return largest > 3  # a call has two lanes at least
+
     def named(self, flat: Tensor, state: Tensor) -> dict[str, Tensor]:
         """Name the parameters and buffers in one lane's rows."""
         tensors = _views(flat[None], dict(self.module.named_parameters()))

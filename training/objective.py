@@ -201,7 +201,15 @@ def initialise(
             num_classes=max(num_outputs, 2),
             num_groups=num_groups,
         )
-        return made.to(getattr(torch, config.precision))
+        if config.precision == "bfloat16":
+            for layer in model.embedding.layers:
+                layer.low = torch.bfloat16
+        return made.to(dtype(config))
+
+
+def dtype(config: TrialConfig) -> torch.dtype:
+    """Name the type of parameters, scores and losses."""
+    return torch.float64 if config.precision == "float64" else torch.float32
 
 
 def names(losses: Sequence[Loss]) -> list[str]:

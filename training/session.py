@@ -1,8 +1,6 @@
 """The state of a pack in training: its lanes, where each is, and how it goes through an epoch."""
 
 import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -11,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import RESULTS_VERSION, evaluation, judging, objective, seeds
+from training import RESULTS_VERSION, evaluation, judging, lineage, memory, objective, seeds
 from training.choosing import Choice, require_shape
 from training.config import TrialConfig
 from training.data import folds, inputs, noise, pairing, sampling, scans
@@ -24,9 +22,6 @@ from training.identity import canonical
 from training.lanes import Lanes, draw_dropped
 from training.optimiser import LaneAdamW, schedule
 from training.progress import Progress
-
-_CACHE_NUMBERS = 2**20
-"""Numbers of the widest layer that lanes computed together may hold."""
 
 
 class Session:
@@ -63,7 +58,7 @@ class Session:
         self.loader = Loader(
             reader,
             self.scans,
-            dtype=getattr(torch, shared.precision),
+            dtype=objective.dtype(shared),
             device=device,
             resident_bytes=resident_bytes,
             input_map=inputs.fit(shared, reader, self.scans, self.pool),
@@ -103,16 +98,17 @@ class Session:
         self._occupy(range(len(self.configs)))
 
     def _together(self) -> int:
-        """Choose how many lanes to compute in one call: on a CPU, as many as a cache holds."""
-        if self.device.type != "cpu":
-            return len(self.configs)
+        """Choose how many lanes to compute in one call."""
         sizes, head = self.shared.sampling, self.shared.head
         bags = min(sizes.slides_per_batch, len(self.pool.routine))
         if self.pool.pairs:
             bags += 2 * min(sizes.pairs_per_batch, max(len(pairs) for pairs in self.pool.pairs))
-        tiles = min(sizes.tiles_per_bag or math.inf, float(self.num_tiles.mean()))
-        width = max(head.embed_dims, default=self.scans.in_dim)
-        return max(2, int(_CACHE_NUMBERS / (bags * tiles * width)))
+        return memory.lanes_together(
+            self.device,
+            bags=bags,
+            num_tiles=np.minimum(self.num_tiles, sizes.tiles_per_bag or self.num_tiles.max()),
+            widths=(self.scans.in_dim, *head.embed_dims, getattr(head, "attention_dim", 0)),
+        )
 
     def _occupy(self, slots: Sequence[int]) -> None:
         """Note which lane is at which position of the stack."""
@@ -169,11 +165,13 @@ class Session:
         shared = self.shared
         sums = self.lanes.flat.new_zeros(len(self.lanes), 2 + len(shared.losses))
         key = (shared.draw_seed, shared.fold, self.epoch)
-        for draw in sampling.epoch(self.pool, shared.sampling, key=key):
+        draws = (
+            pairing.compare(draw, shared.pairs, patient=self.scans.patient)
+            for draw in sampling.epoch(self.pool, shared.sampling, key=key)
+        )
+        for batch in self.loader.batches(draws, shared.sampling.tiles_per_bag):
             if stop is not None and stop():
                 return None
-            draw = pairing.compare(draw, shared.pairs, patient=self.scans.patient)
-            batch = self.loader.batch(draw, shared.sampling.tiles_per_bag)
             sums += self._step(add_noise(mix_style(batch, shared.mixstyle), self.noise))
         return sums / self.steps_per_epoch
 
@@ -251,15 +249,17 @@ class Session:
         return tensors | chosen, counters | kept
 
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
-        """Go on from a snapshot; from the start, where that cannot be.
+        """Go on from a snapshot, also of a larger pack; from the start, where that cannot be.
 
         Raises:
             ValueError: The snapshot is of other trials, data or another kind of device, or is not
                 whole; the session is as new.
         """
-        if counters.get("identity") != self.identity:
+        found = lineage.lanes_of(counters.get("identity"), self.identity)
+        if found is None:
             raise ValueError("it is of other trials, other data or another kind of device")
         try:
+            tensors, counters = lineage.part(tensors, counters, found)
             self._restore({name: each.to(self.device) for name, each in tensors.items()}, counters)
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             self._start()
@@ -284,8 +284,10 @@ class Session:
         self._occupy(slots)
 
 
-def _identity(configs: Sequence[TrialConfig], fingerprint: str, device: torch.device) -> str:
+def _identity(
+    configs: Sequence[TrialConfig], fingerprint: str, device: torch.device
+) -> lineage.Identity:
     """Name the trials, their data and the kind of device, so that no other checkpoint is taken."""
-    trials = [canonical(config) for config in configs]
-    text = json.dumps([RESULTS_VERSION, trials, fingerprint, device.type])
-    return hashlib.sha256(text.encode()).hexdigest()
+    return lineage.identity(
+        [canonical(config) for config in configs], [RESULTS_VERSION, fingerprint, device.type]
+    )

@@ -23,7 +23,7 @@ import torch
 from safetensors.numpy import save_file
 
 from training import checkpoint as checkpoints
-from training import evaluation, lanes
+from training import evaluation, lanes, memory
 from training.artefacts import NOTHING, Collector, Keep, Kept
 from training.config import TrialConfig, lane_key
 from training.data import index
@@ -124,9 +124,10 @@ def train(
         _resume(session, checkpoint)
     epochs = session.shared.optim.epochs
     written = time.monotonic()
+    stops = checkpoint is not None and stop is not None
     while session.epoch < epochs and session.training:
-        before = session.snapshot() if checkpoint is not None and stop is not None else None
-        if not session.run_epoch(stop):
+        before = session.snapshot() if stops or device != "cpu" else None
+        if not memory.run_epoch(session, stop, before, checkpoint):
             if checkpoint is not None and before is not None:
                 checkpoints.write(checkpoint, *before)
             raise Stopped(f"after epoch {session.epoch - 1} of {epochs}")

@@ -1,0 +1,1 @@
+"""What `sweep` costs beside bare training, and beside other ways to train the same trials."""

@@ -24,6 +24,7 @@ from training.data import index
 from training.simulation_config import Simulation
 
 NUM_TRIALS = 10_000
+TRIALS_PER_SEED = 20
 LANES_MAX = 17
 DONE_SHARE = 0.9
 PILOTS = 12
@@ -32,7 +33,6 @@ SPEC: dict[str, Any] = {
     "encoders": ["tiny"],
     "folds": {"kind": "cohort", "train": ["dev"], "test": ["test"], "num_folds": 4},
     "unseen_scanners": ["E"],
-    "seeds": 500,
     "head": {"kind": "attention", "embed_dims": [8], "attention_dim": 4},
     "arms": {
         "erm": {"views": "routine"},
@@ -70,19 +70,21 @@ class Wide:
     trial: str
 
 
-def make(root: Path) -> Wide:
-    """Write a sweep of 10,000 trials of which nine tenths are done."""
+def make(root: Path, *, num_trials: int = NUM_TRIALS, packs_min: int = 600) -> Wide:
+    """Write a sweep of which nine tenths are done; 20 trials make a seed."""
     path, folder = root / "wide.yaml", Folder(root / "results" / "wide")
     cohort = Simulation.model_validate(
         {"dev_patients": 24, "test_patients": 16, "min_tiles": 2, "max_tiles": 3,
          "encoders": {"tiny": {"dim": 4}}}
     )  # fmt: skip
     simulate.write(cohort, root / "data")
-    path.write_text(yaml.safe_dump({"data": str(root / "data"), **SPEC}, sort_keys=False))
+    content = {"data": str(root / "data"), **SPEC, "seeds": num_trials // TRIALS_PER_SEED}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
     sweep = spec.read(path)
     made = plan.make(
-        spec.expand(sweep), dataset=index.read(root / "data"), lanes_max=LANES_MAX, packs_min=600
-    )
+        spec.expand(sweep), dataset=index.read(root / "data"), lanes_max=LANES_MAX,
+        packs_min=packs_min,
+    )  # fmt: skip
     folder.create()
     write_file(folder.spec, yaml.safe_dump(sweep.document(), sort_keys=False).encode())
     code = {"commit": "0" * 40, "clean": True, "time": 0}

@@ -4,7 +4,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import events
+from orchestrator import events, queueing
 from orchestrator.broker import Broker
 from orchestrator.events import Journal, Observation
 from orchestrator.failures import POLICIES, Failure
@@ -180,6 +180,10 @@ def test_out_of_gpu_memory_takes_packs_apart_until_two_lanes_are_left(tmp_path):
         drawn.append(len(assignment.job.trials))
         gone = broker.fail("w", assignment, full)
         assert gone == (drawn[-1] > 2)
+        if gone:  # the worker knows the parts, and gives them the checkpoint
+            halves = queueing.halves(assignment.job)
+            parts = {queueing.part(assignment.job, half).pack for half in halves}
+            assert parts < set(events.progress(folder).packs)
     state = events.progress(folder)
     assert sorted(drawn) == [2] * 8 + [4, 4, 8]
     assert set(state.failed.values()) == {"gpu_memory"} and len(state.failed) == 8

@@ -39,9 +39,11 @@ def test_packs_that_miss_a_result_are_left_with_what_the_broker_needs(folder):
         "p", "uni", 2, "normal", False
     )  # fmt: skip
     assert [trial for trial, _ in job.trials] == ["a", "b"]
-    assert json.loads(job.trials[0][1])["encoder"] == "uni"
     rows = store.read_plan(folder)
-    config = spec.TrialConfig.model_validate_json(rows["config"].iloc[0])
+    given = [spec.TrialConfig.model_validate_json(text) for text in rows["config"]]
+    assert job.configs() == given[:2]
+    assert json.loads(job.trials[1][1]) == {"seed": 1}
+    config = given[0]
     assert job.kind == price.kind(config)
 
 

@@ -72,3 +72,13 @@ def test_a_folder_in_its_place_is_passed_over_with_a_warning(tmp_path: Path, cap
     file.mkdir()
     assert checkpoint.read(tmp_path) is None
     assert "not a checkpoint" in caplog.text
+
+
+def test_heirs_of_a_pack_get_its_checkpoint_and_nothing_where_there_is_none(tmp_path: Path):
+    checkpoint.write(tmp_path / "whole", {"a": torch.arange(3)}, {"epoch": 4})
+    checkpoint.hand_down(tmp_path / "whole", [tmp_path / "half", tmp_path / "other"])
+    for name in ("whole", "half", "other"):
+        tensors, counters = checkpoint.read(tmp_path / name)
+        assert tensors["a"].tolist() == [0, 1, 2] and counters == {"epoch": 4}
+    checkpoint.hand_down(tmp_path / "none", [tmp_path / "heir"])
+    assert not (tmp_path / "heir").exists()

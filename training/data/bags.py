@@ -60,7 +60,7 @@ class BagReader:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self._open: dict[str, dict[str, np.ndarray | h5py.Dataset]] = {}
 
     def embeddings(self, row: Row) -> np.ndarray:
@@ -81,10 +81,10 @@ class BagReader:
         """
         found = self.embeddings(row)
         try:
-            state = (self._root / row.shard).stat()
+            state = (self.root / row.shard).stat()
         except OSError as error:
             raise DataError(f"{self._where(row)}: cannot be read: {error}", hint=MEND) from error
-        key = (self._root, row.shard, state.st_mtime_ns, row.row_start, row.checksum)
+        key = (self.root, row.shard, state.st_mtime_ns, row.row_start, row.checksum)
         if key not in _compared:
             bag = Bag(embeddings=found, tile=self.tiles(row), coords=self.coords(row))
             for problem in flaws(bag, row.checksum):
@@ -101,7 +101,7 @@ class BagReader:
         raise DataError(f"{self._where(row)}: {NOT_FINITE}", hint=MEND)
 
     def _where(self, row: Row) -> str:
-        path = self._root / row.shard
+        path = self.root / row.shard
         return f"{path}: encoder {row.encoder!r}, view {row.view!r} of patient {row.patient!r}"
 
     def tiles(self, row: Row) -> np.ndarray:
@@ -117,7 +117,7 @@ class BagReader:
         try:
             shard = self._open.get(row.shard)
             if shard is None:
-                shard = self._open[row.shard] = _map(self._root / row.shard)
+                shard = self._open[row.shard] = _map(self.root / row.shard)
             found: np.ndarray = shard[name][start:stop]
         except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
             raise DataError(f"{self._where(row)}: cannot be read: {error}", hint=MEND) from error

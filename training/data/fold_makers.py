@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold
 
 from training.config import (
     CohortFolds,
@@ -127,11 +126,30 @@ def stratified(
 def _divided(
     patients: Sequence[str], numbers: np.ndarray, num_folds: int, seed: int
 ) -> list[list[str]]:
-    parts = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
+    held = _folds(numbers, num_folds, seed)
     return [
-        [patients[position] for position in held]
-        for _, held in parts.split(np.zeros(len(patients)), numbers)
+        [patients[position] for position in np.flatnonzero(held == number).tolist()]
+        for number in range(num_folds)
     ]
+
+
+def _folds(numbers: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
+    """Give each patient a fold, so that each has its share of every class.
+
+    The very folds of scikit-learn's `StratifiedKFold` with `shuffle=True`, which takes longer to
+    import than a launch takes otherwise.
+    """
+    draw = np.random.RandomState(seed)
+    first, inverse = np.unique(numbers, return_index=True, return_inverse=True)[1:]
+    kinds = np.argsort(np.argsort(first))[inverse]  # classes in the order in which they come
+    ordered = np.sort(kinds)
+    shares = [np.bincount(ordered[n::num_folds], minlength=len(first)) for n in range(num_folds)]
+    found = np.empty(len(kinds), np.int64)
+    for kind, share in enumerate(np.stack(shares, axis=1)):
+        mine = np.arange(num_folds).repeat(share)
+        draw.shuffle(mine)
+        found[kinds == kind] = mine
+    return found
 
 
 def _given(dataset: Dataset, folds: GivenFolds, fold: int) -> tuple[set[str], set[str]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from training.config import Task, TrialConfig
-from training.data import augmented, fold_makers, index, leaks, seen, survival, tables
+from training.data import augmented, fold_makers, index, leaks, seen, survival_folds, tables
 from training.data.index import Dataset, class_numbers, classes
 from training.errors import DataError
 
@@ -123,7 +123,7 @@ def _split(
     made = augmented.views(dataset, config, found.train)[list(READ)]
     views = pd.concat([views, made]) if len(made) else views
     leaks.refuse(found.parts, dataset, config, views=views, label=label)
-    survival.require(dataset, config, train=found.train, validation=found.validation)
+    survival_folds.require(dataset, config, train=found.train, validation=found.validation)
     return found
 
 

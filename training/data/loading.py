@@ -1,12 +1,14 @@
 """Reads the bags of a batch into padded tensors.
 
 Bags that fit into `resident_bytes` together are read once and kept on the device, in their stored
-type; larger sets are read from the shards' memory maps each time. Both give the same tensors. What
-the bags leave of `resident_bytes` holds the places that pairs of scans share; where it does not
-suffice, these are found anew for each batch.
+type; larger sets are read from the shards' memory maps each time, the next batch while the last one
+is used. Both give the same tensors. What the bags leave of `resident_bytes` holds the places that
+pairs of scans share; where it does not suffice, these are found anew for each batch.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +17,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from training.data import pairing, sampling, survival
+from training.data import pairing, resident, sampling, survival
 from training.data.bags import BagReader, is_finite
 from training.data.input_map import InputMap
 from training.data.sampling import Draw, Key, Rows, TilePair
 from training.data.scans import Scans
+from training.data.staging import Stage
 from training.data.survival import BagOutcomes
 from training.types import Bags, Mask
 
@@ -116,19 +119,24 @@ class Loader:
         self._slide_number = np.unique(self._slide, return_inverse=True)[1]
         self._start = np.concatenate([[0], np.cumsum(self._num_tiles)])
         self._shared: dict[tuple[int, int], npt.NDArray[np.int32]] = {}
-        self._resident = self._read_all(resident_bytes)
+        self._stored = np.result_type(*{np.dtype(kind) for kind in scans.table["dtype"]})
+        self._stage = Stage(device, dtype)
+        self._resident = self._recall(resident_bytes)
         outcomes = scans.outcomes
         whole = outcomes is not None and outcomes.settings.risk_set == "cohort"
         self._cohort = survival.cohort(outcomes, self._put) if outcomes and whole else None
         self._free_bytes = resident_bytes - (0 if self._resident is None else self._resident.nbytes)
 
-    def _read_all(self, resident_bytes: int) -> Tensor | None:
-        """Concatenate all bags, with a row of zeros at the end for padding."""
-        rows, dim = int(self._start[-1]) + 1, self._scans.in_dim
-        stored = np.result_type(*{np.dtype(kind) for kind in self._scans.table["dtype"]})
-        if rows * dim * stored.itemsize > resident_bytes:
+    def _recall(self, resident_bytes: int) -> Tensor | None:
+        """Keep all bags in memory if there is room, perhaps from the pack before."""
+        numbers = (int(self._start[-1]) + 1) * self._scans.in_dim
+        if numbers * self._stored.itemsize > resident_bytes:
             return None
-        everything = np.zeros((rows, dim), stored)
+        return resident.recall(self._reader.root, self._index, self._read_all, device=self._device)
+
+    def _read_all(self) -> Tensor:
+        """Concatenate all bags, with a row of zeros at the end for padding."""
+        everything = np.zeros((int(self._start[-1]) + 1, self._scans.in_dim), self._stored)
         for row, entry in enumerate(self._index):
             everything[self._start[row] : self._start[row + 1]] = self._reader.whole(entry)
         return torch.from_numpy(everything).to(self._device)
@@ -136,6 +144,24 @@ class Loader:
     def whole(self, rows: Rows) -> tuple[Bags, Mask]:
         """Read whole bags."""
         return self._read(rows, [np.arange(count) for count in self._num_tiles[rows]])
+
+    def batches(self, draws: Iterable[Draw], tiles_per_bag: int | None) -> Iterator[Batch]:
+        """Read batches in order; each, unless all bags are in memory, while the last one is used.
+
+        The thread takes nothing with it: the same batches come as from one call after the other.
+        """
+        if self._resident is not None:
+            for draw in draws:
+                yield self.batch(draw, tiles_per_bag)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="loader") as thread:
+            coming: deque[Future[Batch]] = deque()
+            for draw in draws:
+                coming.append(thread.submit(self.batch, draw, tiles_per_bag))
+                if len(coming) > 1:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
 
     def batch(self, draw: Draw, tiles_per_bag: int | None) -> Batch:
         """Read the bags of a draw, with the tiles that its key names."""
@@ -220,15 +246,25 @@ class Loader:
             place[mask] = np.concatenate(tiles) + np.repeat(self._start[rows], counts)
             bags = self._resident[self._put(place.ravel())].to(self._dtype)
             return bags.view(*mask.shape, -1), self._put(mask)
-        padded = np.zeros((*mask.shape, self._scans.in_dim), np.float32)
-        for bag, row in enumerate(rows.tolist()):
-            entry, all_of_it = self._index[row], counts[bag] == self._num_tiles[row]
-            read = self._reader.whole if all_of_it else self._reader.embeddings
-            padded[bag, : counts[bag]] = read(entry)[tiles[bag]]
-        if not is_finite(padded):
-            wrong = int(np.flatnonzero(~np.isfinite(padded).all((1, 2)))[0])
-            self._reader.refuse_not_finite(self._index[int(rows[wrong])])
-        return self._put(padded).to(self._dtype), self._put(mask)
+        return self._stage.send(self.stored(rows, tiles)), self._put(mask)
+
+    def stored(self, rows: Rows, tiles: Sequence[Rows]) -> np.ndarray:
+        """Read the tiles of each bag as stored, filled up with zeros, [bag, tile, feature].
+
+        The array is good until the next but one is read.
+        """
+        counts = [len(chosen) for chosen in tiles]
+        padded = self._stage.take((len(rows), max(counts), self._scans.in_dim), self._stored)
+        for mine, row, chosen, count in zip(padded, rows.tolist(), tiles, counts, strict=True):
+            entry = self._index[row]
+            mine[count:] = 0
+            if count == self._num_tiles[row] and (chosen[1:] > chosen[:-1]).all():
+                mine[:count] = self._reader.whole(entry)
+                continue
+            mine[:count] = self._reader.embeddings(entry)[chosen]
+            if not is_finite(mine[:count]):
+                self._reader.refuse_not_finite(entry)
+        return padded
 
     def _put(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)

@@ -6,7 +6,6 @@ Arrays are [..., tile], place by place; leading axes are measured apart. What is
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.stats import rankdata
 
 Weights = Float[ndarray, "*group tile"]
 
@@ -50,6 +49,8 @@ def top_overlap(
 
 
 def _centred_ranks(weights: Weights) -> Weights:
+    from scipy.stats import rankdata  # a second of start-up for all who do not measure this
+
     ranks = rankdata(weights, axis=-1)
     centred: Weights = ranks - ranks.mean(-1, keepdims=True)
     return centred

@@ -91,7 +91,7 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch gives it no types
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         wide, kernel = ctx.saved_tensors
         to_wide, to_kernel = torch.zeros_like(wide), torch.zeros_like(kernel)

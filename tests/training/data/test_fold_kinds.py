@@ -162,8 +162,7 @@ def check(name: str, seed: int, *, locked: bool) -> None:
         folds=None if dataset.folds is None else dataset.folds.sample(frac=1, random_state=seed),
     )
     last = config(dataset, kind, num_folds(kind) - 1, locked=locked, encoder="two")
-    assert folds.identify(again, last) == folds.identify(dataset, last)
-    assert folds.identify(again, last)[1] == found[-1]
+    assert folds.identify(again, last) == (folds.fingerprint(dataset, last), found[-1])
 
 
 def check_sites(dataset: Dataset, found: list[Split], kind: SitePreservedFolds) -> None:
@@ -200,7 +199,7 @@ def check_left_out(dataset: Dataset, given_config: TrialConfig, kind: LeaveOneOu
         assert set(test[kind.column]) == {value}
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), locked=st.booleans())
 @pytest.mark.parametrize("name", KINDS)
 def test_splits_hold_what_folds_promise(name: str, seed: int, locked: bool) -> None:

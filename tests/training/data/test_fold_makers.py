@@ -1,9 +1,15 @@
 """Values left out and external cohorts; `test_folds` has the older kinds."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedKFold
 
 from tests.training.data import examples
 from training.config import (
@@ -15,7 +21,7 @@ from training.config import (
     StratifiedFolds,
     TrialConfig,
 )
-from training.data import folds
+from training.data import fold_makers, folds
 from training.data.index import Dataset
 from training.errors import DataError
 
@@ -223,3 +229,26 @@ def test_an_external_patient_needs_a_label() -> None:
     cases.loc[15, "label"] = ""
     error = refusal(replace(dataset, cases=cases), with_external(examples.config(), "X"))
     assert error.message == "patient 'p015': label is empty"
+
+
+@given(
+    numbers=st.lists(st.integers(0, 3), min_size=8, max_size=60),
+    num_folds=st.integers(2, 6),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_stratified_folds_are_those_of_scikit_learn(numbers: list[int], num_folds: int, seed: int):
+    patients = [str(number) for number in range(len(numbers))]
+    label = dict(zip(patients, numbers, strict=True))
+    assume(min(np.bincount(numbers)[np.unique(numbers)]) >= num_folds)
+    second = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
+    expected = [held.tolist() for _, held in second.split(numbers, numbers)]
+    found = fold_makers.stratified(patients, label, num_folds, seed)
+    assert [[int(name) for name in held] for held in found] == expected
+
+
+def test_folds_are_made_without_torch_and_scikit_learn():
+    program = (
+        "import sys, training.data.folds\n"
+        "assert not {'torch', 'sklearn', 'scipy'} & set(sys.modules), sorted(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

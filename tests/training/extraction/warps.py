@@ -67,7 +67,7 @@ def warp(
     ]
     second = np.stack(colours, axis=1).reshape(height, width, 3)
     if restained:
-        second = stain.picture(stain.density(second) @ OTHER_STAIN, 235)
+        second = stain.picture(stain.density(second) @ OTHER_STAIN, 235.0)
     return np.rint(np.clip(second, 0, 255)).astype(np.uint8), there
 
 

@@ -1,0 +1,126 @@
+"""Fewer lanes in a call, where memory does not suffice: the same bits."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training import small
+from training import checkpoint as checkpoints
+from training import memory
+from training.data.index import Dataset
+from training.lanes import Lanes
+from training.trainer import Stopped, train
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return small.cohort(tmp_path_factory.mktemp("cohort"))
+
+
+def out_of_memory_above(lanes: int, monkeypatch: pytest.MonkeyPatch, after: int = 0) -> list[int]:
+    """Let calls of more lanes fail, after as many calls; the sizes of all calls."""
+    honest, seen = Lanes.call, []
+
+    def call(self, group, *arguments, **given):
+        seen.append(len(group))
+        if len(seen) > after and len(group) > lanes:
+            raise torch.OutOfMemoryError("no room")
+        return honest(self, group, *arguments, **given)
+
+    monkeypatch.setattr(Lanes, "call", call)
+    return seen
+
+
+@pytest.mark.parametrize("after", [0, 5])
+def test_halving_in_the_middle_of_training_changes_no_bit(
+    cohort: Dataset, tmp_path: Path, monkeypatch, caplog, after: int
+):
+    configs = [small.varied(number) for number in range(9)]
+    undisturbed = train(configs, cohort)
+    seen = out_of_memory_above(3, monkeypatch, after)
+    found = train(configs, cohort, checkpoint=tmp_path, stop=lambda: False)
+    assert max(seen[after + 4 :]) <= 3 < max(seen)
+    assert "lanes in one call from now on" in caplog.text
+    for one, other in zip(found, undisturbed, strict=True):
+        small.assert_same(one, other)
+
+
+def test_where_two_lanes_do_not_fit_a_checkpoint_is_left_for_parts_of_the_pack(
+    cohort: Dataset, tmp_path: Path, monkeypatch
+):
+    configs = [small.varied(number) for number in range(4)]
+    undisturbed = train(configs, cohort)
+    epochs: list[int] = []
+    with monkeypatch.context() as patch:
+        calls = out_of_memory_above(1, patch, after=10**6)
+
+        def note(epoch: int, _: int) -> None:
+            epochs.append(epoch)
+            out_of_memory_above(1, patch)
+
+        with pytest.raises(torch.OutOfMemoryError):
+            train(configs, cohort, checkpoint=tmp_path, stop=lambda: False, on_epoch=note)
+    assert epochs == [1] and calls
+    for half in ([0, 1], [3, 2], [2]):
+        later: list[int] = []
+        found = train(
+            [configs[lane] for lane in half],
+            cohort,
+            checkpoint=tmp_path,
+            on_epoch=lambda epoch, _, later=later: later.append(epoch),
+        )
+        assert later == [2]
+        for lane, result in zip(half, found, strict=True):
+            small.assert_same(result, undisturbed[lane])
+
+
+@pytest.mark.parametrize("rule", ["best", "within_margin"])
+def test_parts_go_on_where_lanes_have_ended(cohort: Dataset, tmp_path: Path, rule: str):
+    def early(seed: int):
+        config = small.stopping_early(seed)
+        stopping = config.stopping.model_copy(update={"epoch": rule, "metric": "auroc"})
+        return config.model_copy(update={"stopping": stopping})
+
+    configs = [early(seed) for seed in range(4)]
+    undisturbed = train(configs, cohort)
+    ends = sorted(result.epochs_trained for result in undisturbed)
+    assert ends[0] < ends[-1]
+    epochs: list[int] = []
+    with pytest.raises(Stopped):
+        train(
+            configs, cohort, checkpoint=tmp_path, stop=lambda: len(epochs) == ends[-1] - 1,
+            on_epoch=lambda epoch, _: epochs.append(epoch),
+        )  # fmt: skip
+    for half in ([0, 1], [2, 3], [3, 0, 1], [1], [2]):
+        found = train([configs[lane] for lane in half], cohort, checkpoint=tmp_path)
+        for lane, result in zip(half, found, strict=True):
+            small.assert_same(result, undisturbed[lane])
+
+
+def test_a_checkpoint_of_some_of_the_trials_is_of_no_use(cohort: Dataset, tmp_path: Path, caplog):
+    configs = [small.varied(number) for number in range(3)]
+    with pytest.raises(Stopped):
+        train(configs[:2], cohort, checkpoint=tmp_path, stop=lambda: True)
+    assert checkpoints.read(tmp_path) is not None
+    train(configs, cohort, checkpoint=tmp_path)
+    assert "it is of other trials" in caplog.text
+
+
+def test_a_cpu_computes_as_many_lanes_as_its_cache_holds():
+    tiles = np.array([10, 30])
+    cpu = torch.device("cpu")
+    assert memory.lanes_together(cpu, bags=16, num_tiles=tiles, widths=(99, 64, 8)) == 51
+    assert memory.lanes_together(cpu, bags=16, num_tiles=tiles * 999, widths=(9, 64, 8)) == 2
+
+
+def test_a_gpu_computes_as_many_lanes_as_its_free_memory_holds(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (3 * 10**9, 9 * 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 10**9)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
+    lane = 32 * 1000 * (1024 + 8 * (512 + 128)) * 4
+    found = memory.lanes_together(
+        torch.device("cuda"), bags=32, num_tiles=np.array([1000, 50]), widths=(1024, 512, 128)
+    )
+    assert found == int(0.7 * 4e9 / lane) == 3
