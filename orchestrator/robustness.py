@@ -76,8 +76,8 @@ def scanners(joined: Joined) -> pd.DataFrame | None:
     values = rows.groupby([*by, "fold"])[metrics].mean().groupby(by).mean()
     patients = [_patients(joined, each.cases) for each in joined.tasks]
     values.insert(0, "patients", pd.concat(patients).groupby(by).sum())
-    names = joined.cells.drop(columns=list(COUNTS), errors="ignore")
-    return names.join(values.reset_index(["scanner", "seen"]), how="inner").reset_index(drop=True)
+    own = joined.cells.drop(columns=list(COUNTS), errors="ignore")
+    return own.join(values.reset_index(["scanner", "seen"]), how="inner").reset_index(drop=True)
 
 
 def _several_scanners(tasks: Sequence[Measured]) -> bool:
