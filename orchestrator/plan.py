@@ -142,9 +142,8 @@ def make(
     unique = {item.id: item for item in row_trials}
     urgency = _urgency(rows, row_trials)
     brackets = _brackets(rows, row_trials)
-    done = frozenset(done).difference(
-        one for one, own in (retired or {}).items() if brackets.get(one) != own
-    )
+    ended = retired or {}
+    done = frozenset(done) - {one for one in ended if brackets.get(one) != ended[one]}
     out = {*done, *failed, *elsewhere}
     to_train = [item for item in unique.values() if item.id not in out]
     to_train.sort(key=lambda item: -urgency[item.id])
