@@ -140,8 +140,7 @@ def make(
     """
     row_trials, missing, splits = identification.trials(rows, dataset)
     unique = {item.id: item for item in row_trials}
-    urgency = _urgency(rows, row_trials)
-    brackets = _brackets(rows, row_trials)
+    urgency, brackets = _urgency(rows, row_trials), _brackets(rows, row_trials)
     done = frozenset(done) - {
         one for one, own in (retired or {}).items() if brackets.get(one) != own
     }
