@@ -148,7 +148,8 @@ def make(
     to_train = [item for item in unique.values() if item.id not in out]
     to_train.sort(key=lambda item: -urgency[item.id])
     kept = _kept(begun or {}, to_train, lanes_max=lanes_max)
-    rest = _others(to_train, kept)
+    taken = {item.id for one in kept for item in one.trials}
+    rest = [item for item in to_train if item.id not in taken]
     packs = [*kept, *pack(rest, lanes_max=lanes_max, packs_min=packs_min - len(kept))]
     if kept:
         packs.sort(key=lambda one: -max(urgency[item.id] for item in one.trials))
@@ -164,12 +165,6 @@ def make(
         splits=splits,
         brackets=brackets,
     )
-
-
-def _others(trials: Sequence[Trial], packs: Sequence[Pack]) -> list[Trial]:
-    """Keep the trials that are in none of the packs."""
-    taken = {item.id for one in packs for item in one.trials}
-    return [item for item in trials if item.id not in taken]
 
 
 def probe(plan: Plan, known: Collection[str]) -> Plan:
