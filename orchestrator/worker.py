@@ -62,8 +62,7 @@ class Job:
         """Give the configurations of the trials."""
         from training.config import TrialConfig
 
-        common = json.loads(self.base)
-        texts = (json.dumps(common | json.loads(own)) for _, own in self.trials)
+        texts = (json.dumps(json.loads(self.base) | json.loads(own)) for _, own in self.trials)
         return [TrialConfig.model_validate_json(text) for text in texts]
 
 
