@@ -34,7 +34,7 @@ from training.losses.adversarial import Discriminator
 from training.losses.clam import InstanceClustering
 from training.losses.risks import Annealing, GroupWeights
 from training.models import MILModel, Output, build
-from training.models.embedding import Dropped
+from training.models.embedding import Dropped, EmbeddingLayer
 from training.types import Bags, Mask
 
 
@@ -203,6 +203,7 @@ def initialise(
         )
         if config.precision == "bfloat16":
             for layer in model.embedding.layers:
+                assert isinstance(layer, EmbeddingLayer)
                 layer.low = torch.bfloat16
         return made.to(dtype(config))
 
