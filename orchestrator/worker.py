@@ -220,8 +220,7 @@ def _train(
 
     if setting.device == "cpu":
         torch.set_num_threads(1)
-    began, clock = now(), time.monotonic()
-    folder = Folder(setting.folder)
+    began, clock, folder = now(), time.monotonic(), Folder(setting.folder)
     configs = assignment.job.configs()
     dataset = _dataset(setting.data, _changed(setting.data))
     _require_planned_data(assignment.job, configs, dataset)
