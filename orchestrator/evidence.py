@@ -152,7 +152,7 @@ def read(folder: Folder) -> Results:
         StoreError: A segment that counts cannot be read.
     """
     plan, results = store.read_plan(folder), store.read_compact(folder)
-    found = licences.read(folder, set(plan["encoder"]))
+    found = licences.read(folder, set(plan["encoder"]) if "encoder" in plan else ())
     return Results(
         plan=plan,
         trials=results["trials"],

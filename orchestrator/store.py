@@ -195,7 +195,10 @@ def read_compact(folder: Folder) -> dict[str, "pd.DataFrame"]:
         tables.append(table)
     joined = _joined([])
     if tables:
-        table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+        try:
+            table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+        except pa.ArrowTypeError as error:
+            raise StoreError(f"predictions.parquet: segments differ in a type: {error}") from error
         tables.clear()
         joined = table.combine_chunks().to_pandas(split_blocks=True, self_destruct=True)
         for name in NAMES:

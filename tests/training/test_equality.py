@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from pydantic import ValidationError
 
 from tests.training import small
 from tests.training.losses import kinds
 from tests.training.models.test_contract import HEADS
 from tests.training.models.test_contract import named as head_name
-from tests.training.test_session import plain_loop, session
+from tests.training.plain import assert_as_in_a_plain_loop
 from training.config import Head, Loss, Optim, TrialConfig
 from training.data.index import Dataset
 from training.trainer import LaneResult, train
@@ -74,12 +73,7 @@ def assert_lanes_are_ordinary_models(cohort: Dataset, head: Head, loss: Loss) ->
         trial(seed, head, loss, precision="float64", optim=Optim(lr=0.003, epochs=1, clip=0.5))
         for seed in range(2)
     ]
-    one = session(configs, cohort)
-    one.run_epoch()
-    for lane, config in enumerate(configs):
-        found = one.lanes.named(one.lanes.flat[lane], one.lanes.state[lane])
-        for name, tensor in plain_loop(config, one).items():
-            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-10)
+    assert_as_in_a_plain_loop(configs, cohort)
 
 
 @pytest.mark.parametrize(("head", "loss"), SAMPLE, ids=named)

@@ -47,7 +47,8 @@ def test_leace_is_the_closed_form():
 
 def test_leace_agrees_with_the_authors_package():
     with warnings.catch_warnings():  # it compiles with torch.jit.script when it is imported
-        warnings.simplefilter("ignore", DeprecationWarning)
+        for kind in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", kind)
         from concept_erasure import LeaceFitter
     x, which = scans(1)
     flat = torch.from_numpy(x.reshape(-1, x.shape[-1]))
