@@ -62,7 +62,40 @@ def read_table(path: Path, *, names: tuple[str, ...] = ()) -> "pa.Table":
     """
     import pyarrow.parquet as pq
 
-    return pq.read_table(path, page_checksum_verification=True, read_dictionary=list(names))
+    # Without threads, and without the data sets of `read_table`: files are small and many.
+    with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=list(names)) as file:
+        return file.read(use_threads=False)
+
+
+def join(tables: "list[pa.Table]", *, name: str, categories: Collection[str]) -> "pd.DataFrame":
+    """Join tables with a column `trial`, and order the rows by it; the list is emptied.
+
+    Args:
+        tables: of the segments.
+        name: of the files, for errors.
+        categories: columns that become categories, in sorted order.
+
+    Raises:
+        StoreError: A column is of types that do not go together.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    if not tables:
+        return pd.DataFrame({"trial": pd.Series(dtype="str")})
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+    except pa.ArrowTypeError as error:
+        raise StoreError(f"{name}.parquet: segments differ in a type: {error}") from error
+    tables.clear()
+    joined: pd.DataFrame = table.combine_chunks().to_pandas(split_blocks=True, self_destruct=True)
+    for column in categories:
+        if column in joined:
+            own = joined[column].astype("category").cat
+            joined[column] = own.reorder_categories(sorted(own.categories))
+    if not joined["trial"].is_monotonic_increasing:
+        joined = joined.sort_values("trial", kind="stable", ignore_index=True)
+    return joined
 
 
 def read_frame(path: Path, *, hint: str = "") -> "pd.DataFrame":

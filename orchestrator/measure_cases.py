@@ -16,6 +16,9 @@ from orchestrator.errors import StoreError
 OUTCOME = ("time", "event", "uno_weight")
 """Columns of predictions that tell what became of a patient, see `training.evaluation`."""
 
+_SPARSE = 64
+"""Bytes a row that a mark of each possible row may take; it is quicker than a hash table."""
+
 _ROWS = 2**17
 """Rows measured at once, about."""
 
@@ -178,7 +181,7 @@ def _read(predictions: pd.DataFrame, ids: pd.Index, told: Sequence[str]) -> _Row
     if not found.all():
         raise StoreError(f"trial {ids[~found][0]} is done but has no held-out predictions")
     view, views = code["view"]
-    twice = np.flatnonzero(pd.Series(trial * len(views) + view).duplicated())
+    twice = _repeated(trial * len(views) + view, len(ids) * len(views))
     if len(twice):
         row = rows.iloc[twice[0]]
         raise StoreError(f"trial {row['trial']}: view {row['view']!r} is predicted twice")
@@ -208,6 +211,16 @@ def _read(predictions: pd.DataFrame, ids: pd.Index, told: Sequence[str]) -> _Row
     )
 
 
+def _repeated(keys: np.ndarray, number: int) -> np.ndarray:
+    """Give the places of keys, from 0 to `number` - 1, that stood before."""
+    if number <= _SPARSE * len(keys):
+        there = np.zeros(number, dtype=bool)
+        there[keys] = True
+        if np.count_nonzero(there) == len(keys):
+            return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(pd.Series(keys).duplicated())
+
+
 def _codes(column: pd.Series) -> tuple[np.ndarray, pd.Index]:
     """Number the values of a column in sorted order: each row's number, and the values."""
     category = column.astype("category").cat
@@ -229,17 +242,24 @@ def _averaged(rows: _Rows, member: np.ndarray) -> tuple[Means, np.ndarray]:
     num_members, num_scanners = int(member.max()) + 1, len(rows.scanners)
     key = (rows.trial * num_members + member) * num_scanners + rows.scanner
     # Views are in order too: sums then do not depend on the order of rows in the segments.
-    order = np.argsort(key * (int(rows.view.max()) + 1) + rows.view, kind="stable")
-    key = key[order]
+    place = key * (int(rows.view.max()) + 1) + rows.view
+    if (np.diff(place) >= 0).all():
+        order = np.arange(len(key))
+    else:
+        order = np.argsort(place, kind="stable")
+        key = key[order]
     starts = np.flatnonzero(np.diff(key, prepend=-1))
     counts = np.diff(starts, append=len(key))
     first = order[starts]
+    score = rows.score[order]
+    if len(starts) < len(key):
+        score = np.add.reduceat(score, starts, axis=0) / counts[:, None]
     means = Means(
         trial=rows.trial[first],
         member=member[first],
         scanner=rows.scanner[first],
         label=rows.label[first],
         told=rows.told[first],
-        score=np.add.reduceat(rows.score[order], starts, axis=0) / counts[:, None],
+        score=score,
     )
     return means, first

@@ -108,7 +108,6 @@ def _settle(source: Source, path: Path) -> None:
 
 def _validate(source: Source, cut: set[Place]) -> Spec:
     """Report what is wrong in the tree and cut it, until the rest is a spec."""
-    language = schema()
     while True:
         try:
             spec: Spec = Spec.model_validate_json(json.dumps(source.tree), strict=True)
@@ -117,7 +116,7 @@ def _validate(source: Source, cut: set[Place]) -> Spec:
             found = _located(error, source.tree)
         for place, item in found:
             if not _follows(place, item, cut):
-                source.report(place, describe(item, place, language))
+                source.report(place, describe(item, place, schema()))
         for place, item in found:
             if item["type"] == "missing":
                 _stand_in(source.tree, place)

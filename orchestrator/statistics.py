@@ -6,7 +6,7 @@ Holm and Benjamini-Hochberg are statsmodels'; this is the only file that imports
 from typing import Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from training import seeds
 
@@ -94,7 +94,7 @@ def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[fl
         error = float(np.sqrt(variance))
     if not error > 0:
         return difference, error, np.nan if np.isnan(error) else float(difference == 0)
-    return difference, error, float(2 * stats.norm.sf(abs(difference) / error))
+    return difference, error, float(2 * special.ndtr(-abs(difference) / error))
 
 
 def permutation(
@@ -116,7 +116,9 @@ def permutation(
     Returns:
         The two-sided p-value, (1 + as extreme) / (1 + permutations); NaN where it is not defined.
     """
-    ranks = np.stack([stats.rankdata(each, axis=0) for each in (first, second)])
+    from scipy.stats import rankdata  # most of a second of start-up
+
+    ranks = np.stack([rankdata(each, axis=0) for each in (first, second)])
     order = [np.flatnonzero(label == 1), np.flatnonzero(label == 0)]
     if not len(order[0]) or not len(order[1]):
         return float("nan")
@@ -156,7 +158,9 @@ def _placements(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray,
 
 def _area(ranks: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> float:
     """Average the AUROC of ranks over scanners, [patient, scanner]."""
-    mixed = stats.rankdata(ranks, axis=0)
+    from scipy.stats import rankdata
+
+    mixed = rankdata(ranks, axis=0)
     size = len(positive)
     won = mixed[positive].sum(0) - size * (size + 1) / 2
     return float((won / (size * len(negative))).mean())

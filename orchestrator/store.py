@@ -182,32 +182,20 @@ def read_compact(folder: Folder) -> dict[str, "pd.DataFrame"]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    trials: list[pd.DataFrame] = []
-    tables: list[pa.Table] = []
+    texts = {"trials": (), "predictions": NAMES}
+    parts: dict[str, list[pa.Table]] = {name: [] for name in texts}
     for segment, ids in counting(folder).items():
-        frame = files.read_frame(segment / "trials.parquet")
-        trials.append(frame[frame["trial"].isin(ids)])
-        path = segment / "predictions.parquet"
-        with files.readable(path):
-            table = files.read_table(path, names=NAMES)
-            if set(frame["trial"]) - ids:
-                table = table.filter(pc.is_in(table["trial"], pa.array(sorted(ids))))
-        tables.append(table)
-    joined = _joined([])
-    if tables:
-        try:
-            table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
-        except pa.ArrowTypeError as error:
-            raise StoreError(f"predictions.parquet: segments differ in a type: {error}") from error
-        tables.clear()
-        joined = table.combine_chunks().to_pandas(split_blocks=True, self_destruct=True)
-        for name in NAMES:
-            if name in joined:
-                own = joined[name].astype("category").cat
-                joined[name] = own.reorder_categories(sorted(own.categories))
-        if not joined["trial"].is_monotonic_increasing:
-            joined = joined.sort_values("trial", kind="stable", ignore_index=True)
-    return {"trials": _joined(trials), "predictions": joined}
+        others = False
+        for name, tables in parts.items():
+            path = segment / f"{name}.parquet"
+            with files.readable(path):
+                table = files.read_table(path, names=texts[name])
+                if name == "trials":
+                    others = not ids.issuperset(table["trial"].to_pylist())
+                if others:
+                    table = table.filter(pc.is_in(table["trial"], pa.array(sorted(ids))))
+            tables.append(table)
+    return {name: files.join(parts[name], name=name, categories=own) for name, own in texts.items()}
 
 
 def counting(folder: Folder) -> dict[Path, set[str]]:
@@ -215,12 +203,11 @@ def counting(folder: Folder) -> dict[Path, set[str]]:
     state = events.progress(folder)
     dead = {trial: state.dead[trial] for trial in state.failed if trial in state.dead}
     results = {**dead, **state.accepted}
-    found: dict[Path, set[str]] = {}
+    found: dict[tuple[str, int], set[str]] = {}
     for trial in state.trials:
         if trial in results:
-            pack, attempt = results[trial]
-            found.setdefault(folder.segments / f"{pack}-{attempt}", set()).add(trial)
-    return found
+            found.setdefault(results[trial], set()).add(trial)
+    return {folder.segments / f"{pack}-{number}": ids for (pack, number), ids in found.items()}
 
 
 def read_validation(folder: Folder, trials: Collection[str]) -> dict[str, float]:

@@ -85,7 +85,7 @@ def grouped_auroc(
         group: number of each case's group, from 0 to `num_groups` - 1.
         num_groups: length of the result; a group without cases is NaN.
     """
-    order = np.lexsort((scores, group))
+    order = sort(scores, group, num_groups)
     score, member, positive = scores[order], group[order], labels[order]
     new = np.ones(len(order), dtype=bool)
     new[1:] = (score[1:] != score[:-1]) | (member[1:] != member[:-1])
@@ -136,6 +136,16 @@ def grouped_accuracy(
     right = np.bincount(cell, weights=labels == predicted, minlength=size).reshape(cases.shape)
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is meant
         return right.sum(1) / cases.sum(1), (right / cases).mean(1)
+
+
+def sort(
+    scores: Float[ndarray, " case"], group: Int[ndarray, " case"], num_groups: int
+) -> Int[ndarray, " case"]:
+    """Order cases by group, then score; equal ones as it comes, which is quicker."""
+    order = np.argsort(scores)
+    # Sorting of 16 bits takes one pass.
+    narrow = group[order].astype(np.uint16 if num_groups <= 2**16 else np.int64)
+    return order[np.argsort(narrow, kind="stable")]
 
 
 def one_vs_rest(scores: Float[ndarray, "case class"]) -> Float[ndarray, "case class"]:

@@ -47,8 +47,12 @@ def rank_rmsd(scores: Scores) -> Pairs:
     Ranks are among the slides that both scanners of a pair have. Not changed by any monotone
     transformation of the scores of a scanner.
     """
-    first, _ = _paired(scores)
-    ranks = _midrank_share(first)  # the second's of a pair are the first's of the turned pair
+    if np.isnan(scores).any():
+        first, _ = _paired(scores)
+        ranks = _midrank_share(first)  # the second's of a pair are the first's of the turned pair
+    else:
+        by_scanner = _midrank_share(np.ascontiguousarray(np.swapaxes(scores, -1, -2)))
+        ranks, _ = np.broadcast_arrays(by_scanner[..., :, None, :], by_scanner[..., None, :, :])
     return _root_mean_square(ranks - np.swapaxes(ranks, -2, -3))
 
 

@@ -113,7 +113,7 @@ def grouped_calibration(
     unit = np.where(overlapping, spread, 1.0)
     centred = (wide - mean[group]) / unit[group]
     line = _fit(labels, np.zeros_like(wide), centred, group, overlapping)
-    level = _fit(labels, wide, np.zeros_like(wide), group, defined)
+    level = _fit(labels, wide, None, group, defined)
     return level[0], line[1] / unit
 
 
@@ -145,13 +145,13 @@ def _overlap(
 def _fit(
     labels: Int[ndarray, " case"],
     offset: Float[ndarray, " case"],
-    slope: Float[ndarray, " case"],
+    slope: Float[ndarray, " case"] | None,
     group: Int[ndarray, " case"],
     wanted: ndarray,
 ) -> Float[ndarray, "2 group"]:
     """Maximise the likelihood of logit P = offset + a + b × slope in every wanted group.
 
-    Newton's method with halved steps; b stays zero where the slope is zero throughout.
+    Newton's method with halved steps; b stays zero without a slope.
     """
     num_groups = len(wanted)
     active = wanted.copy()
@@ -163,7 +163,9 @@ def _fit(
 
     def evaluate(at: ndarray) -> tuple[ndarray, ndarray]:
         """Give the log-likelihood of every group and the probability of every case."""
-        logit = offset + at[0][group] + at[1][group] * slope
+        logit = offset + at[0][group]
+        if slope is not None:
+            logit = logit + at[1][group] * slope
         small = np.exp(-np.abs(logit))
         value = total(labels * logit - np.maximum(logit, 0) - np.log1p(small))
         return value, np.where(logit >= 0, 1.0, small) / (1 + small)
@@ -173,11 +175,14 @@ def _fit(
         if not active.any():
             break
         rest, weight = labels - chance, chance * (1 - chance)
-        first = np.stack([total(rest), total(rest * slope)])
-        a, b, c = total(weight), total(weight * slope), total(weight * slope * slope)
-        c = np.where(c > 0, c, 1.0)
+        first, a = total(rest), total(weight)
+        second = b = np.zeros(num_groups)
+        c = np.ones(num_groups)
+        if slope is not None:
+            second, b, c = total(rest * slope), total(weight * slope), total(weight * slope * slope)
+            c = np.where(c > 0, c, 1.0)
         determinant = np.where(active, a * c - b * b, 1.0)
-        step = np.stack([c * first[0] - b * first[1], a * first[1] - b * first[0]]) / determinant
+        step = np.stack([c * first - b * second, a * second - b * first]) / determinant
         step[:, ~active] = 0
         for _ in range(30):
             value, chance = evaluate(found + step)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
-from sklearn.linear_model import LogisticRegression
 
 from training.metrics.accuracy import balanced_accuracy
 from training.metrics.probe import standardised
@@ -146,6 +145,8 @@ def _accuracy(
     told: Int[ndarray, " test"],
 ) -> float:
     """Train on some cases and give the balanced accuracy on the others."""
+    from sklearn.linear_model import LogisticRegression  # most of a second of start-up
+
     seen, held_out = standardised(embeddings, train, test, num_components=None)
     model = LogisticRegression(max_iter=2000).fit(seen, label[train] == label[train].max())
     found = model.predict(held_out).astype(np.int64)

@@ -4,6 +4,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from training.metrics.accuracy import sort
+
 
 def auprc(labels: Int[ndarray, " case"], scores: Float[ndarray, " case"]) -> float:
     """Compute the average precision, see `grouped_auprc`."""
@@ -27,7 +29,7 @@ def grouped_auprc(
         group: number of each case's group, from 0 to `num_groups` - 1.
         num_groups: length of the result; NaN where a class is missing or a score is NaN.
     """
-    order = np.lexsort((-scores, group))
+    order = sort(-scores, group, num_groups)
     score, member, positive = scores[order], group[order], labels[order]
     last = np.ones(len(order), dtype=bool)
     last[:-1] = (score[1:] != score[:-1]) | (member[1:] != member[:-1])

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
-from sklearn.linear_model import LogisticRegression
 
 from training.metrics.accuracy import balanced_accuracy, multiclass_auroc
 
@@ -51,6 +50,8 @@ def probe(
         num_components: principal components that the probe sees; default: all.
         penalty: of scikit-learn's objective, 1 / C, on standardised components.
     """
+    from sklearn.linear_model import LogisticRegression  # most of a second of start-up
+
     num_classes = int(target.max(initial=0)) + 1
     scores = np.full((len(target), num_classes), np.nan)
     for train, test in folds(target, patient, generator=generator, num_folds=num_folds):

@@ -97,7 +97,9 @@ def _members(
     member: Int[ndarray, " row"], group: Int[ndarray, " row"]
 ) -> tuple[Int[ndarray, " row"], Int[ndarray, " segment"], Int[ndarray, " segment"]]:
     """Sort rows by group and member: the order, where each member starts, how many rows it has."""
-    order = np.lexsort((member, group))
+    order, step = np.arange(len(member)), np.diff(group)
+    if not ((step > 0) | ((step == 0) & (np.diff(member) >= 0))).all():
+        order = np.lexsort((member, group))
     a, b = group[order], member[order]
     new = np.ones(len(order), dtype=bool)
     new[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
