@@ -25,9 +25,6 @@ from training.extraction.slide_table import Scan
 from training.extraction.slides import Slide, open_slide
 from training.extraction.views import Look
 
-STRIDE = 2**26
-"""Tile numbers of an unpaired scan start at a multiple of this, by its place in the slide."""
-
 SAMPLE_PX = 1024
 """Longer side of the thumbnail that augmented views are fitted to."""
 
@@ -115,7 +112,7 @@ def plan(
         if not wanted[scan.name] and scan is not scans[0] and not _is_source(scan, scans, wanted):
             continue
         try:
-            found = _open(scan, order, scans[0], opened, config, notes)
+            found = _open(scan, order, scans, opened, config, notes)
             opened[scan.name] = found
             if wanted[scan.name] and not scan.source_scan:
                 _draw(found, picture(pictures, scan), scratch)
@@ -152,7 +149,7 @@ def _is_source(scan: Scan, scans: Sequence[Scan], wanted: Mapping[str, Sequence[
 def _open(
     scan: Scan,
     order: int,
-    reference: Scan,
+    scans: Sequence[Scan],
     opened: Mapping[str, _Opened],
     config: EmbedConfig,
     notes: list[str],
@@ -164,7 +161,7 @@ def _open(
     mask = tissue.find(slide, config.tissue)
     if scan.mask is not None:
         mask = masks.both(mask, masks.read(scan.mask, slide.size))
-    first = opened.get(reference.name)
+    first = opened.get(scans[0].name)
     if first is None:
         return _Opened(slide=slide, mask=mask, tiles=grid.tiles(slide, mask, config.tiling))
     if config.registration is None:
@@ -183,8 +180,13 @@ def _open(
             )
             return _Opened(slide=slide, mask=mask, tiles=mapped)
         reason = found.refused
-    notes.append(f"scan {scan.name!r}: not paired with {reference.name!r}: {reason}")
-    own = pairing.unpaired(grid.tiles(slide, mask, config.tiling), first=order * STRIDE)
+    notes.append(f"scan {scan.name!r}: not paired with {scans[0].name!r}: {reason}")
+    own = pairing.unpaired(
+        grid.tiles(slide, mask, config.tiling),
+        first.tiles,
+        order=order,
+        num_scans=sum(not each.source_scan for each in scans),
+    )
     return _Opened(slide=slide, mask=mask, tiles=own)
 
 

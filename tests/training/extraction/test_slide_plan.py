@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.training.extraction.made_up_slides import draw, table
-from training.extraction import slide_plan, slide_table
+from training.extraction import pairing, slide_plan, slide_table
 from training.extraction.config_embed import EmbedConfig
 from training.extraction.slides import open_slide
 
@@ -38,7 +38,7 @@ def test_scans_of_a_real_slide_are_paired_and_one_of_another_slide_is_not(cmu, h
     assert len(common) >= 0.9 * len(first.tile)
     moved = second.coords[np.isin(second.tile, common)] - first.coords[np.isin(first.tile, common)]
     assert np.abs(np.median(moved, axis=0) - SHIFT).max() < 224 / 8
-    assert apart.tile.min() >= 2 * slide_plan.STRIDE
+    assert apart.tile.min() >= 2 * pairing.STRIDE
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
 
 
