@@ -4,8 +4,9 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cluster import profile as profiles
 from cluster.profile import SlurmProfile
@@ -88,7 +89,29 @@ def show(report: Report, out: Path, mode: Mode) -> None:
         (name, f"{found['views']:,} views, {found['tiles']:,} tiles, licence {found['licence']}")
         for name, found in report.encoders.items()
     ]
+    if report.pairs:
+        rows.append(("pairs", pairs_text(report.pairs)))
     render.facts(rows)
+
+
+def pairs_text(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many pairs of scans were registered, and how well: the worst of each number."""
+    lines = []
+    for word, group in (
+        ("registered", [pair for pair in pairs if not pair["refused"]]),
+        ("refused", [pair for pair in pairs if pair["refused"]]),
+    ):
+        if group:
+            turns = [
+                abs(pair["turn_degrees"]) for pair in group if pair["turn_degrees"] is not None
+            ]
+            turned = f", turned by up to {max(turns):.1f}°" if turns else ""
+            qualities, overlaps = ([pair[key] for pair in group] for key in ("quality", "overlap"))
+            lines.append(
+                f"{len(group):,} {word}: quality {min(qualities):.2f} to {max(qualities):.2f}, "
+                f"overlap {min(overlaps):.0%} to {max(overlaps):.0%}{turned}"
+            )
+    return "; ".join(lines)
 
 
 def _submit(asked: Request, profile: SlurmProfile, *, yes: bool, mode: Mode) -> int:

@@ -191,6 +191,8 @@ def test_a_real_slide_and_a_made_up_scanner_become_a_sweep(cmu, tmp_path):
     )
     done = sweep("embed", slides, "--out", tmp_path / "data", *options)
     assert "not paired" not in done.stderr and "licence apache-2.0" in done.stdout
+    assert "8 registered: quality" in done.stdout
+    assert len(list((tmp_path / "data" / "thumbnails" / "pairs").glob("*.png"))) == 8
     dataset = index.read(tmp_path / "data")
     rows, reader = dataset.index.set_index("view", drop=False), BagReader(tmp_path / "data")
     assert len(rows) == 8 * 2 * 2

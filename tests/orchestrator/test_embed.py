@@ -1,5 +1,6 @@
 """What `sweep embed` makes of its options, and says."""
 
+import dataclasses
 import json
 
 import pytest
@@ -58,3 +59,29 @@ def test_the_report_shows_licences_and_names_what_failed(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["failed"] == ["scan 'c': no tissue"]
     embed.show(REPORT, tmp_path, "quiet")
     assert capsys.readouterr().out == f"{tmp_path}\n"
+
+
+def pair(**changes):
+    plain = {
+        "slide": "s", "scan": "b", "reference": "a", "quality": 0.9, "overlap": 1.0,
+        "turn_degrees": -0.4, "manual": False, "refused": "",
+    }  # fmt: skip
+    return {**plain, **changes}
+
+
+def test_pairs_are_told_by_their_worst_numbers_and_one_by_one_in_json(tmp_path, capsys):
+    pairs = (
+        pair(),
+        pair(scan="c", quality=0.624, overlap=0.874, turn_degrees=-178.26),
+        pair(scan="d", quality=0.1, overlap=0.96, turn_degrees=None, refused="quality is 0.10"),
+    )
+    report = dataclasses.replace(REPORT, pairs=pairs)
+    embed.show(report, tmp_path, "text")
+    assert (
+        "2 registered: quality 0.62 to 0.90, overlap 87% to 100%, turned by up to 178.3°; "
+        "1 refused: quality 0.10 to 0.10, overlap 96% to 96%"
+    ) in " ".join(capsys.readouterr().out.split())
+    embed.show(report, tmp_path, "json")
+    assert json.loads(capsys.readouterr().out)["pairs"] == list(pairs)
+    embed.show(REPORT, tmp_path, "text")
+    assert "\npairs" not in capsys.readouterr().out

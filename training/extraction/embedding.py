@@ -6,7 +6,7 @@ scan is named, and the others are finished.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,10 @@ import torch
 
 from training.data import joining
 from training.errors import DataError
-from training.extraction import encoder_table, gathering, requests, slide_table, staging
+from training.extraction import encoder_table, gathering, pair_files, requests, slide_table, staging
 from training.extraction.passing import Pace, Pass
 from training.extraction.requests import Chosen, Request
-from training.extraction.slide_table import Table
+from training.extraction.slide_table import Scan, Table
 
 MEMORY_SHARE = 0.6
 """Of the free memory, for the weights of encoders that work side by side."""
@@ -35,6 +35,7 @@ class Report:
         tiles_per_s: of this call.
         failed: what could not be done, a line each.
         notes: what the user should know, a line each.
+        pairs: how well scans were registered, those of earlier calls among them; the refused, too.
     """
 
     encoders: Mapping[str, Mapping[str, Any]]
@@ -43,6 +44,7 @@ class Report:
     tiles_per_s: float
     failed: tuple[str, ...]
     notes: tuple[str, ...]
+    pairs: tuple[Mapping[str, Any], ...] = ()
 
 
 def check(request: Request) -> Table:
@@ -122,7 +124,16 @@ def run(
         tiles_per_s=pace.tiles_per_s,
         failed=tuple(dict.fromkeys(lines)),
         notes=tuple(notes),
+        pairs=tuple(_pairs(request, slides, failed)),
     )
+
+
+def _pairs(
+    request: Request, slides: Mapping[str, tuple[Scan, ...]], failed: Collection[str]
+) -> Iterator[Mapping[str, Any]]:
+    if request.config.registration is not None:
+        for pair in pair_files.read(request.out / "thumbnails", slides, without=failed):
+            yield pair.model_dump()
 
 
 def _groups(chosen: Sequence[Chosen], device: str) -> Iterator[list[Chosen]]:

@@ -1,5 +1,6 @@
 """Slides become a data set: every tile once, nothing twice, what is wrong is named."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from training.data import index
 from training.data.bags import BagReader
 from training.errors import DataError
 from training.extraction import embedding, encoders, slides, staging
+from training.extraction.config_registration import RegistrationConfig
 from training.extraction.encoder_table import find
 
 
@@ -218,6 +220,35 @@ def test_scans_that_are_not_registered_have_numbers_of_their_own(tmp_path):
     assert len(report.notes) == 2 and "registration is off" in report.notes[0]
     numbers = [set(tile.tolist()) for _, _, tile in bags(tmp_path / "data").values()]
     assert len(set.union(*numbers)) == sum(map(len, numbers)) == 36
+
+
+@pytest.mark.slow
+def test_pairs_are_drawn_and_told_accepted_or_refused_and_told_again_later(tmp_path):
+    simple(tmp_path, 1)
+    for name, x in (("same", 0), ("away", 5000)):
+        affine = {"unit": "px", "affine": [[1, 0, x], [0, 1, 0]]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(affine))
+    rows = [
+        {"slide": "a", "scan": name, "patient": "a", "label": "x", "file": "s 0'é.png",
+         "transform": given}
+        for name, given in (("a1", ""), ("a '2'", "same.json"), ("a3", "away.json"))
+    ]  # fmt: skip
+    config = CONFIG.model_copy(update={"registration": RegistrationConfig(thumbnail_px=128)})
+    asked = request(table(tmp_path, rows), tmp_path / "data", config=config)
+    report = embedding.run(asked)
+    assert report.failed == () and len(report.notes) == 1
+    accepted, refused = report.pairs
+    assert (accepted["scan"], accepted["reference"], accepted["refused"]) == ("a '2'", "a1", "")
+    assert accepted["quality"] > 0.9 and accepted["overlap"] == 1.0
+    assert abs(accepted["turn_degrees"]) < 1e-9
+    assert refused["scan"] == "a3" and refused["refused"] in report.notes[0]
+    assert refused["overlap"] == 0.0
+    drawn = {path.name for path in (asked.out / "thumbnails" / "pairs").glob("*.png")}
+    assert drawn == {"a %272%27.png", "a3.png"}
+    again = embedding.run(asked)
+    assert again.num_embedded == 0 and again.pairs == report.pairs
+    off = embedding.run(request(asked.slides, asked.out))
+    assert off.pairs == ()
 
 
 @pytest.mark.slow
