@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster import profile as profiles
 from cluster.profile import SlurmProfile
@@ -14,11 +14,13 @@ from orchestrator import embed_jobs, render
 from orchestrator.errors import SweepError
 from orchestrator.render import PLAIN_PROGRESS_S, Mode
 from training.errors import DataError
-from training.extraction import config_file, embedding
+from training.extraction import checking, config_file
 from training.extraction.config_embed import EmbedConfig
-from training.extraction.embedding import Report
-from training.extraction.passing import Pace
 from training.extraction.requests import Request
+
+if TYPE_CHECKING:  # these load torch, which takes seconds and is not for login nodes
+    from training.extraction.embedding import Report
+    from training.extraction.passing import Pace
 
 
 def request(
@@ -32,12 +34,14 @@ def request(
     device: str | None,
     workers: int | None,
 ) -> Request:
-    """Make a request of the command's options.
+    """Make a request of the command's options; without a device, it is chosen where it runs.
 
     Raises:
         SweepError: An option is wrong.
         DataError: The configuration is wrong.
     """
+    if device is not None and device != "cpu" and not device.startswith("cuda"):
+        raise SweepError(f"--device {device}: expected cpu or cuda")
     files = {}
     for text in checkpoints:
         name, found, path = text.partition("=")
@@ -52,7 +56,7 @@ def request(
         checkpoints=files,
         config=EmbedConfig() if config is None else config_file.read(config),
         limit=limit,
-        device=_device(device),
+        device=device or "",
         workers=max(1, cores - 1) if workers is None else min(workers, cores),
     )
 
@@ -62,12 +66,15 @@ def run(asked: Request, *, cluster: str | None, yes: bool, mode: Mode) -> int:
     profile = profiles.load(cluster) if cluster else None
     if isinstance(profile, SlurmProfile):
         return _submit(asked, profile, yes=yes, mode=mode)
+    from training.extraction import embedding
+
+    asked = dataclasses.replace(asked, device=_device(asked.device))
     report = embedding.run(asked, on_progress=_now_and_then(mode))
     show(report, asked.out, mode)
     return 1 if report.failed else 0
 
 
-def show(report: Report, out: Path, mode: Mode) -> None:
+def show(report: "Report", out: Path, mode: Mode) -> None:
     """Show what was embedded, and what could not be."""
     if mode == "json":
         render.value({"data": str(out), **dataclasses.asdict(report)})
@@ -116,7 +123,7 @@ def pairs_text(pairs: Sequence[Mapping[str, Any]]) -> str:
 
 def _submit(asked: Request, profile: SlurmProfile, *, yes: bool, mode: Mode) -> int:
     asks = mode == "text" and sys.stdin.isatty() and sys.stderr.isatty()
-    table = embedding.check(asked)
+    table = checking.check(asked)
     tasks = min(profile.pilots, len(table.slides))
     hours = (tasks + 1) * profile.billed_gpus * profile.walltime_min / 60
     text = f"{len(table.slides):,} slides in {render.many(tasks, 'task')} and a last job"
@@ -137,24 +144,22 @@ def _submit(asked: Request, profile: SlurmProfile, *, yes: bool, mode: Mode) -> 
     return 0
 
 
-def _device(asked: str | None) -> str:
+def _device(asked: str) -> str:
     import torch  # takes seconds
 
     there = torch.cuda.is_available()
-    if asked is None:
+    if not asked:
         return "cuda" if there else "cpu"
-    if asked != "cpu" and not asked.startswith("cuda"):
-        raise SweepError(f"--device {asked}: expected cpu or cuda")
     if asked != "cpu" and not there:
         raise DataError(f"--device {asked}: there is no GPU here", hint="use: --device cpu")
     return asked
 
 
-def _now_and_then(mode: Mode) -> Callable[[Pace], None]:
+def _now_and_then(mode: Mode) -> "Callable[[Pace], None]":
     """Say on stderr how far it is."""
     last = time.monotonic()
 
-    def report(pace: Pace) -> None:
+    def report(pace: "Pace") -> None:
         nonlocal last
         if mode == "text" and time.monotonic() - last > PLAIN_PROGRESS_S:
             last = time.monotonic()
@@ -163,7 +168,7 @@ def _now_and_then(mode: Mode) -> Callable[[Pace], None]:
     return report
 
 
-def progress_text(pace: Pace) -> str:
+def progress_text(pace: "Pace") -> str:
     """Say how far an extraction is."""
     text = f"{pace.tiles:,} tiles of {pace.planned:,} slides"
     if pace.planned < pace.num_slides:

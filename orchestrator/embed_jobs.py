@@ -14,7 +14,7 @@ from cluster.profile import SlurmProfile
 from orchestrator import pool
 from orchestrator.folder import Folder
 from training.errors import DataError
-from training.extraction import embedding, requests
+from training.extraction import requests
 from training.extraction.requests import Request
 
 NAME = "embed-jobs.partial"
@@ -24,7 +24,8 @@ NAME = "embed-jobs.partial"
 def submit(asked: Request, profile: SlurmProfile, *, tasks: int) -> list[str]:
     """Submit the array and the last job; return their SLURM job ids.
 
-    Weights are fetched before, since nodes may have no way to the hub.
+    Weights are fetched before, since nodes may have no way to the hub. Torch is not loaded for that,
+    but for encoders that only timm knows.
 
     Raises:
         DataError: Weights cannot be had.
@@ -57,6 +58,8 @@ def logs(data: Path) -> Path:
 
 def stage(request: Request, tasks: int) -> None:
     """Embed the slides of one task of the array."""
+    from training.extraction import embedding  # torch, which no login node loads
+
     number = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
     embedding.run(request, share=(number, tasks))
 
@@ -67,6 +70,8 @@ def finish(request: Request) -> None:
     Raises:
         DataError: Something could not be done.
     """
+    from training.extraction import embedding
+
     report = embedding.run(request)
     path = request.out / NAME / "report.json"
     path.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,31 @@ def test_light_commands_import_nothing_heavy(arguments, tmp_path):
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True
     )
     assert json.loads(done.stderr.splitlines()[-1]) == []
+
+
+def test_embed_submits_from_a_login_node_without_torch(tmp_path, monkeypatch):
+    for name, text in (("sbatch", "echo Submitted batch job 7\n"), ("srun", "")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "s.png").touch()
+    (tmp_path / "slides.csv").write_text("slide,scan,patient,scanner,label,file\ns,s,p,A,x,s.png\n")
+    (tmp_path / "uni.bin").touch()
+    arguments = [
+        "embed", "slides.csv", "--out", "data", "--encoder", "uni", "--checkpoint", "uni=uni.bin",
+        "--cluster", "slurm_a100", "--yes", "--quiet",
+    ]  # fmt: skip
+    program = (
+        "import sys\n"
+        f"sys.argv = ['sweep', *{arguments!r}]\n"
+        "from orchestrator.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as done:\n    assert done.code == 0, done.code\n"
+        "print([name for name in ('torch', 'timm', 'itk', 'openslide') if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.splitlines() == ["7", "7", "[]"], done.stderr
 
 
 def commands(group=cli, path=("sweep",)):

@@ -13,12 +13,10 @@ from typing import Any
 import psutil
 import torch
 
-from training.data import joining
-from training.errors import DataError
-from training.extraction import encoder_table, gathering, pair_files, requests, slide_table, staging
+from training.extraction import checking, gathering, pair_files, requests, staging
 from training.extraction.passing import Pace, Pass
 from training.extraction.requests import Chosen, Request
-from training.extraction.slide_table import Scan, Table
+from training.extraction.slide_table import Scan
 
 MEMORY_SHARE = 0.6
 """Of the free memory, for the weights of encoders that work side by side."""
@@ -47,31 +45,6 @@ class Report:
     pairs: tuple[Mapping[str, Any], ...] = ()
 
 
-def check(request: Request) -> Table:
-    """Read the table and refuse what is wrong before anything is opened or fetched.
-
-    Raises:
-        DataError: All problems at once.
-    """
-    problems: list[str] = []
-    table = slide_table.read(request.slides, problems, limit=request.limit)
-    for name in request.encoders:
-        try:
-            encoder_table.find(name)
-        except DataError as error:
-            problems.append(error.message)
-    named = {**{k: v.checkpoint for k, v in request.config.encoders.items()}, **request.checkpoints}
-    for name, path in named.items():
-        if name not in request.encoders:
-            problems.append(f"encoder {name!r}: has settings or a checkpoint, but is not asked for")
-        elif path is not None and not path.is_file():
-            problems.append(f"{path}: no such file, the checkpoint of encoder {name!r}")
-    problems += _conflicts(request, table)
-    if problems:
-        raise DataError("\n".join(dict.fromkeys(problems)))
-    return table
-
-
 def run(
     request: Request,
     *,
@@ -89,7 +62,7 @@ def run(
     Raises:
         DataError: The request is wrong; nothing was embedded.
     """
-    table = check(request)
+    table = checking.check(request)
     chosen = [requests.choose(name, request) for name in request.encoders]
     slides = {
         name: scans
@@ -154,17 +127,3 @@ def _free(device: str) -> float:
     if device.startswith("cuda"):
         return float(torch.cuda.mem_get_info(torch.device(device))[0])
     return float(psutil.virtual_memory().available)
-
-
-def _conflicts(request: Request, table: Table) -> list[str]:
-    """Compare the table with itself and with the data set that is there."""
-    rows = table.rows.assign(view=table.rows["scan"], encoder=request.encoders[0])
-    rows = rows.assign(num_tiles=1, dim=1, dtype="float16")  # not known before slides are read
-    try:
-        before = joining.existing(request.out)
-        if rows.empty:
-            return []
-        joining.join(before, rows, table.cases, None)
-    except DataError as error:
-        return [f"{request.slides}: {line}" for line in error.message.splitlines()]
-    return []

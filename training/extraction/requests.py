@@ -1,15 +1,15 @@
-"""What is asked of an extraction, and the encoders as they will be used for it."""
+"""What is asked of an extraction, and the encoders as they will be used for it; without torch."""
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.extraction import encoder_table, encoders
+from training.extraction import encoder_table, weights
 from training.extraction.config import Tiling
 from training.extraction.config_embed import EmbedConfig, EncoderChoice
 from training.extraction.encoder_table import Encoder
-from training.extraction.encoders import Weights
+from training.extraction.weights import Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +70,8 @@ def choose(name: str, request: Request) -> Chosen:
     checkpoint = request.checkpoints.get(name) or setting.checkpoint
     return Chosen(
         encoder=found,
-        weights=encoders.locate(found, checkpoint),
-        precision=encoders.arithmetic(found, request.device, setting.precision),
+        weights=weights.locate(found, checkpoint),
+        precision=encoder_table.arithmetic(found, request.device, setting.precision),
         tiling=_tiling(found, request.config.tiling),
     )
 

@@ -24,6 +24,7 @@ from training.data import index
 from training.data.bags import BagReader
 from training.errors import DataError
 from training.extraction import embedding, encoders, slides, staging
+from training.extraction import weights as kept_weights
 from training.extraction.config_registration import RegistrationConfig
 from training.extraction.encoder_table import find
 
@@ -70,7 +71,7 @@ def test_the_data_set_is_sound_and_says_how_it_was_made(embedded):
 
 def test_an_embedding_is_that_of_the_tile_at_its_coordinates(embedded):
     encoder = find(NAME)
-    loaded = encoders.load(encoder, encoders.locate(encoder, embedded.checkpoints[NAME]))
+    loaded = encoders.load(encoder, kept_weights.locate(encoder, embedded.checkpoints[NAME]))
     for view, (found, coords, _) in bags(embedded.out).items():
         with slides.open_slide(embedded.slides.parent / f"{view}.png", mpp=1.0) as slide:
             read = np.stack([slide.read(x, y, CONFIG.tiling) for x, y in coords.tolist()])
@@ -278,24 +279,6 @@ def test_what_is_in_the_data_set_and_not_in_the_table_stays(embedded, tmp_path):
     found = bags(tmp_path / "data")
     assert set(found) == {"n", "s 0'é", "s 1'é", "s 2'é"}
     assert set(index.read(tmp_path / "data").cases["patient"]) == {"p0", "p1", "p2", "pn"}
-
-
-def test_everything_wrong_is_told_at_once_before_a_slide_is_opened(tmp_path):
-    rows = [
-        {"slide": "a", "scan": "a", "patient": "p", "label": "x", "file": "missing.svs"},
-        {"slide": "b", "scan": "b", "patient": "p", "label": "y", "file": "", "mpp": "-1"},
-    ]
-    asked = request(table(tmp_path, rows), tmp_path / "data")
-    asked = embedding.Request(
-        slides=asked.slides, out=asked.out, encoders=(NAME, "virchow3"),
-        checkpoints={NAME: tmp_path / "nowhere.pth", "uni": tmp_path / "u.pth"}, config=CONFIG,
-    )  # fmt: skip
-    with pytest.raises(DataError) as error:
-        embedding.check(asked)
-    for words in ("missing.svs: missing", "no file", "mpp is '-1'", "label of patient 'p'",
-                  "did you mean virchow2", "nowhere.pth: no such", "not asked for"):  # fmt: skip
-        assert words in error.value.message, words
-    assert not (tmp_path / "data").exists()
 
 
 def test_weights_of_another_network_are_refused(embedded, tmp_path):
