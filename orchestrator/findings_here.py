@@ -18,6 +18,7 @@ GB = 1 << 30
 ROOM_BYTES = 2 * GB
 ROOM_FILES = 5_000
 TEMPORARY_BYTES = 1 * GB
+JOURNALS = 5
 
 
 def of_folder(results: Path, *, nodes_elsewhere: bool) -> list[Finding]:
@@ -81,11 +82,7 @@ def of_nodes(results: Path) -> Finding | None:
     """
     here = machine.versions()
     for folder in _latest(results, "events"):
-        told = {
-            event.get("node", ""): event["versions"]
-            for event in events.read_events(Folder(folder))
-            if event["event"] == "started" and isinstance(event.get("versions"), dict)
-        }
+        told = dict(_told(folder))
         if not told:
             continue
         differ = [
@@ -140,6 +137,16 @@ def of_machine() -> Finding:
         does="a local sweep trains here in the foreground, one pack per core"
         + (" or GPU (device cuda in the profile)" if gpus else ""),
     )
+
+
+def _told(folder: Path) -> Iterable[tuple[str, dict[str, str]]]:
+    """Read what the latest pilots of a sweep told, by node; a login node reads few files."""
+    journals = sorted(Folder(folder).events.glob("pilot-*.jsonl"), key=lambda p: p.stat().st_mtime)
+    for path in journals[-JOURNALS:]:
+        for line in path.read_bytes().split(b"\n"):
+            event = events.parse(line, path.stem) or {}
+            if event.get("event") == "started" and isinstance(event.get("versions"), dict):
+                yield event["node"], event["versions"]
 
 
 def _latest(results: Path, name: str) -> list[Path]:
