@@ -24,8 +24,8 @@ NAME = "embed-jobs.partial"
 def submit(asked: Request, profile: SlurmProfile, *, tasks: int) -> list[str]:
     """Submit the array and the last job; return their SLURM job ids.
 
-    Weights are fetched before, since nodes may have no way to the hub. Torch is not loaded for that,
-    but for encoders that only timm knows.
+    Weights are fetched before, since nodes may have no way to the hub; torch is not loaded for
+    that, except for encoders that only timm knows.
 
     Raises:
         DataError: Weights cannot be had.
