@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import profile as profiles
 from cluster.profile import SlurmProfile
-from orchestrator import embed_jobs, render
+from orchestrator import embed_jobs, licences, render
 from orchestrator.errors import SweepError
 from orchestrator.render import PLAIN_PROGRESS_S, Mode
 from training.errors import DataError
-from training.extraction import checking, config_file
+from training.extraction import checking, config_file, requests
 from training.extraction.config_embed import EmbedConfig
 from training.extraction.requests import Request
 
@@ -70,8 +70,18 @@ def run(asked: Request, *, cluster: str | None, yes: bool, mode: Mode) -> int:
 
     asked = dataclasses.replace(asked, device=_device(asked.device))
     report = embedding.run(asked, on_progress=_now_and_then(mode))
+    report = dataclasses.replace(report, notes=(*terms(asked), *report.notes))
     show(report, asked.out, mode)
     return 1 if report.failed else 0
+
+
+def terms(asked: Request) -> list[str]:
+    """Say whose licences may forbid passing on what is made here, and where they can be read."""
+    lines = []
+    for encoder in [requests.describe(name, asked) for name in asked.encoders]:
+        for line in licences.remarks({encoder.name: [encoder.licence or licences.UNKNOWN]}):
+            lines.append(f"{line}; read {encoder.page}" if encoder.hub else line)
+    return lines
 
 
 def show(report: "Report", out: Path, mode: Mode) -> None:
@@ -124,6 +134,10 @@ def pairs_text(pairs: Sequence[Mapping[str, Any]]) -> str:
 def _submit(asked: Request, profile: SlurmProfile, *, yes: bool, mode: Mode) -> int:
     asks = mode == "text" and sys.stdin.isatty() and sys.stderr.isatty()
     table = checking.check(asked)
+    notes = terms(asked)
+    if mode != "json":
+        for line in notes:
+            render.note(line, kind="warning")
     tasks = min(profile.pilots, len(table.slides))
     hours = (tasks + 1) * profile.billed_gpus * profile.walltime_min / 60
     text = f"{len(table.slides):,} slides in {render.many(tasks, 'task')} and a last job"
@@ -135,7 +149,7 @@ def _submit(asked: Request, profile: SlurmProfile, *, yes: bool, mode: Mode) -> 
         return 2
     jobs = embed_jobs.submit(asked, profile, tasks=tasks)
     if mode == "json":
-        render.value({"data": str(asked.out), "jobs": jobs})
+        render.value({"data": str(asked.out), "jobs": jobs, "notes": notes})
     elif mode == "quiet":
         render.lines(jobs)
     else:

@@ -79,7 +79,7 @@ def test_light_commands_import_nothing_heavy(arguments, tmp_path):
     assert json.loads(done.stderr.splitlines()[-1]) == []
 
 
-def test_embed_submits_from_a_login_node_without_torch(tmp_path, monkeypatch):
+def test_embed_submits_from_a_login_node_without_torch_and_tells_terms(tmp_path, monkeypatch):
     for name, text in (("sbatch", "echo Submitted batch job 7\n"), ("srun", "")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}")
         (tmp_path / name).chmod(0o755)
@@ -102,6 +102,7 @@ def test_embed_submits_from_a_login_node_without_torch(tmp_path, monkeypatch):
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.stdout.splitlines() == ["7", "7", "[]"], done.stderr
+    assert "CC-BY-NC-ND" in done.stderr and "read https://huggingface.co/MahmoodLab" in done.stderr
 
 
 def commands(group=cli, path=("sweep",)):

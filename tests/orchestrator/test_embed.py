@@ -85,3 +85,32 @@ def test_pairs_are_told_by_their_worst_numbers_and_one_by_one_in_json(tmp_path, 
     assert json.loads(capsys.readouterr().out)["pairs"] == list(pairs)
     embed.show(REPORT, tmp_path, "text")
     assert "\npairs" not in capsys.readouterr().out
+
+
+def test_terms_that_restrict_passing_on_are_told_with_the_page_to_read(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("encoders: {h_optimus_0: {licence: for our clinic only}}")
+    names = ("uni", "hibou_l", "phikon_v2", "h_optimus_0", "prov_gigapath")
+    found = embed.terms(asked(tmp_path, encoders=names, config=config))
+    assert found == [
+        f"embeddings of {name} are under {licence}: look before you pass on predictions, "
+        f"embeddings or weights made with them; read https://huggingface.co/{page}"
+        for name, licence, page in (
+            ("uni", "CC-BY-NC-ND-4.0", "MahmoodLab/UNI"),
+            ("phikon_v2", "Owkin non-commercial licence", "owkin/phikon-v2"),
+            ("h_optimus_0", "for our clinic only", "bioptimus/H-optimus-0"),
+        )
+    ]
+
+
+@pytest.mark.parametrize("mode", ["text", "json"])
+def test_terms_are_told_when_something_is_embedded_here(tmp_path, capsys, monkeypatch, mode):
+    from training.extraction import embedding
+
+    monkeypatch.setattr(embedding, "run", lambda _asked, **_told: REPORT)
+    assert embed.run(asked(tmp_path), cluster=None, yes=False, mode=mode) == 1
+    shown = capsys.readouterr()
+    told = json.loads(shown.out)["notes"] if mode == "json" else shown.err.splitlines()
+    assert "read https://huggingface.co/MahmoodLab/UNI" in told[0]
+    assert "read https://huggingface.co/paige-ai/Virchow2" in told[1]
+    assert "scan 'b': not paired" in told[2]

@@ -54,6 +54,21 @@ class Chosen:
     tiling: Tiling
 
 
+def describe(name: str, request: Request) -> Encoder:
+    """Find an encoder, with the revision and the licence of the configuration.
+
+    Raises:
+        DataError: It is not known.
+    """
+    setting = request.config.encoders.get(name, EncoderChoice())
+    found = encoder_table.find(name)
+    return dataclasses.replace(
+        found,
+        revision=setting.revision or found.revision,
+        licence=setting.licence or found.licence,
+    )
+
+
 def choose(name: str, request: Request) -> Chosen:
     """Find an encoder and its weights, as the request has them.
 
@@ -61,12 +76,7 @@ def choose(name: str, request: Request) -> Chosen:
         DataError: The weights cannot be had.
     """
     setting = request.config.encoders.get(name, EncoderChoice())
-    found = encoder_table.find(name)
-    found = dataclasses.replace(
-        found,
-        revision=setting.revision or found.revision,
-        licence=setting.licence or found.licence,
-    )
+    found = describe(name, request)
     checkpoint = request.checkpoints.get(name) or setting.checkpoint
     return Chosen(
         encoder=found,
