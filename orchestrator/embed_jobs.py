@@ -37,6 +37,7 @@ def submit(asked: Request, profile: SlurmProfile, *, tasks: int) -> list[str]:
         asked,
         slides=asked.slides.resolve(),
         out=asked.out.resolve(),
+        folds=asked.folds and asked.folds.resolve(),
         checkpoints={name: path.resolve() for name, path in asked.checkpoints.items()},
         device=profile.device,
         workers=max(1, profile.cpus - 1),

@@ -165,7 +165,8 @@ def test_the_flags_are_the_agreed_ones():
     embed = {
         f"sweep embed --{flag}"
         for flag in (
-            "out", "encoder", "checkpoint", "config", "limit", "device", "workers", "cluster"
+            "out", "encoder", "checkpoint", "config", "folds", "limit", "device", "workers",
+            "cluster",
         )
     } | {"sweep embed -y"}  # fmt: skip
     assert flags == start | places | index | embed | others

@@ -20,7 +20,7 @@ REPORT = Report(
 def asked(tmp_path, **changes):
     plain = {
         "out": tmp_path, "encoders": ("uni", "uni", "virchow2"), "checkpoints": (), "config": None,
-        "limit": None, "device": "cpu", "workers": None,
+        "folds": None, "limit": None, "device": "cpu", "workers": None,
     }  # fmt: skip
     return embed.request(tmp_path / "s.csv", **{**plain, **changes})
 

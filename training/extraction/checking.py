@@ -14,7 +14,7 @@ def check(request: Request) -> Table:
         DataError: All problems at once.
     """
     problems: list[str] = []
-    table = slide_table.read(request.slides, problems, limit=request.limit)
+    table = slide_table.read(request.slides, problems, limit=request.limit, folds=request.folds)
     for name in request.encoders:
         try:
             encoder_table.find(name)
@@ -40,7 +40,7 @@ def _conflicts(request: Request, table: Table) -> list[str]:
         before = joining.existing(request.out)
         if rows.empty:
             return []
-        joining.join(before, rows, table.cases, None)
+        joining.join(before, rows, table.cases, table.folds)
     except DataError as error:
         return [f"{request.slides}: {line}" for line in error.message.splitlines()]
     return []

@@ -22,6 +22,7 @@ class Request:
         encoders: by name.
         checkpoints: local files of weights, by encoder.
         config: how.
+        folds: CSV of held-out patients, as for `sweep index`; None: those that are there stay.
         limit: the first so many slides only; None: all.
         device: where encoders are.
         workers: processes that decode; 0: none but this one.
@@ -32,6 +33,7 @@ class Request:
     encoders: tuple[str, ...]
     checkpoints: Mapping[str, Path]
     config: EmbedConfig
+    folds: Path | None = None
     limit: int | None = None
     device: str = "cpu"
     workers: int = 1

@@ -109,6 +109,46 @@ def test_a_label_that_was_mended_reaches_the_data_set_without_reading_a_slide(
 
 
 @pytest.mark.slow
+def test_folds_reach_the_data_set_later_too_and_patients_without_bags_wait(embedded, tmp_path):
+    shutil.copytree(embedded.out, tmp_path / "data")
+    folds = tmp_path / "folds.csv"
+
+    def held():
+        found = index.read(tmp_path / "data").folds
+        return None if found is None else found.to_numpy().tolist()
+
+    folds.write_text("fold,slide\n1,s 0'é\n0,s 1'é\n0,s 2'é\n", encoding="utf-8")
+    short = request(embedded.slides, tmp_path / "short", folds=folds, limit=1)
+    assert embedding.run(short).failed == ()
+    assert index.read(tmp_path / "short").folds["patient"].tolist() == ["p0"]
+    asked = request(embedded.slides, tmp_path / "data", folds=folds)
+    assert held() is None
+    assert embedding.run(asked).num_embedded == 0
+    assert held() == [[0, 0, "p1"], [0, 0, "p2"], [0, 1, "p0"]]
+    before = bytes_of(asked.out)
+    embedding.run(request(embedded.slides, asked.out))
+    embedding.run(asked)
+    assert bytes_of(asked.out) == before
+    rows = [
+        {"slide": f"n{number}", "scan": f"n{number}", "patient": patient, "label": label,
+         "file": file}
+        for number, (patient, label, file) in enumerate(
+            [("p1", "b", "cut.png"), ("p2", "a", "s 2'é.png"), ("new", "a", "cut.png")]
+        )
+    ]  # fmt: skip
+    folds.write_text("fold,patient\n1,p1\n1,p2\n0,new\n")
+    further = table(tmp_path, rows)
+    shutil.copy(asked.slides.parent / "s 2'é.png", tmp_path)
+    (tmp_path / "cut.png").write_bytes(b"no slide")
+    report = embedding.run(request(further, asked.out, folds=folds))
+    assert len(report.failed) == 2
+    assert held() == [[0, 1, "p0"], [0, 1, "p1"], [0, 1, "p2"]]
+    folds.write_text("fold,patient\n0,p0\n1,p9\n")
+    with pytest.raises(DataError, match="patient 'p9' is not in the data"):
+        embedding.run(asked)
+
+
+@pytest.mark.slow
 def test_several_encoders_share_one_reading_of_the_slides(embedded, tmp_path, monkeypatch):
     reads = []
     read = slides.Slide.read
