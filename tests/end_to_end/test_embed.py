@@ -34,7 +34,7 @@ encoders: [NAME]
 folds: {kind: stratified, num_folds: 2}
 seeds: 1
 head: {kind: attention, embed_dims: [8], attention_dim: 4}
-sampling: {slides_per_batch: 4, pairs_per_batch: 2}
+sampling: {slides_per_batch: 4, pairs_per_batch: 2, tiles_per_bag: 8}
 optim: {epochs: 2}
 arms:
   erm: {views: routine}
@@ -42,9 +42,9 @@ arms:
     views: all
     losses: {embedding: {kind: infonce, level: tile}}
   augmented:
-    views: routine
+    views: all
     pairs: augmented
-    losses: {score: {kind: mse}}
+    losses: {score: {kind: score}}
 cluster: local
 """
 
