@@ -1,6 +1,8 @@
-"""What this machine offers: GPUs, memory, and what a Ray node needs; asks few programs, bounded."""
+"""What this machine offers: GPUs, memory, packages, what Ray needs; asks few programs, bounded."""
 
+import importlib.metadata
 import os
+import platform
 import socket
 import subprocess
 import tempfile
@@ -12,6 +14,9 @@ from cluster import ray_node
 # Ray: <temporary>/r/session_<date>_<time>_<microseconds>_<pid>/sockets/plasma_store
 SOCKET_TAIL = "/sweepray-12345678/r/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 SOCKET_CHARS = 107
+
+PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "ray", "submitit", "h5py", "scikit-learn")
+"""What a result depends on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,17 @@ def ray_ground(parent: Path = Path("/tmp")) -> RayGround:
         temporary_free_bytes=free,
         socket_chars=len(f"{parent}{SOCKET_TAIL}"),
     )
+
+
+def versions() -> dict[str, str]:
+    """Find the versions of Python and of what results depend on, importing none of it."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "missing"
+    return found
 
 
 def gpus() -> list[str]:

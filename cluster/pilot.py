@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import allocation, ray_node
+from cluster import allocation, machine, ray_node
 from cluster.ray_node import Node
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Visit:
         self._tell(
             "started", job=self._job, node=allocation.own_node(), host=socket.gethostname(),
             gpus=self._offer.charged_gpus, size=self._offer.size,
-            walltime_s=self._offer.walltime_s,
+            walltime_s=self._offer.walltime_s, versions=machine.versions(),
         )  # fmt: skip
 
     def joined(self) -> None:

@@ -27,6 +27,11 @@ from orchestrator.cli_options import mode_of, output_options
 @click.option(
     "--config", type=click.Path(path_type=Path), help="YAML: tiles, tissue, pairs, views."
 )
+@click.option(
+    "--folds",
+    type=click.Path(path_type=Path),
+    help="CSV of your folds: repetition, fold, patient (held out).",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="The first so many slides only.")
 @click.option("--device", help="cpu or cuda; default: cuda where there is one.")
 @click.option(
@@ -41,6 +46,7 @@ def embed(
     encoders: tuple[str, ...],
     checkpoints: tuple[str, ...],
     config: Path | None,
+    folds: Path | None,
     limit: int | None,
     device: str | None,
     workers: int | None,
@@ -59,7 +65,7 @@ def embed(
     return embedding.run(
         embedding.request(
             slides, out=out, encoders=encoders, checkpoints=checkpoints, config=config,
-            limit=limit, device=device, workers=workers,
+            folds=folds, limit=limit, device=device, workers=workers,
         ),
         cluster=cluster,
         yes=yes,

@@ -130,11 +130,13 @@ def propose(site: Site) -> Proposal:
 
 
 def _here(results: Path, *, nodes_elsewhere: bool) -> list[Finding]:
+    nodes = findings_here.of_nodes(results)
     return [
         *findings_here.of_folder(results, nodes_elsewhere=nodes_elsewhere),
         *findings_here.of_ray(nodes_elsewhere=nodes_elsewhere),
         findings_here.of_environment(nodes_elsewhere=nodes_elsewhere),
         findings_here.of_packages(results),
+        *([nodes] if nodes else []),
     ]
 
 

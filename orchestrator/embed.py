@@ -4,20 +4,23 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cluster import profile as profiles
 from cluster.profile import SlurmProfile
-from orchestrator import embed_jobs, render
+from orchestrator import embed_jobs, licences, render
 from orchestrator.errors import SweepError
 from orchestrator.render import PLAIN_PROGRESS_S, Mode
 from training.errors import DataError
-from training.extraction import config_file, embedding
+from training.extraction import checking, config_file, requests
 from training.extraction.config_embed import EmbedConfig
-from training.extraction.embedding import Report
-from training.extraction.passing import Pace
 from training.extraction.requests import Request
+
+if TYPE_CHECKING:  # these load torch, which takes seconds and is not for login nodes
+    from training.extraction.embedding import Report
+    from training.extraction.passing import Pace
 
 
 def request(
@@ -27,16 +30,19 @@ def request(
     encoders: Sequence[str],
     checkpoints: Sequence[str],
     config: Path | None,
+    folds: Path | None,
     limit: int | None,
     device: str | None,
     workers: int | None,
 ) -> Request:
-    """Make a request of the command's options.
+    """Make a request of the command's options; without a device, it is chosen where it runs.
 
     Raises:
         SweepError: An option is wrong.
         DataError: The configuration is wrong.
     """
+    if device is not None and device != "cpu" and not device.startswith("cuda"):
+        raise SweepError(f"--device {device}: expected cpu or cuda")
     files = {}
     for text in checkpoints:
         name, found, path = text.partition("=")
@@ -50,8 +56,9 @@ def request(
         encoders=tuple(dict.fromkeys(encoders)),
         checkpoints=files,
         config=EmbedConfig() if config is None else config_file.read(config),
+        folds=folds,
         limit=limit,
-        device=_device(device),
+        device=device or "",
         workers=max(1, cores - 1) if workers is None else min(workers, cores),
     )
 
@@ -61,12 +68,25 @@ def run(asked: Request, *, cluster: str | None, yes: bool, mode: Mode) -> int:
     profile = profiles.load(cluster) if cluster else None
     if isinstance(profile, SlurmProfile):
         return _submit(asked, profile, yes=yes, mode=mode)
+    from training.extraction import embedding
+
+    asked = dataclasses.replace(asked, device=_device(asked.device))
     report = embedding.run(asked, on_progress=_now_and_then(mode))
+    report = dataclasses.replace(report, notes=(*terms(asked), *report.notes))
     show(report, asked.out, mode)
     return 1 if report.failed else 0
 
 
-def show(report: Report, out: Path, mode: Mode) -> None:
+def terms(asked: Request) -> list[str]:
+    """Say whose licences may forbid passing on what is made here, and where they can be read."""
+    lines = []
+    for encoder in [requests.describe(name, asked) for name in asked.encoders]:
+        for line in licences.remarks({encoder.name: [encoder.licence or licences.UNKNOWN]}):
+            lines.append(f"{line}; read {encoder.page}" if encoder.hub else line)
+    return lines
+
+
+def show(report: "Report", out: Path, mode: Mode) -> None:
     """Show what was embedded, and what could not be."""
     if mode == "json":
         render.value({"data": str(out), **dataclasses.asdict(report)})
@@ -88,12 +108,38 @@ def show(report: Report, out: Path, mode: Mode) -> None:
         (name, f"{found['views']:,} views, {found['tiles']:,} tiles, licence {found['licence']}")
         for name, found in report.encoders.items()
     ]
+    if report.pairs:
+        rows.append(("pairs", pairs_text(report.pairs)))
     render.facts(rows)
+
+
+def pairs_text(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many pairs of scans were registered, and how well: the worst of each number."""
+    lines = []
+    for word, group in (
+        ("registered", [pair for pair in pairs if not pair["refused"]]),
+        ("refused", [pair for pair in pairs if pair["refused"]]),
+    ):
+        if group:
+            turns = [
+                abs(pair["turn_degrees"]) for pair in group if pair["turn_degrees"] is not None
+            ]
+            turned = f", turned by up to {max(turns):.1f}°" if turns else ""
+            qualities, overlaps = ([pair[key] for pair in group] for key in ("quality", "overlap"))
+            lines.append(
+                f"{len(group):,} {word}: quality {min(qualities):.2f} to {max(qualities):.2f}, "
+                f"overlap {min(overlaps):.0%} to {max(overlaps):.0%}{turned}"
+            )
+    return "; ".join(lines)
 
 
 def _submit(asked: Request, profile: SlurmProfile, *, yes: bool, mode: Mode) -> int:
     asks = mode == "text" and sys.stdin.isatty() and sys.stderr.isatty()
-    table = embedding.check(asked)
+    table = checking.check(asked)
+    notes = terms(asked)
+    if mode != "json":
+        for line in notes:
+            render.note(line, kind="warning")
     tasks = min(profile.pilots, len(table.slides))
     hours = (tasks + 1) * profile.billed_gpus * profile.walltime_min / 60
     text = f"{len(table.slides):,} slides in {render.many(tasks, 'task')} and a last job"
@@ -105,7 +151,7 @@ def _submit(asked: Request, profile: SlurmProfile, *, yes: bool, mode: Mode) -> 
         return 2
     jobs = embed_jobs.submit(asked, profile, tasks=tasks)
     if mode == "json":
-        render.value({"data": str(asked.out), "jobs": jobs})
+        render.value({"data": str(asked.out), "jobs": jobs, "notes": notes})
     elif mode == "quiet":
         render.lines(jobs)
     else:
@@ -114,24 +160,22 @@ def _submit(asked: Request, profile: SlurmProfile, *, yes: bool, mode: Mode) -> 
     return 0
 
 
-def _device(asked: str | None) -> str:
+def _device(asked: str) -> str:
     import torch  # takes seconds
 
     there = torch.cuda.is_available()
-    if asked is None:
+    if not asked:
         return "cuda" if there else "cpu"
-    if asked != "cpu" and not asked.startswith("cuda"):
-        raise SweepError(f"--device {asked}: expected cpu or cuda")
     if asked != "cpu" and not there:
         raise DataError(f"--device {asked}: there is no GPU here", hint="use: --device cpu")
     return asked
 
 
-def _now_and_then(mode: Mode) -> Callable[[Pace], None]:
+def _now_and_then(mode: Mode) -> "Callable[[Pace], None]":
     """Say on stderr how far it is."""
     last = time.monotonic()
 
-    def report(pace: Pace) -> None:
+    def report(pace: "Pace") -> None:
         nonlocal last
         if mode == "text" and time.monotonic() - last > PLAIN_PROGRESS_S:
             last = time.monotonic()
@@ -140,7 +184,7 @@ def _now_and_then(mode: Mode) -> Callable[[Pace], None]:
     return report
 
 
-def progress_text(pace: Pace) -> str:
+def progress_text(pace: "Pace") -> str:
     """Say how far an extraction is."""
     text = f"{pace.tiles:,} tiles of {pace.planned:,} slides"
     if pace.planned < pace.num_slides:

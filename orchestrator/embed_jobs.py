@@ -14,7 +14,7 @@ from cluster.profile import SlurmProfile
 from orchestrator import pool
 from orchestrator.folder import Folder
 from training.errors import DataError
-from training.extraction import embedding, requests
+from training.extraction import requests
 from training.extraction.requests import Request
 
 NAME = "embed-jobs.partial"
@@ -24,7 +24,8 @@ NAME = "embed-jobs.partial"
 def submit(asked: Request, profile: SlurmProfile, *, tasks: int) -> list[str]:
     """Submit the array and the last job; return their SLURM job ids.
 
-    Weights are fetched before, since nodes may have no way to the hub.
+    Weights are fetched before, since nodes may have no way to the hub; torch is not loaded for
+    that, except for encoders that only timm knows.
 
     Raises:
         DataError: Weights cannot be had.
@@ -36,6 +37,7 @@ def submit(asked: Request, profile: SlurmProfile, *, tasks: int) -> list[str]:
         asked,
         slides=asked.slides.resolve(),
         out=asked.out.resolve(),
+        folds=asked.folds and asked.folds.resolve(),
         checkpoints={name: path.resolve() for name, path in asked.checkpoints.items()},
         device=profile.device,
         workers=max(1, profile.cpus - 1),
@@ -57,6 +59,8 @@ def logs(data: Path) -> Path:
 
 def stage(request: Request, tasks: int) -> None:
     """Embed the slides of one task of the array."""
+    from training.extraction import embedding  # torch, which no login node loads
+
     number = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
     embedding.run(request, share=(number, tasks))
 
@@ -67,6 +71,8 @@ def finish(request: Request) -> None:
     Raises:
         DataError: Something could not be done.
     """
+    from training.extraction import embedding
+
     report = embedding.run(request)
     path = request.out / NAME / "report.json"
     path.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False), encoding="utf-8")

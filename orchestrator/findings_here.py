@@ -1,6 +1,5 @@
 """What `sweep doctor` says of this machine: folders, room, Ray, packages."""
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -11,13 +10,15 @@ from typing import Any
 
 from cluster import machine, storage
 from cluster.storage import FileSystem
+from orchestrator import events
 from orchestrator.findings import Finding, Level
-from orchestrator.provenance import PACKAGES
+from orchestrator.folder import Folder
 
 GB = 1 << 30
 ROOM_BYTES = 2 * GB
 ROOM_FILES = 5_000
 TEMPORARY_BYTES = 1 * GB
+JOURNALS = 5
 
 
 def of_folder(results: Path, *, nodes_elsewhere: bool) -> list[Finding]:
@@ -54,13 +55,13 @@ def of_environment(*, nodes_elsewhere: bool) -> Finding:
 
 def of_packages(results: Path) -> Finding:
     """Compare the packages here with those of the latest launch."""
-    here = {"python": platform.python_version(), **versions()}
+    here = machine.versions()
     shown = ", ".join(f"{name} {here[name]}" for name in ("torch", "ray", "submitit"))
-    recorded = sorted(results.glob("*/code.json"), key=lambda path: path.stat().st_mtime)
+    recorded = [folder / "code.json" for folder in _latest(results, "code.json")]
     does = "each launch records these; Ray refuses a node with another Python or another Ray"
     if not recorded:
         return Finding(topic="packages", found=f"{shown}; nothing launched yet", does=does)
-    latest = recorded[-1]
+    latest = recorded[0]
     differ = [
         f"{name} {then} then" for name, then in _recorded(latest) if here.get(name, "none") != then
     ]
@@ -72,6 +73,36 @@ def of_packages(results: Path) -> Finding:
         + (f"sweep {name} had {', '.join(differ)}" if differ else f"as in sweep {name}"),
         does="tables say which trials were trained by other versions" if differ else does,
     )
+
+
+def of_nodes(results: Path) -> Finding | None:
+    """Compare the packages here with those that the latest pilots found on their nodes.
+
+    None where no pilot of a sweep has told.
+    """
+    here = machine.versions()
+    for folder in _latest(results, "events"):
+        told = dict(_told(folder))
+        if not told:
+            continue
+        differ = [
+            f"{name} {there.get(name, 'none')} on {node}, {own} here"
+            for node, there in told.items()
+            for name, own in here.items()
+            if there.get(name) != own
+        ]
+        nodes = ", ".join(sorted(told))
+        return Finding(
+            topic="packages on nodes",
+            level="note" if differ else "ok",
+            found=f"sweep {folder.name}: "
+            + ("; ".join(differ) if differ else f"as here on {nodes}"),
+            does="pilots start the Python of the profile: set python or setup there so that nodes"
+            " have what is here"
+            if differ
+            else "each pilot tells the versions of its node",
+        )
+    return None
 
 
 def of_ray(*, nodes_elsewhere: bool) -> list[Finding]:
@@ -108,15 +139,20 @@ def of_machine() -> Finding:
     )
 
 
-def versions() -> dict[str, str]:
-    """Find the versions of the packages that a launch records, importing none of them."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "missing"
-    return found
+def _told(folder: Path) -> Iterable[tuple[str, dict[str, str]]]:
+    """Read what the latest pilots of a sweep told, by node; a login node reads few files."""
+    journals = sorted(Folder(folder).events.glob("pilot-*.jsonl"), key=lambda p: p.stat().st_mtime)
+    for path in journals[-JOURNALS:]:
+        for line in path.read_bytes().split(b"\n"):
+            event = events.parse(line, path.stem) or {}
+            if event.get("event") == "started" and isinstance(event.get("versions"), dict):
+                yield event["node"], event["versions"]
+
+
+def _latest(results: Path, name: str) -> list[Path]:
+    """List the sweeps that have this file or folder, the latest first."""
+    found = sorted(results.glob(f"*/{name}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [path.parent for path in found]
 
 
 def _recorded(path: Path) -> Iterable[tuple[str, str]]:
@@ -125,7 +161,7 @@ def _recorded(path: Path) -> Iterable[tuple[str, str]]:
     except (OSError, ValueError):
         return
     if isinstance(content, dict):
-        names = ("python", *PACKAGES)
+        names = ("python", *machine.PACKAGES)
         yield from ((name, str(content[name])) for name in names if name in content)
 
 

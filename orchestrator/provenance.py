@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "ray", "submitit", "h5py", "scikit-learn")
+from cluster.machine import PACKAGES
 
 
 def code() -> dict[str, Any]:

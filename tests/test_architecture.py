@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,32 @@ def test_light_commands_import_nothing_heavy(arguments, tmp_path):
     assert json.loads(done.stderr.splitlines()[-1]) == []
 
 
+def test_embed_submits_from_a_login_node_without_torch_and_tells_terms(tmp_path, monkeypatch):
+    for name, text in (("sbatch", "echo Submitted batch job 7\n"), ("srun", "")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "s.png").touch()
+    (tmp_path / "slides.csv").write_text("slide,scan,patient,scanner,label,file\ns,s,p,A,x,s.png\n")
+    (tmp_path / "uni.bin").touch()
+    arguments = [
+        "embed", "slides.csv", "--out", "data", "--encoder", "uni", "--checkpoint", "uni=uni.bin",
+        "--cluster", "slurm_a100", "--yes", "--quiet",
+    ]  # fmt: skip
+    program = (
+        "import sys\n"
+        f"sys.argv = ['sweep', *{arguments!r}]\n"
+        "from orchestrator.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as done:\n    assert done.code == 0, done.code\n"
+        "print([name for name in ('torch', 'timm', 'itk', 'openslide') if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.splitlines() == ["7", "7", "[]"], done.stderr
+    assert "CC-BY-NC-ND" in done.stderr and "read https://huggingface.co/MahmoodLab" in done.stderr
+
+
 def commands(group=cli, path=("sweep",)):
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
@@ -138,7 +165,8 @@ def test_the_flags_are_the_agreed_ones():
     embed = {
         f"sweep embed --{flag}"
         for flag in (
-            "out", "encoder", "checkpoint", "config", "limit", "device", "workers", "cluster"
+            "out", "encoder", "checkpoint", "config", "folds", "limit", "device", "workers",
+            "cluster",
         )
     } | {"sweep embed -y"}  # fmt: skip
     assert flags == start | places | index | embed | others

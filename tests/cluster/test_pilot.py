@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import signal
 import time
@@ -50,6 +51,7 @@ def test_a_pilot_without_a_driver_ends_and_tells_when_it_came_and_why_it_left(tm
     reason, (started, left) = serve(tmp_path, wait_s=0.0, charged_gpus=4, size="large")
     assert reason == left["reason"] == "no driver for 0 minutes"
     assert (started["event"], started["job"], started["node"]) == ("started", "12", "n3")
+    assert started["versions"]["torch"] == importlib.metadata.version("torch")
     assert (started["gpus"], started["size"], started["walltime_s"]) == (4, "large", 600)
     assert left["event"] == "left" and left["seconds"] >= 0 and left["oom_kills"] >= 0
 

@@ -34,7 +34,7 @@ encoders: [NAME]
 folds: {kind: stratified, num_folds: 2}
 seeds: 1
 head: {kind: attention, embed_dims: [8], attention_dim: 4}
-sampling: {slides_per_batch: 4, pairs_per_batch: 2}
+sampling: {slides_per_batch: 4, pairs_per_batch: 2, tiles_per_bag: 8}
 optim: {epochs: 2}
 arms:
   erm: {views: routine}
@@ -42,9 +42,9 @@ arms:
     views: all
     losses: {embedding: {kind: infonce, level: tile}}
   augmented:
-    views: routine
+    views: all
     pairs: augmented
-    losses: {score: {kind: mse}}
+    losses: {score: {kind: score}}
 cluster: local
 """
 
@@ -186,11 +186,12 @@ def cut_pieces(cmu, folder, count=8):
 def test_a_real_slide_and_a_made_up_scanner_become_a_sweep(cmu, tmp_path):
     slides = cut_pieces(cmu, tmp_path)
     looks = [{"name": "jpeg", "steps": [{"kind": "jpeg"}]}]
-    options = settings(
-        tmp_path, tiling={"tile_px": 224}, views=looks, registration={"thumbnail_px": 512}
-    )
+    tiling = {"tile_px": 160, "min_tissue": 0.3}  # some pieces hold little tissue
+    options = settings(tmp_path, tiling=tiling, views=looks, registration={"thumbnail_px": 512})
     done = sweep("embed", slides, "--out", tmp_path / "data", *options)
     assert "not paired" not in done.stderr and "licence apache-2.0" in done.stdout
+    assert "8 registered: quality" in done.stdout
+    assert len(list((tmp_path / "data" / "thumbnails" / "pairs").glob("*.png"))) == 8
     dataset = index.read(tmp_path / "data")
     rows, reader = dataset.index.set_index("view", drop=False), BagReader(tmp_path / "data")
     assert len(rows) == 8 * 2 * 2

@@ -1,5 +1,6 @@
 """What `sweep embed` makes of its options, and says."""
 
+import dataclasses
 import json
 
 import pytest
@@ -19,7 +20,7 @@ REPORT = Report(
 def asked(tmp_path, **changes):
     plain = {
         "out": tmp_path, "encoders": ("uni", "uni", "virchow2"), "checkpoints": (), "config": None,
-        "limit": None, "device": "cpu", "workers": None,
+        "folds": None, "limit": None, "device": "cpu", "workers": None,
     }  # fmt: skip
     return embed.request(tmp_path / "s.csv", **{**plain, **changes})
 
@@ -58,3 +59,58 @@ def test_the_report_shows_licences_and_names_what_failed(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["failed"] == ["scan 'c': no tissue"]
     embed.show(REPORT, tmp_path, "quiet")
     assert capsys.readouterr().out == f"{tmp_path}\n"
+
+
+def pair(**changes):
+    plain = {
+        "slide": "s", "scan": "b", "reference": "a", "quality": 0.9, "overlap": 1.0,
+        "turn_degrees": -0.4, "manual": False, "refused": "",
+    }  # fmt: skip
+    return {**plain, **changes}
+
+
+def test_pairs_are_told_by_their_worst_numbers_and_one_by_one_in_json(tmp_path, capsys):
+    pairs = (
+        pair(),
+        pair(scan="c", quality=0.624, overlap=0.874, turn_degrees=-178.26),
+        pair(scan="d", quality=0.1, overlap=0.96, turn_degrees=None, refused="quality is 0.10"),
+    )
+    report = dataclasses.replace(REPORT, pairs=pairs)
+    embed.show(report, tmp_path, "text")
+    assert (
+        "2 registered: quality 0.62 to 0.90, overlap 87% to 100%, turned by up to 178.3°; "
+        "1 refused: quality 0.10 to 0.10, overlap 96% to 96%"
+    ) in " ".join(capsys.readouterr().out.split())
+    embed.show(report, tmp_path, "json")
+    assert json.loads(capsys.readouterr().out)["pairs"] == list(pairs)
+    embed.show(REPORT, tmp_path, "text")
+    assert "\npairs" not in capsys.readouterr().out
+
+
+def test_terms_that_restrict_passing_on_are_told_with_the_page_to_read(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("encoders: {h_optimus_0: {licence: for our clinic only}}")
+    names = ("uni", "hibou_l", "phikon_v2", "h_optimus_0", "prov_gigapath")
+    found = embed.terms(asked(tmp_path, encoders=names, config=config))
+    assert found == [
+        f"embeddings of {name} are under {licence}: look before you pass on predictions, "
+        f"embeddings or weights made with them; read https://huggingface.co/{page}"
+        for name, licence, page in (
+            ("uni", "CC-BY-NC-ND-4.0", "MahmoodLab/UNI"),
+            ("phikon_v2", "Owkin non-commercial licence", "owkin/phikon-v2"),
+            ("h_optimus_0", "for our clinic only", "bioptimus/H-optimus-0"),
+        )
+    ]
+
+
+@pytest.mark.parametrize("mode", ["text", "json"])
+def test_terms_are_told_when_something_is_embedded_here(tmp_path, capsys, monkeypatch, mode):
+    from training.extraction import embedding
+
+    monkeypatch.setattr(embedding, "run", lambda _asked, **_told: REPORT)
+    assert embed.run(asked(tmp_path), cluster=None, yes=False, mode=mode) == 1
+    shown = capsys.readouterr()
+    told = json.loads(shown.out)["notes"] if mode == "json" else shown.err.splitlines()
+    assert "read https://huggingface.co/MahmoodLab/UNI" in told[0]
+    assert "read https://huggingface.co/paige-ai/Virchow2" in told[1]
+    assert "scan 'b': not paired" in told[2]

@@ -8,6 +8,7 @@ import pytest
 from cluster import machine, storage
 from cluster.storage import FileSystem, Quota, Renames
 from orchestrator import findings_here
+from orchestrator.folder import Folder
 
 
 def of_folder(results, *, nodes_elsewhere=False):
@@ -93,7 +94,7 @@ def test_versions_that_differ_from_the_last_launch_are_noted(tmp_path):
     assert "nothing launched yet" in findings_here.of_packages(tmp_path).found
     (tmp_path / "small").mkdir()
     recorded = tmp_path / "small" / "code.json"
-    same = findings_here.versions()
+    same = machine.versions()
     recorded.write_text(json.dumps(same))
     assert findings_here.of_packages(tmp_path).level == "ok"
     recorded.write_text(json.dumps({**same, "torch": "1.0", "commit": "abc"}))
@@ -101,6 +102,28 @@ def test_versions_that_differ_from_the_last_launch_are_noted(tmp_path):
     assert (found.level, "sweep small had torch 1.0 then" in found.found) == ("note", True)
     recorded.write_text("{")
     assert findings_here.of_packages(tmp_path).level == "ok"
+
+
+def test_what_pilots_found_on_their_nodes_is_compared_with_what_is_here(tmp_path):
+    assert findings_here.of_nodes(tmp_path) is None
+    folder = Folder(tmp_path / "small")
+    folder.events.mkdir(parents=True)
+    started = {
+        "event": "started", "job": "7", "node": "n1", "gpus": 1, "size": "normal",
+        "walltime_s": 60, "time": "2026-01-01T00:00:00+00:00",
+    }  # fmt: skip
+    journal = folder.events / "pilot-7.jsonl"
+    journal.write_text(json.dumps(started) + "\n")
+    assert findings_here.of_nodes(tmp_path) is None, "pilots of earlier versions told nothing"
+    same = machine.versions()
+    journal.write_text(json.dumps({**started, "versions": same}) + "\n")
+    found = findings_here.of_nodes(tmp_path)
+    assert found is not None and (found.level, found.found) == ("ok", "sweep small: as here on n1")
+    other = {**started, "node": "n2", "versions": {**same, "torch": "1.0"}}
+    journal.write_text(journal.read_text() + json.dumps(other) + "\n")
+    found = findings_here.of_nodes(tmp_path)
+    assert found is not None and found.level == "note"
+    assert f"torch 1.0 on n2, {same['torch']} here" in found.found
 
 
 def test_ray_without_a_folder_or_a_port_is_a_problem(monkeypatch):

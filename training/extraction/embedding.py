@@ -6,19 +6,17 @@ scan is named, and the others are finished.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 import torch
 
-from training.data import joining
-from training.errors import DataError
-from training.extraction import encoder_table, gathering, requests, slide_table, staging
+from training.extraction import checking, gathering, pair_files, requests, staging
 from training.extraction.passing import Pace, Pass
 from training.extraction.requests import Chosen, Request
-from training.extraction.slide_table import Table
+from training.extraction.slide_table import Scan
 
 MEMORY_SHARE = 0.6
 """Of the free memory, for the weights of encoders that work side by side."""
@@ -35,6 +33,7 @@ class Report:
         tiles_per_s: of this call.
         failed: what could not be done, a line each.
         notes: what the user should know, a line each.
+        pairs: how well scans were registered, those of earlier calls among them; the refused, too.
     """
 
     encoders: Mapping[str, Mapping[str, Any]]
@@ -43,31 +42,7 @@ class Report:
     tiles_per_s: float
     failed: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-def check(request: Request) -> Table:
-    """Read the table and refuse what is wrong before anything is opened or fetched.
-
-    Raises:
-        DataError: All problems at once.
-    """
-    problems: list[str] = []
-    table = slide_table.read(request.slides, problems, limit=request.limit)
-    for name in request.encoders:
-        try:
-            encoder_table.find(name)
-        except DataError as error:
-            problems.append(error.message)
-    named = {**{k: v.checkpoint for k, v in request.config.encoders.items()}, **request.checkpoints}
-    for name, path in named.items():
-        if name not in request.encoders:
-            problems.append(f"encoder {name!r}: has settings or a checkpoint, but is not asked for")
-        elif path is not None and not path.is_file():
-            problems.append(f"{path}: no such file, the checkpoint of encoder {name!r}")
-    problems += _conflicts(request, table)
-    if problems:
-        raise DataError("\n".join(dict.fromkeys(problems)))
-    return table
+    pairs: tuple[Mapping[str, Any], ...] = ()
 
 
 def run(
@@ -87,7 +62,7 @@ def run(
     Raises:
         DataError: The request is wrong; nothing was embedded.
     """
-    table = check(request)
+    table = checking.check(request)
     chosen = [requests.choose(name, request) for name in request.encoders]
     slides = {
         name: scans
@@ -122,7 +97,16 @@ def run(
         tiles_per_s=pace.tiles_per_s,
         failed=tuple(dict.fromkeys(lines)),
         notes=tuple(notes),
+        pairs=tuple(_pairs(request, slides, failed)),
     )
+
+
+def _pairs(
+    request: Request, slides: Mapping[str, tuple[Scan, ...]], failed: Collection[str]
+) -> Iterator[Mapping[str, Any]]:
+    if request.config.registration is not None:
+        for pair in pair_files.read(request.out / "thumbnails", slides, without=failed):
+            yield pair.model_dump()
 
 
 def _groups(chosen: Sequence[Chosen], device: str) -> Iterator[list[Chosen]]:
@@ -143,17 +127,3 @@ def _free(device: str) -> float:
     if device.startswith("cuda"):
         return float(torch.cuda.mem_get_info(torch.device(device))[0])
     return float(psutil.virtual_memory().available)
-
-
-def _conflicts(request: Request, table: Table) -> list[str]:
-    """Compare the table with itself and with the data set that is there."""
-    rows = table.rows.assign(view=table.rows["scan"], encoder=request.encoders[0])
-    rows = rows.assign(num_tiles=1, dim=1, dtype="float16")  # not known before slides are read
-    try:
-        before = joining.existing(request.out)
-        if rows.empty:
-            return []
-        joining.join(before, rows, table.cases, None)
-    except DataError as error:
-        return [f"{request.slides}: {line}" for line in error.message.splitlines()]
-    return []

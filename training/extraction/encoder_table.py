@@ -150,3 +150,8 @@ def find(name: str) -> Encoder:
             hint=f"encoders: {', '.join(known)}; or the name of a timm model",
         )
     return found
+
+
+def arithmetic(encoder: Encoder, device: str, chosen: str | None = None) -> str:
+    """Choose the arithmetic: the given one, else the encoder's own on a GPU, else float32."""
+    return chosen or (encoder.precision if device.startswith("cuda") else "float32")

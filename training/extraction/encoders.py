@@ -7,7 +7,6 @@ float32. Every tile is encoded by itself, so that the batch that it is in does n
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from training.errors import DataError
 from training.extraction import checkpoints, key_maps, timm_models
 from training.extraction.encoder_table import Encoder, Rgb
+from training.extraction.weights import Weights
 
 _HEADS = ("head.", "fc.", "classifier.", "head_drop.")
 """Classifiers, which published weights may have and an encoder has not."""
@@ -54,36 +54,6 @@ class Loaded:
             return found.float()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
-    """Where the weights of an encoder are.
-
-    Args:
-        path: the file.
-        revision: which they are: a commit of the hub, or the digest of a local file.
-    """
-
-    path: Path
-    revision: str
-
-
-def locate(encoder: Encoder, checkpoint: Path | None = None) -> Weights:
-    """Find the weights: the given file, or the hub's, fetched where they are not here yet.
-
-    Raises:
-        DataError: They cannot be had.
-    """
-    if checkpoint is not None:
-        return Weights(path=checkpoint, revision=checkpoints.digest(checkpoint))
-    path, commit = checkpoints.download(encoder)
-    return Weights(path=path, revision=commit)
-
-
-def arithmetic(encoder: Encoder, device: str, chosen: str | None = None) -> str:
-    """Choose the arithmetic: the given one, else the encoder's own on a GPU, else float32."""
-    return chosen or (encoder.precision if device.startswith("cuda") else "float32")
-
-
 def load(
     encoder: Encoder,
     weights: Weights,
@@ -95,9 +65,9 @@ def load(
 
     Args:
         encoder: which one.
-        weights: of `locate`.
+        weights: of `weights.locate`.
         device: where it shall be.
-        precision: of `arithmetic`.
+        precision: of `encoder_table.arithmetic`.
 
     Raises:
         DataError: The weights cannot be read, or are not those of this encoder.

@@ -10,6 +10,7 @@ import pandas as pd
 
 from training.data import doubles, joining, shards, tables, user_tables
 from training.data.bags import Bag, BagReader
+from training.data.joining import Existing
 from training.data.shards import View
 from training.errors import DataError
 from training.extraction import slide_plan, staging
@@ -71,13 +72,14 @@ def gather(
         ]
     sources += [_stored(row) for row in staying]
     cases = table.cases[table.cases["patient"].isin({each.view.patient for each in sources})]
-    if not sources or (before is not None and _as_before(before.cases, sources, cases)):
+    folds = _folds(before, name, table, cases)
+    if not sources or (before is not None and _as_before(before, sources, cases, folds)):
         return []
     if before is not None and staying:
         old = before.cases[before.cases["patient"].isin({str(row.patient) for row in staying})]
         cases = pd.concat([cases, old[~old["patient"].isin(cases["patient"])]]).fillna("")
     try:
-        _write(data, chosen, sources, cases)
+        _write(data, chosen, sources, cases, folds)
         staging.keep(data, name, {**_of(kept, staying), **_of(recipes, sources)})
     except (DataError, OSError) as error:
         return [error.message if isinstance(error, DataError) else f"{data}: {error}"]
@@ -98,8 +100,34 @@ def counts(data: Path, encoder: str) -> dict[str, Any]:
     return {"views": len(index), "tiles": int(index["num_tiles"].sum()), "licence": licences}
 
 
-def _as_before(old: pd.DataFrame, sources: Sequence[_Source], cases: pd.DataFrame) -> bool:
-    """Tell whether the data set has all of this already: bags, descriptions and labels."""
+def _folds(
+    before: Existing | None, encoder: str, table: Table, cases: pd.DataFrame
+) -> pd.DataFrame | None:
+    """Give the folds to be: the table's, of patients with bags, and those of others that stay."""
+    if table.folds is None:
+        return None
+    there = set(cases["patient"])
+    if before is not None:
+        rows = before.index
+        staying = (rows["encoder"] != encoder) | ~rows["slide"].isin(set(table.slides))
+        there |= set(rows["patient"][staying])
+    mine = table.folds[table.folds["patient"].isin(there)]
+    if before is not None and before.folds is not None:
+        asked = set(table.cases["patient"])
+        mine = pd.concat([before.folds[~before.folds["patient"].isin(asked)], mine])
+    return mine.sort_values(list(tables.FOLD_TYPES), ignore_index=True).astype(tables.FOLD_TYPES)
+
+
+def _as_before(
+    before: Existing,
+    sources: Sequence[_Source],
+    cases: pd.DataFrame,
+    folds: pd.DataFrame | None,
+) -> bool:
+    """Tell whether the data set has all of this already: bags, descriptions, labels and folds."""
+    old = before.cases
+    if folds is not None and (before.folds is None or not before.folds.equals(folds)):
+        return False
     if any(each.staged or _stored(each.row).view != each.view for each in sources):
         return False
     if (
@@ -191,7 +219,13 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _write(data: Path, chosen: Chosen, sources: Sequence[_Source], cases: pd.DataFrame) -> None:
+def _write(
+    data: Path,
+    chosen: Chosen,
+    sources: Sequence[_Source],
+    cases: pd.DataFrame,
+    folds: pd.DataFrame | None,
+) -> None:
     by_view = {each.view.view: each for each in sources}
     reader = BagReader(data)
 
@@ -208,6 +242,7 @@ def _write(data: Path, chosen: Chosen, sources: Sequence[_Source], cases: pd.Dat
         views=[each.view for each in sources],
         load=load,
         cases=cases,
+        folds=folds,
         tile_um=[each.tile_um for each in sources],
         mpp_read=[each.mpp_read for each in sources],
         encoder_revision=chosen.weights.revision,

@@ -6,6 +6,7 @@ the slide is not undone inside the tile. A scan that could not be registered kee
 with numbers that no other scan of the slide uses.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,12 @@ from training.extraction.grid import Tiles
 from training.extraction.masks import Mask
 from training.extraction.registration import Registration
 from training.extraction.slides import Slide
+
+SPACE = 2**31
+"""Tile numbers are int32 from 0 on."""
+
+STRIDE = 2**26
+"""Tile numbers of unpaired scans lie so far apart, where a slide has at most 32 scans."""
 
 
 def map_grid(
@@ -71,14 +78,38 @@ def map_grid(
     )
 
 
-def unpaired(tiles: Tiles, *, first: int) -> Tiles:
-    """Number the tiles of an unregistered scan from `first` on.
+def unpaired(tiles: Tiles, reference: Tiles, *, order: int, num_scans: int) -> Tiles:
+    """Give the tiles of an unregistered scan numbers that no other scan of the slide uses.
+
+    Where numbers begin depends on the scan's place alone, so that a scan which is added later
+    changes no other: at multiples of `STRIDE` for the first 32, then between those, then between
+    all of these.
 
     Args:
         tiles: on the scan's own grid.
-        first: above all numbers that other scans of the slide use or may use.
+        reference: of the slide's first scan, numbered from 0.
+        order: place of the scan among the slide's scans, from 1.
+        num_scans: of the slide.
+
+    Raises:
+        DataError: A grid has more places than there are numbers for each of so many scans.
     """
-    return replace(tiles, tile=(tiles.tile + first).astype(np.int32))
+    room = min(STRIDE, SPACE >> (num_scans - 1).bit_length())
+    most = max(math.prod(tiles.shape), math.prod(reference.shape))
+    if most > room:
+        raise DataError(
+            f"its tiles cannot be numbered apart: {num_scans} scans of the slide have room for "
+            f"{room:,} places on a grid each, found {most:,}",
+            hint="fewer scans of a slide, less overlap, or larger tiles",
+        )
+    return replace(tiles, tile=(tiles.tile + np.int32(_first(order))).astype(np.int32))
+
+
+def _first(order: int) -> int:
+    if order * STRIDE < SPACE:
+        return order * STRIDE
+    level = 1 << (order.bit_length() - 1)
+    return (2 * (order - level) + 1) * (SPACE // (2 * level))
 
 
 def _shares(mask: Mask, corners: np.ndarray, span: np.ndarray) -> np.ndarray:

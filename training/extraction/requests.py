@@ -1,15 +1,15 @@
-"""What is asked of an extraction, and the encoders as they will be used for it."""
+"""What is asked of an extraction, and the encoders as they will be used for it; without torch."""
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.extraction import encoder_table, encoders
+from training.extraction import encoder_table, weights
 from training.extraction.config import Tiling
 from training.extraction.config_embed import EmbedConfig, EncoderChoice
 from training.extraction.encoder_table import Encoder
-from training.extraction.encoders import Weights
+from training.extraction.weights import Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,7 @@ class Request:
         encoders: by name.
         checkpoints: local files of weights, by encoder.
         config: how.
+        folds: CSV of held-out patients, as for `sweep index`; None: those that are there stay.
         limit: the first so many slides only; None: all.
         device: where encoders are.
         workers: processes that decode; 0: none but this one.
@@ -32,6 +33,7 @@ class Request:
     encoders: tuple[str, ...]
     checkpoints: Mapping[str, Path]
     config: EmbedConfig
+    folds: Path | None = None
     limit: int | None = None
     device: str = "cpu"
     workers: int = 1
@@ -54,6 +56,21 @@ class Chosen:
     tiling: Tiling
 
 
+def describe(name: str, request: Request) -> Encoder:
+    """Find an encoder, with the revision and the licence of the configuration.
+
+    Raises:
+        DataError: It is not known.
+    """
+    setting = request.config.encoders.get(name, EncoderChoice())
+    found = encoder_table.find(name)
+    return dataclasses.replace(
+        found,
+        revision=setting.revision or found.revision,
+        licence=setting.licence or found.licence,
+    )
+
+
 def choose(name: str, request: Request) -> Chosen:
     """Find an encoder and its weights, as the request has them.
 
@@ -61,17 +78,12 @@ def choose(name: str, request: Request) -> Chosen:
         DataError: The weights cannot be had.
     """
     setting = request.config.encoders.get(name, EncoderChoice())
-    found = encoder_table.find(name)
-    found = dataclasses.replace(
-        found,
-        revision=setting.revision or found.revision,
-        licence=setting.licence or found.licence,
-    )
+    found = describe(name, request)
     checkpoint = request.checkpoints.get(name) or setting.checkpoint
     return Chosen(
         encoder=found,
-        weights=encoders.locate(found, checkpoint),
-        precision=encoders.arithmetic(found, request.device, setting.precision),
+        weights=weights.locate(found, checkpoint),
+        precision=encoder_table.arithmetic(found, request.device, setting.precision),
         tiling=_tiling(found, request.config.tiling),
     )
 

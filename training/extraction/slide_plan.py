@@ -7,14 +7,23 @@ is left out as a whole, since the numbers of all its tiles come from there.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
 from training.errors import DataError
-from training.extraction import grid, masks, overview, pairing, registration, tissue, transform
+from training.extraction import (
+    grid,
+    masks,
+    overview,
+    pair_files,
+    pairing,
+    registration,
+    tissue,
+    transform,
+)
 from training.extraction import views as augmented
 from training.extraction.config_embed import EmbedConfig
 from training.extraction.config_registration import RegistrationConfig
@@ -24,9 +33,6 @@ from training.extraction.registration import Registration, Thumbnail
 from training.extraction.slide_table import Scan
 from training.extraction.slides import Slide, open_slide
 from training.extraction.views import Look
-
-STRIDE = 2**26
-"""Tile numbers of an unpaired scan start at a multiple of this, by its place in the slide."""
 
 SAMPLE_PX = 1024
 """Longer side of the thumbnail that augmented views are fitted to."""
@@ -77,6 +83,29 @@ class _Opened:
     tiles: Tiles
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Work:
+    """A slide that is being planned.
+
+    Args:
+        slide: its name.
+        scans: its files.
+        config: how tiles are cut.
+        pictures: folder for pictures.
+        scratch: folder where they are made.
+        opened: by scan, what is known so far.
+        notes: what the user should know.
+    """
+
+    slide: str
+    scans: Sequence[Scan]
+    config: EmbedConfig
+    pictures: Path
+    scratch: Path
+    opened: dict[str, _Opened] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
 def view_names(scan: Scan, config: EmbedConfig) -> list[str]:
     """Name the views that come of a file: itself, and augmented ones where it is a scan."""
     made = () if scan.source_scan else config.views
@@ -104,19 +133,17 @@ def plan(
         scans: its files, the routine scan first, augmented copies last.
         config: how tiles are cut.
         wanted: by scan, the views that are to be embedded; scans without are left alone.
-        pictures: folder for a picture of each scan, with its tiles.
+        pictures: folder for a picture of each scan, with its tiles, and of each pair.
         scratch: folder on the same disk, where pictures are made.
     """
     parts: list[Part] = []
     failed: dict[str, str] = {}
-    notes: list[str] = []
-    opened: dict[str, _Opened] = {}
+    work = _Work(slide=slide, scans=scans, config=config, pictures=pictures, scratch=scratch)
     for order, scan in enumerate(scans):
         if not wanted[scan.name] and scan is not scans[0] and not _is_source(scan, scans, wanted):
             continue
         try:
-            found = _open(scan, order, scans[0], opened, config, notes)
-            opened[scan.name] = found
+            found = work.opened[scan.name] = _open(work, scan, order)
             if wanted[scan.name] and not scan.source_scan:
                 _draw(found, picture(pictures, scan), scratch)
             if wanted[scan.name]:
@@ -127,9 +154,9 @@ def plan(
             )
             if scan is scans[0]:
                 break
-    for each in opened.values():
+    for each in work.opened.values():
         each.slide.close()
-    return Plan(slide=slide, parts=tuple(parts), failed=failed, notes=tuple(notes))
+    return Plan(slide=slide, parts=tuple(parts), failed=failed, notes=tuple(work.notes))
 
 
 def _draw(opened: _Opened, file: Path, scratch: Path) -> None:
@@ -149,29 +176,23 @@ def _is_source(scan: Scan, scans: Sequence[Scan], wanted: Mapping[str, Sequence[
     return any(other.source_scan == scan.name and wanted[other.name] for other in scans)
 
 
-def _open(
-    scan: Scan,
-    order: int,
-    reference: Scan,
-    opened: Mapping[str, _Opened],
-    config: EmbedConfig,
-    notes: list[str],
-) -> _Opened:
+def _open(work: _Work, scan: Scan, order: int) -> _Opened:
     """Open a file and find its tiles: by its own grid, its source's, or the reference's."""
+    config, reference = work.config, work.scans[0]
     slide = open_slide(scan.path, mpp=scan.mpp)
     if scan.source_scan:
-        return _copy(scan, slide, opened)
+        return _copy(scan, slide, work.opened)
     mask = tissue.find(slide, config.tissue)
     if scan.mask is not None:
         mask = masks.both(mask, masks.read(scan.mask, slide.size))
-    first = opened.get(reference.name)
+    first = work.opened.get(reference.name)
     if first is None:
         return _Opened(slide=slide, mask=mask, tiles=grid.tiles(slide, mask, config.tiling))
     if config.registration is None:
         reason = "registration is off"
     else:
         moving = _Opened(slide=slide, mask=mask, tiles=first.tiles)
-        found = _register(first, moving, scan.transform, config.registration)
+        found = _register(work, first, moving, scan, config.registration)
         if not found.refused:
             mapped = pairing.map_grid(
                 first.tiles,
@@ -183,8 +204,13 @@ def _open(
             )
             return _Opened(slide=slide, mask=mask, tiles=mapped)
         reason = found.refused
-    notes.append(f"scan {scan.name!r}: not paired with {reference.name!r}: {reason}")
-    own = pairing.unpaired(grid.tiles(slide, mask, config.tiling), first=order * STRIDE)
+    work.notes.append(f"scan {scan.name!r}: not paired with {reference.name!r}: {reason}")
+    own = pairing.unpaired(
+        grid.tiles(slide, mask, config.tiling),
+        first.tiles,
+        order=order,
+        num_scans=sum(not each.source_scan for each in work.scans),
+    )
     return _Opened(slide=slide, mask=mask, tiles=own)
 
 
@@ -201,15 +227,20 @@ def _copy(scan: Scan, slide: Slide, opened: Mapping[str, _Opened]) -> _Opened:
 
 
 def _register(
-    first: _Opened, moving: _Opened, manual: Path | None, config: RegistrationConfig
+    work: _Work, first: _Opened, moving: _Opened, scan: Scan, config: RegistrationConfig
 ) -> Registration:
-    pictures = _thumbnail(first, config), _thumbnail(moving, config)
-    if manual is None:
-        return registration.register(*pictures, config=config)
-    given = transform.read_manual(
-        manual, fixed_mpp=first.slide.mpp, moving_mpp=moving.slide.mpp, config=config
-    )
-    return registration.judge(*pictures, given, config=config)
+    """Register a scan, or judge what the user gave; its picture is drawn, refused or not."""
+    shown = _thumbnail(first, config), _thumbnail(moving, config)
+    if scan.transform is None:
+        found = registration.register(*shown, config=config)
+    else:
+        given = transform.read_manual(
+            scan.transform, fixed_mpp=first.slide.mpp, moving_mpp=moving.slide.mpp, config=config
+        )
+        found = registration.judge(*shown, given, config=config)
+    pair = pair_files.describe(work.slide, scan.name, work.scans[0].name, found)
+    pair_files.write(work.pictures, pair, found, shown, scratch=work.scratch)
+    return found
 
 
 def _thumbnail(opened: _Opened, config: RegistrationConfig) -> Thumbnail:

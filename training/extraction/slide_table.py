@@ -47,14 +47,18 @@ class Table:
         rows: a row per scan, as `user_tables.Slides.scans`.
         cases: a row per patient.
         slides: the scans of each slide, the routine one first, augmented copies last.
+        folds: held-out patients of these; None: not given.
     """
 
     rows: pd.DataFrame
     cases: pd.DataFrame
     slides: Mapping[str, tuple[Scan, ...]]
+    folds: pd.DataFrame | None = None
 
 
-def read(path: Path, problems: list[str], *, limit: int | None = None) -> Table:
+def read(
+    path: Path, problems: list[str], *, limit: int | None = None, folds: Path | None = None
+) -> Table:
     """Read a CSV of scans; files are looked up beside it.
 
     Args:
@@ -62,11 +66,17 @@ def read(path: Path, problems: list[str], *, limit: int | None = None) -> Table:
             `transform`.
         problems: is appended to.
         limit: the first so many slides only.
+        folds: CSV of held-out patients, by `patient` or `slide`.
 
     Raises:
         DataError: The file has no rows, or a needed column is missing.
     """
     found = user_tables.read_slides(path, problems, further=COLUMNS)
+    held = None
+    if folds is not None:
+        of = {key: dict(zip(found.scans[key], found.scans["patient"], strict=True))
+              for key in ("patient", "slide")}  # fmt: skip
+        held = user_tables.read_folds(folds, of, problems)
     names = list(dict.fromkeys(found.scans["slide"]))[:limit]
     rows = found.scans[found.scans["slide"].isin(names)].reset_index(drop=True)
     cases = found.cases[found.cases["patient"].isin(set(rows["patient"]))]
@@ -77,7 +87,9 @@ def read(path: Path, problems: list[str], *, limit: int | None = None) -> Table:
         slide: tuple(sorted(scans, key=lambda scan: (scan.source_scan != "", not scan.routine)))
         for slide, scans in slides.items()
     }
-    return Table(rows=rows, cases=cases.reset_index(drop=True), slides=ordered)
+    if held is not None:
+        held = held[held["patient"].isin(set(cases["patient"]))].reset_index(drop=True)
+    return Table(rows=rows, cases=cases.reset_index(drop=True), slides=ordered, folds=held)
 
 
 def _scan(path: Path, row: "pd.Series[str]", problems: list[str]) -> Scan:

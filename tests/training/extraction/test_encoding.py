@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.training.extraction.small_encoders import save, small, tiles
-from training.extraction import encoders, encoding
+from training.extraction import encoders, encoding, weights
 from training.extraction.decode import Decoded
 from training.extraction.encoding import Clock
 
@@ -14,7 +14,7 @@ from training.extraction.encoding import Clock
 def loaded(tmp_path_factory):
     encoder = small("uni")
     path = save(encoder, tmp_path_factory.mktemp("w") / "uni.pth")
-    return encoders.load(encoder, encoders.locate(encoder, path))
+    return encoders.load(encoder, weights.locate(encoder, path))
 
 
 def batches(count=3):
@@ -43,7 +43,7 @@ def test_each_look_goes_through_the_encoders_that_are_wanted(loaded):
 def test_a_gpu_gives_the_same_from_pinned_memory(loaded, tmp_path):
     encoder = small("uni")
     there = encoders.load(
-        encoder, encoders.locate(encoder, save(encoder, tmp_path / "u.pth")), device="cuda"
+        encoder, weights.locate(encoder, save(encoder, tmp_path / "u.pth")), device="cuda"
     )
     given, clock = [batch.pin_memory() for batch in batches(4)], Clock()
     found = list(

@@ -1,3 +1,5 @@
+import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,10 +113,52 @@ def test_a_refused_registration_maps_nothing(fixed: Slide, moving: Slide) -> Non
 
 def test_unpaired_tiles_share_no_number(fixed: Slide) -> None:
     tiles = grid.tiles(fixed, everywhere(fixed), TILING)
-    own = pairing.unpaired(tiles, first=24)
-    assert own.tile.tolist() == list(range(24, 48))
+    own = pairing.unpaired(tiles, tiles, order=2, num_scans=3)
+    assert own.tile.tolist() == list(range(2**27, 2**27 + 24))
     assert own.tile.dtype == np.int32
     np.testing.assert_array_equal(own.coords, tiles.coords)
+
+
+@pytest.mark.parametrize("num_scans", [2, 32, 33, 64, 65, 1000])
+def test_any_number_of_unpaired_scans_share_no_number_on_the_largest_grid(num_scans: int) -> None:
+    room = min(2**26, 2**31 // 2 ** math.ceil(math.log2(num_scans)))
+    grids = grid.Tiles(
+        coords=np.zeros((2, 2), np.int32),
+        tile=np.array([0, room - 1], np.int32),
+        share=np.ones(2, np.float32),
+        span=(20.0, 20.0),
+        shape=(1, room),
+        num_found=2,
+    )
+    spans = [(0, room - 1)]
+    for order in range(1, num_scans):
+        own = pairing.unpaired(grids, grids, order=order, num_scans=num_scans).tile
+        assert own.dtype == np.int32
+        spans.append((int(own[0]), int(own[1])))
+    spans.sort()
+    assert all(stop < start for (_, stop), (start, _) in itertools.pairwise(spans))
+    assert spans[0][0] == 0 and all(stop - start == room - 1 for start, stop in spans)
+    wide = replace(grids, shape=(room + 1, 1))
+    for own, first in ((wide, grids), (grids, wide)):
+        with pytest.raises(DataError, match=rf"{num_scans} scans .* found {room + 1:,}"):
+            pairing.unpaired(own, first, order=1, num_scans=num_scans)
+
+
+@given(order=st.integers(1, 500), fewer=st.integers(1, 500), more=st.integers(0, 500))
+def test_scans_that_are_added_renumber_no_other(fewer: int, more: int, order: int) -> None:
+    tiles = grid.Tiles(
+        coords=np.zeros((1, 2), np.int32),
+        tile=np.zeros(1, np.int32),
+        share=np.ones(1, np.float32),
+        span=(20.0, 20.0),
+        shape=(1, 1),
+        num_found=1,
+    )
+    found = [
+        pairing.unpaired(tiles, tiles, order=order, num_scans=order + count).tile.tolist()
+        for count in (fewer, fewer + more)
+    ]
+    assert found[0] == found[1] and (order >= 32 or found[0] == [order * 2**26])
 
 
 @settings(max_examples=30)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.training.extraction.made_up_slides import draw, table
-from training.extraction import slide_plan, slide_table
+from training.extraction import pair_files, pairing, slide_plan, slide_table
 from training.extraction.config_embed import EmbedConfig
 from training.extraction.slides import open_slide
 
@@ -38,8 +38,16 @@ def test_scans_of_a_real_slide_are_paired_and_one_of_another_slide_is_not(cmu, h
     assert len(common) >= 0.9 * len(first.tile)
     moved = second.coords[np.isin(second.tile, common)] - first.coords[np.isin(first.tile, common)]
     assert np.abs(np.median(moved, axis=0) - SHIFT).max() < 224 / 8
-    assert apart.tile.min() >= 2 * slide_plan.STRIDE
+    assert apart.tile.min() >= 2 * pairing.STRIDE
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
+    near, refused = pair_files.read(tmp_path / "pictures", {"s": scans}, without=())
+    assert (near.scan, near.refused) == ("b", "") and near.quality > 0.9 > 0.4 > refused.quality
+    assert near.overlap > 0.9 and abs(near.turn_degrees) < 0.5
+    assert refused.scan == "c" and refused.refused in found.notes[0]
+    for name in "bc":
+        with Image.open(pair_files.picture(tmp_path / "pictures", name)) as drawn:
+            assert max(drawn.size) == 384
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_a_scan_that_is_done_is_opened_only_where_others_need_it(tmp_path):
