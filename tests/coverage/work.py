@@ -15,6 +15,7 @@ import numpy as np
 from orchestrator import measure_draws, resampling, statistics
 from orchestrator.resampling import Draws, Method
 from tests.coverage import world
+from tests.science.work import follow_parent
 
 METHODS: tuple[Method, ...] = ("percentile", "bca", "expanded")
 SIZES = (50, 200, 1000)
@@ -58,7 +59,7 @@ def compute(
     missing = [part for part in wanted if not _file(out, *part).exists()]
     deadline = time.monotonic() + 60 * minutes
     world.truth(out / "truth.json")
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=follow_parent) as pool:
         waiting = {pool.submit(_part, out, *part, deadline): part for part in missing}
         for done, future in enumerate(as_completed(waiting), 1):
             future.result()

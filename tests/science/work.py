@@ -157,6 +157,11 @@ def _prepare() -> None:
     import torch
 
     torch.set_num_threads(1)
+    follow_parent()
+
+
+def follow_parent() -> None:
+    """End this worker as soon as the process that started it ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
