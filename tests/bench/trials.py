@@ -6,7 +6,6 @@ the weight of the loss; how long they take is set by their epochs.
 
 import itertools
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from typing import Any
 import yaml
 
 from orchestrator import spec
-from training import simulate
+from tests.chaos import cohort
 from training.config import TrialConfig
-from training.simulation_config import Simulation
 
 WEIGHTS = (0.03, 0.1, 0.3, 1.0)
 SIMULATION = {
@@ -46,12 +44,7 @@ class Load:
 
 def write_data(root: Path) -> None:
     """Simulate the cohort once; it appears whole."""
-    if root.is_dir():
-        return
-    half = root.with_name(f".{root.name}")
-    shutil.rmtree(half, ignore_errors=True)
-    simulate.write(Simulation.model_validate(SIMULATION), half)
-    half.rename(root)
+    cohort.write_data(root, SIMULATION)
 
 
 def write_spec(path: Path, load: Load, *, data: Path) -> None:

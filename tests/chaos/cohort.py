@@ -50,13 +50,13 @@ SETTINGS = (
 )
 
 
-def write_data(root: Path) -> None:
-    """Simulate the cohort once; it appears whole."""
+def write_data(root: Path, simulation: dict[str, Any] = SIMULATION) -> None:
+    """Simulate a cohort once; it appears whole."""
     if root.is_dir():
         return
     half = root.with_name(f".{root.name}")
     shutil.rmtree(half, ignore_errors=True)
-    simulate.write(Simulation.model_validate(SIMULATION), half)
+    simulate.write(Simulation.model_validate(simulation), half)
     half.rename(root)
 
 
