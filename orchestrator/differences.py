@@ -73,7 +73,7 @@ def table(
             values = (first[1] - second[1])[None]
             if np.isnan(values[0, 0]):
                 continue
-            patients = averages.patients(pair.row, metric)
+            patients = averages.patients(pair.row, metric, common)
             rows.append(
                 {
                     "cell": pair.row.cell, **pair.row.names, "metric": metric,

@@ -124,6 +124,26 @@ def test_mixed_cells_have_no_value_unless_allowed(made, column, value, mark):
     assert told.startswith(f"score: {mark}")
 
 
+def test_a_row_of_several_cells_has_no_value_where_one_of_them_has_none(made):
+    bad = spoilt(made, "state", "failed")
+    found = evidence.of(bad, replace(FEW, by=("arm",), metrics=("auroc",)))
+    own = row(found.cells, arm="score")
+    assert own["marks"] == "1 of 2 cells: 1 failed" and own["method"] == ""
+    assert np.isnan(own[["estimate", "low", "high", "sampling_sd"]].astype(float)).all()
+    assert found.differences.empty
+    allowed = evidence.of(bad, replace(FEW, by=("arm",), metrics=("auroc",), allow_missing=True))
+    own = row(allowed.cells, arm="score")
+    assert own["low"] < own["estimate"] < own["high"] and len(allowed.differences) == 1
+
+
+def test_a_comparison_counts_the_patients_of_the_folds_that_both_have(made):
+    trials = made.trials[~made.trials["trial"].str.contains("uni-score-1-1-")]
+    request = replace(FEW, metrics=("auroc",), allow_missing=True)
+    found = evidence.of(replace(made, trials=trials), request)
+    assert row(found.differences, encoder="uni")["patients"] == 24
+    assert row(found.differences, encoder="virchow2")["patients"] == 48
+
+
 def test_arms_are_compared_on_the_folds_and_seeds_that_both_have(made):
     bad = spoilt(made, "state", "failed")
     found = evidence.of(bad, replace(FEW, allow_missing=True, metrics=("auroc",)))
