@@ -156,7 +156,7 @@ def show(evidence: "Evidence") -> None:
     if shown.rows[first:]:
         _table(shown, shown.rows[first:])
     for line in evidence.notes.lines():
-        if line != evidence.notes.primary:
+        if line not in (evidence.notes.primary, evidence.notes.untested):
             render.note(line)
 
 
@@ -165,9 +165,12 @@ def show_primary(evidence: "Evidence") -> None:
     from orchestrator import evidence_text
 
     if evidence.notes.primary:
-        shown = evidence_text.differences(evidence)
         render.note(evidence.notes.primary)
-        _table(shown, shown.rows[: int(evidence.differences["primary"].sum())])
+        if evidence.notes.untested:
+            render.note(evidence.notes.untested, kind="warning")
+        if first := int(evidence.differences["primary"].sum()):
+            shown = evidence_text.differences(evidence)
+            _table(shown, shown.rows[:first])
 
 
 def trials_of(trials: "pd.DataFrame", cells: Sequence[int]) -> "pd.DataFrame":

@@ -99,13 +99,23 @@ def explore(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def declare(
-    found: pd.DataFrame, *, metric: str, margin: float | None, margin_metric: str
+    found: pd.DataFrame, *, metric: str, margin: float | None, margin_metric: str, family: int
 ) -> pd.DataFrame:
-    """Mark the primary analysis: Holm over its encoders, and the margin."""
+    """Mark the primary analysis: Holm over its encoders, and the margin.
+
+    Args:
+        found: its rows.
+        metric: whose rows come first.
+        margin: that may be lost.
+        margin_metric: of what.
+        family: encoders that were declared; a test that could not be made counts as p = 1.
+    """
     made = found.copy()
     made["primary"], made["adjustment"] = True, "holm"
     for name, own in found.groupby("metric", sort=False):
-        made.loc[own.index, "p_adjusted"] = statistics.adjust(own["p"].to_numpy(), "holm")
+        p = own["p"].to_numpy()
+        every = np.append(p, np.ones(family - np.count_nonzero(~np.isnan(p))))
+        made.loc[own.index, "p_adjusted"] = statistics.adjust(every, "holm")[: len(p)]
         made.loc[own.index, "family"] = f"primary: {name}"
     if margin is not None:
         mine = made["metric"] == margin_metric

@@ -174,6 +174,38 @@ def test_the_primary_analysis_comes_first_by_holm_with_its_margin(made):
     assert found.differences["primary"].sum() == 2
 
 
+def test_an_encoder_of_the_family_without_a_result_is_named_and_counts_in_holms_method(made):
+    analysis = Analysis(arm="score", against="erm", metric="auroc")
+    bad = replace(spoilt(made, "state", "failed"), analysis=analysis)
+    found = evidence.of(bad, replace(FEW, metrics=("auroc",)))
+    first = row(found.differences, primary=True)
+    assert first["encoder"] == "virchow2" and first["p_adjusted"] == pytest.approx(2 * first["p"])
+    assert "lacks a result on uni" in found.notes.untested
+    assert found.notes.untested in found.notes.lines()
+    whole = evidence.of(replace(made, analysis=analysis), replace(FEW, metrics=("auroc",)))
+    assert whole.notes.untested == ""
+
+
+def test_without_draws_a_declared_analysis_is_still_named_as_not_tested(made):
+    analysis = Analysis(arm="score", against="erm", metric="auroc")
+    found = evidence.of(replace(made, analysis=analysis), replace(FEW, draws=0))
+    assert found.notes.primary.startswith("primary analysis, declared in the spec")
+    assert "not tested: no intervals" in found.notes.untested
+    assert not found.differences["primary"].any()
+
+
+def test_what_is_better_when_lower_is_known_of_the_primary_metric_too(made):
+    analysis = Analysis(arm="score", against="erm", metric="auroc_gap")
+    found = evidence.of(replace(made, analysis=analysis), replace(FEW, metrics=("auroc",)))
+    assert found.lower_is_better == {"auroc_gap"}
+
+
+def test_rows_that_do_not_tell_arms_apart_are_compared_with_none_and_it_is_said(made):
+    found = evidence.of(made, replace(FEW, by=("encoder",), against="erm", metrics=("auroc",)))
+    assert found.differences.empty
+    assert "nothing is compared with erm: rows do not tell arms apart" in found.notes.remarks
+
+
 def test_a_primary_arm_of_several_settings_is_chosen_inside_the_folds():
     made = results(plan(axes=WEIGHTS), good={"score": 3.0})
     validation = made.predictions.assign(
@@ -187,6 +219,7 @@ def test_a_primary_arm_of_several_settings_is_chosen_inside_the_folds():
     found = evidence.of(ready, replace(FEW, metrics=("auroc",)))
     assert found.differences["primary"].sum() == 1
     assert set(found.cells["w"]) == {"", "0.1", "1"}
+    assert set(found.differences["w"]) == {"", "0.1", "1"}
     assert "best of many" in found.notes.selection
 
     # Validation patients are copies of the held-out ones: what was chosen is not too good.

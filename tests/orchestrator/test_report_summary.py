@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from orchestrator import report_summary
-from orchestrator.evidence import Evidence, Notes
+from orchestrator.evidence import Evidence
+from orchestrator.evidence_notes import Notes
 
 NOTES = Notes(estimand="", interval="", selection="", multiplicity="", primary="", licences={},
               remarks=())  # fmt: skip
