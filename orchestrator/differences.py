@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from orchestrator import resampling, statistics
-from orchestrator.evidence_rows import Averages, Row
+from orchestrator.evidence_rows import ORIGINS, Averages, Row
 
 COLUMNS = (
     "against", "metric", "estimate", "low", "high", "p", "p_adjusted", "adjustment", "family",
@@ -34,7 +34,8 @@ def pairs(
 ) -> tuple[list[Pair], list[str]]:
     """Find the reference of each row: the row of arm `against` with the same encoder and axes.
 
-    An axis that the reference does not have fits any value.
+    An axis that the reference does not have fits any value. Cells that are whole each may come of
+    different code or devices; a comparison of such two is marked.
 
     Returns:
         The pairs, and why rows have none.
@@ -144,6 +145,10 @@ def _wrong(row: Row, other: Row, averages: Averages, marks: Mapping[int, str]) -
     first, second = averages.places(row), averages.places(other)
     if first != second and first and second:
         texts.append(f"{len(first & second)} folds and seeds in common")
+    for name, word in zip(ORIGINS, ("commits", "packages", "devices"), strict=True):
+        mine, its = averages.origins(row, name), averages.origins(other, name)
+        if len(mine | its) > max(len(mine), len(its)):
+            texts.append(f"different {word}")
     return "; ".join(texts)
 
 

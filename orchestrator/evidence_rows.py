@@ -16,6 +16,9 @@ from orchestrator.errors import SweepError
 from orchestrator.measure_cases import Cases
 from orchestrator.resampling import Draws
 
+ORIGINS = ("commit", "versions", "device")
+"""What trials come from: those of two rows that differ in it are not quite comparable."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -97,6 +100,10 @@ class Averages:
         rows = joined.rows
         counts = rows["trial"].isin(joined.known.index) & ~rows["cell"].isin(joined.holes)
         self._counted = rows.loc[counts, ["cell", "fold", "seed", "trial"]]
+        self._origins = {
+            name: rows.loc[counts].dropna(subset=[name]).groupby("cell")[name].unique().to_dict()
+            for name in ORIGINS
+        }
         self._trials = {
             int(str(cell)): own[["fold", "seed", "trial"]]
             for cell, own in self._counted.groupby("cell")
@@ -111,6 +118,10 @@ class Averages:
             for cell in row.cells
             for fold, seed, _ in self._of(cell).itertuples(index=False)
         )
+
+    def origins(self, row: Row, name: str) -> set[str]:
+        """Give what the trials that count in a row come from, one of `ORIGINS`."""
+        return {str(each) for cell in row.cells for each in self._origins[name].get(cell, ())}
 
     def under_draws(
         self, row: Row, metric: str, places: frozenset[tuple[int, int]] | None = None

@@ -144,6 +144,16 @@ def test_a_comparison_counts_the_patients_of_the_folds_that_both_have(made):
     assert row(found.differences, encoder="virchow2")["patients"] == 48
 
 
+def test_a_comparison_of_two_cells_of_different_code_or_devices_is_marked(made):
+    trials = made.trials.copy()
+    newer = trials["trial"].str.startswith("uni-score")
+    trials.loc[newer, ["commit", "device"]] = ["d", "NVIDIA H100"]
+    found = evidence.of(replace(made, trials=trials), replace(FEW, metrics=("auroc",)))
+    assert (found.cells["marks"] == "").all()
+    marks = found.differences.set_index("encoder")["marks"]
+    assert marks.to_dict() == {"uni": "different commits; different devices", "virchow2": ""}
+
+
 def test_arms_are_compared_on_the_folds_and_seeds_that_both_have(made):
     bad = spoilt(made, "state", "failed")
     found = evidence.of(bad, replace(FEW, allow_missing=True, metrics=("auroc",)))
