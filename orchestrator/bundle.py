@@ -118,7 +118,7 @@ def _predictions(material: Material, path: Path) -> list[str]:
 
 def _reason_against(names: Sequence[str]) -> str:
     """Say why predictions from embeddings under these licences are not passed on; else empty."""
-    tied = [name for name in names if not licences.FREE.search(name)]
+    tied = [name for name in names if not licences.is_free(name)]
     if not names or licences.UNKNOWN in tied:
         return "no licence is stated"
     return f"licence {joined(tied)} is not known to allow it" if tied else ""

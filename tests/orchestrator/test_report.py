@@ -190,6 +190,8 @@ def test_a_bundle_replaces_nothing_but_a_bundle(home, tmp_path):
     ("names", "wanted"),
     [(("Apache-2.0",), ""), (("CC BY 4.0", "MIT"), ""), ((), "no licence is stated"),
      (("unknown",), "no licence is stated"), (("CC-BY-NC-ND-4.0",), "CC-BY-NC-ND-4.0 is not known"),
+     (("CC-BY-NC-ND 4.0 (code: MIT)",), "is not known"),
+     (("CC BY NonCommercial",), "is not known"), (("MIT, for research only",), "is not known"),
      (("MIT", "gated"), "gated is not known"), (("limited to permitted use",), "is not known")],
 )  # fmt: skip
 def test_predictions_are_passed_on_only_where_the_licence_is_known_to_allow_it(names, wanted):
