@@ -177,7 +177,7 @@ def _weights(
     level: float,
     reference: str,
 ) -> Figure:
-    label, loss = label_of(metric), axis.split(".")[1]
+    label, loss = label_of(metric), axis.removeprefix("losses.").removesuffix(".weight")
     shown = curves[:LINES_MAX]
     left = f" The first {LINES_MAX} of {len(curves):,} lines." if len(curves) > LINES_MAX else ""
 

@@ -44,14 +44,16 @@ def _scanners(material: Material) -> Section | None:
                 ),
             )
         )
+    first = material.reference or "the first cell"
     return Section(
         anchor="scanners",
         title="Scanners",
         text=(
-            "The same slides on the two scanners of the training part on which the reference arm "
-            "differs the most: for the reference, and for the cell that is the least inconsistent "
-            "on these patients. That cell was picked by looking at them: it illustrates, and "
-            "proves nothing.",
+            f"The same slides on the two scanners of the training part on which {first} differs "
+            "the most; also for the cell that is the least inconsistent on these patients. That "
+            "cell was picked by looking at them: it illustrates, and proves nothing. All folds and "
+            "seeds of a cell are drawn together, and the numbers in the captions are of these "
+            "points; those of the tables are averaged over seeds, then over folds.",
         ),
         figures=tuple(drawn),
         tables=tuple(tables),
@@ -105,6 +107,8 @@ def _probability(material: Material, trials: Sequence[str]) -> pd.DataFrame | No
         return None
     case = found.patient
     mine = np.isin(case.trial, found.ids.get_indexer(pd.Index(trials)))
+    if not mine.any():
+        return None
     trial, scanner = case.trial[mine], case.scanner[mine]
     return pd.DataFrame(
         {
