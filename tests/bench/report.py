@@ -200,7 +200,8 @@ def _scale(record: Record) -> list[str]:
         ("spec to packs, a cell per trial, s", "plan, a cell per trial", "seconds", 2),
         ("driver's queue, MB", "driver", "mb", 1),
         ("`status`, s", "commands", "status", 2),
-        ("`aggregate`, s", "commands", "aggregate", 2),
+        ("`aggregate` without intervals, s", "commands", "aggregate", 2),
+        ("`aggregate` with intervals, s", "commands", "intervals", 2),
         ("files of the sweep", "commands", "files", 0),
     ):
         cells = [rows.get(f"{what}, {count}", {}).get(key) for count in counts]
