@@ -137,11 +137,6 @@ def read(folder: Folder) -> Results:
     )
 
 
-def gather(folder: Folder, request: Request) -> Evidence:
-    """Read a sweep and answer a request, see `of`."""
-    return of(read(folder), request)
-
-
 def of(results: Results, request: Request, *, joined: Joined | None = None) -> Evidence:
     """Answer a request; `joined`, what `aggregate.join` made of the results, saves that time.
 
@@ -206,11 +201,7 @@ def _made(results: Results, request: Request, joined: Joined | None = None) -> M
 
 
 def reference(results: Results, against: str | None = None) -> str:
-    """Settle the arm that others are compared with; empty for none.
-
-    Args:
-        results: of the sweep.
-        against: as in `Request`.
+    """Settle the arm that others are compared with, see `Request`; empty for none.
 
     Raises:
         SweepError: There is no such arm.
