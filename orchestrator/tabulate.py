@@ -28,15 +28,7 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
         mode: how to show them.
     """
     from orchestrator import aggregate as tables
-    from orchestrator import (
-        evidence,
-        evidence_text,
-        guards,
-        licences,
-        robustness,
-        selected,
-        tradeoff,
-    )
+    from orchestrator import evidence, evidence_text, guards, licences, selected
 
     results = evidence.read(folder)
     if asked.cells:
@@ -44,15 +36,7 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
     given = (results.plan, results.trials, results.predictions)
     axes = tables.axes(results.plan)
     joined = tables.join(*given, axes=axes, allow_missing=asked.allow_missing)
-    main, robust = tables.main(joined), robustness.cells(joined)
-    reference = evidence.reference(results, asked.against)
-    tabled = {
-        "main": main,
-        "robustness": robust,
-        "scanners": robustness.scanners(joined),
-        "tradeoff": tradeoff.table(joined, main, robust, reference=reference),
-    }
-    made = {name: table for name, table in tabled.items() if table is not None}
+    made = _tables(joined, reference=evidence.reference(results, asked.against))
     if asked.representation:
         made["representation"] = _representation(
             folder, results.plan, results.predictions, joined, reference=asked.reference, mode=mode
@@ -85,6 +69,21 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
     if wrong and mode == "text":
         _warn(wrong, len(made["main"]), folder.name)
     return 1 if wrong and not asked.allow_missing else 0
+
+
+def _tables(joined: "Joined", *, reference: str) -> "dict[str, pd.DataFrame]":
+    """Make the tables that need no draws, by name."""
+    from orchestrator import aggregate as tables
+    from orchestrator import robustness, tradeoff
+
+    main, robust = tables.main(joined), robustness.cells(joined)
+    made = {
+        "main": main,
+        "robustness": robust,
+        "scanners": robustness.scanners(joined),
+        "tradeoff": tradeoff.table(joined, main, robust, reference=reference),
+    }
+    return {name: table for name, table in made.items() if table is not None}
 
 
 def _warn(wrong: int, cells: int, name: str) -> None:
