@@ -139,8 +139,9 @@ def _representation(material: Material) -> Section | None:
         title="Embeddings",
         text=(
             "What the embeddings say of the scanner and of the label, in nats, by a probe on "
-            "held-out patients. Selectivity is the loss of information on the scanner less that on "
-            "the label: above zero, a method takes more of the scanner away than of the label.",
+            "held-out patients. Selectivity is the share of the information on the scanner that is "
+            "lost less the share on the label: above zero, a method takes more of the scanner away "
+            "than of the label.",
         ),
         tables=(
             Table(

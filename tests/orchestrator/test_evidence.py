@@ -317,6 +317,12 @@ def test_equal_results_in_another_order_give_equal_evidence(made):
     pd.testing.assert_frame_equal(first.differences, second.differences)
 
 
+def test_bca_of_very_many_patients_is_refused(made, monkeypatch):
+    monkeypatch.setattr(evidence_draws, "_BCA_MAX", 47)
+    with pytest.raises(SweepError, match="bca of 48 patients: expected 47 at most"):
+        evidence.of(made, replace(FEW, method="bca"))
+
+
 def test_without_draws_there_are_estimates_and_no_intervals(made):
     found = evidence.of(made, replace(FEW, draws=0))
     assert found.cells["estimate"].notna().all() and found.cells["low"].isna().all()
