@@ -90,10 +90,11 @@ def _samples(
         return
     rows = predictions[predictions["part"].eq("external")].assign(held_out=True)
     for survival in (False, True):
-        mine = joined.known["threshold"][locked & (lives == survival)]
-        if len(mine):
-            away: list[tuple[str, ...]] = [()] * len(mine)
-            yield measure_cases.cases(mine, rows, unseen=away, survival=survival), outside
+        every = joined.known["threshold"][locked & (lives == survival)]
+        for places in measure_cases.alike(every.index, rows):
+            mine, away = every.iloc[places], [()] * len(places)
+            if len(mine):
+                yield measure_cases.cases(mine, rows, unseen=away, survival=survival), outside
 
 
 def _classes(found: Cases) -> np.ndarray:

@@ -102,13 +102,12 @@ def _seen(material: Material, encoder: str, scores: pd.DataFrame) -> list[str]:
 
 def _probability(material: Material, trials: Sequence[str]) -> pd.DataFrame | None:
     """Give the probability of each patient on each scanner; None unless the task is binary."""
-    found = next((task.cases for task in material.joined.tasks if not task.survival), None)
+    tasks = [task.cases for task in material.joined.tasks if not task.survival]
+    found = next((cases for cases in tasks if cases.ids.isin(trials).any()), None)
     if found is None or found.patient.score.shape[1] != 1:
         return None
     case = found.patient
     mine = np.isin(case.trial, found.ids.get_indexer(pd.Index(trials)))
-    if not mine.any():
-        return None
     trial, scanner = case.trial[mine], case.scanner[mine]
     return pd.DataFrame(
         {
