@@ -129,7 +129,8 @@ def test_a_row_of_several_cells_has_no_value_where_one_of_them_has_none(made):
     found = evidence.of(bad, replace(FEW, by=("arm",), metrics=("auroc",)))
     own = row(found.cells, arm="score")
     assert own["marks"] == "1 of 2 cells: 1 failed" and own["method"] == ""
-    assert np.isnan(own[["estimate", "low", "high", "sampling_sd"]].astype(float)).all()
+    values = ["estimate", "low", "high", "sampling_sd", "seed_sd", "fold_sd"]
+    assert np.isnan(own[values].astype(float)).all()
     assert found.differences.empty
     allowed = evidence.of(bad, replace(FEW, by=("arm",), metrics=("auroc",), allow_missing=True))
     own = row(allowed.cells, arm="score")
