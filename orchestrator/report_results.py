@@ -215,7 +215,7 @@ def _chosen(material: Material, chosen: Evidence) -> Section:
     return Section(
         anchor="selected",
         title="Settings chosen on validation patients",
-        text=("The best of many is never reported on the patients that it was chosen on.",),
+        text=("No setting is reported here on the patients that it was chosen on.",),
         tables=tuple(tables),
     )
 

@@ -81,6 +81,12 @@ def test_the_summary_counts_and_names_the_largest_difference():
     )
 
 
+def test_the_largest_of_several_is_not_taken_at_its_word():
+    rows = [row("score", 0.1, 0.05, 0.2, 0.001), row("infonce", 0.05, 0.01, 0.1, 0.01)]
+    assert any("largest of several" in line for line in told(material(rows)))
+    assert not any("largest of several" in line for line in told(material(rows[:1])))
+
+
 def test_gains_and_losses_together_are_mixed():
     rows = [row("score", 0.1, 0.05, 0.2, 0.001), row("vrex", -0.3, -0.4, -0.1, 0.0001)]
     lines = [line for line in told(material(rows)) if line.startswith("mixed: uni")]
