@@ -115,8 +115,10 @@ def declare(
     made["primary"], made["adjustment"] = True, "holm"
     for name, own in found.groupby("metric", sort=False):
         p = own["p"].to_numpy()
-        every = np.append(p, np.ones(family - np.count_nonzero(~np.isnan(p))))
-        made.loc[own.index, "p_adjusted"] = statistics.adjust(every, "holm")[: len(p)]
+        absent = np.ones(family - own["encoder"].nunique())
+        every = np.append(np.where(np.isnan(p), 1.0, p), absent)
+        adjusted = statistics.adjust(every, "holm")[: len(p)]
+        made.loc[own.index, "p_adjusted"] = np.where(np.isnan(p), np.nan, adjusted)
         made.loc[own.index, "family"] = f"primary: {name}"
     if margin is not None:
         mine = made["metric"] == margin_metric

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from orchestrator import aggregate, evidence, evidence_draws, spec_analysis
+from orchestrator import aggregate, differences, evidence, evidence_draws, spec_analysis
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.evidence import Request
 from orchestrator.spec_analysis import Analysis
@@ -195,6 +195,14 @@ def test_an_encoder_of_the_family_without_a_result_is_named_and_counts_in_holms_
     assert found.notes.untested in found.notes.lines()
     whole = evidence.of(replace(made, analysis=analysis), replace(FEW, metrics=("auroc",)))
     assert whole.notes.untested == ""
+
+
+def test_a_family_may_have_several_rows_of_an_encoder_and_tests_that_have_no_p():
+    rows = pd.DataFrame({"encoder": ["a", "a", "b"], "metric": "auroc", "p": [0.01, 0.04, np.nan]})
+    found = differences.declare(rows, metric="auroc", margin=None, margin_metric="auroc", family=3)[
+        "p_adjusted"
+    ].to_numpy()
+    np.testing.assert_allclose(found, [0.04, 0.12, np.nan])
 
 
 def test_without_draws_a_declared_analysis_is_still_named_as_not_tested(made):
