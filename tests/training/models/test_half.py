@@ -71,3 +71,7 @@ def test_no_gradient_gives_none_and_one_that_is_not_finite_stays_so():
         found = gradients(half_product, layer, bags, torch.full((2, 5, 4), slope))[1:]
         for each in found:
             assert not each.any() if slope == 0 else not each.isfinite().any()
+
+
+def test_a_product_beyond_float16_is_not_finite():
+    assert not half_product(nn.Linear(6, 4), torch.full((2, 5, 6), 1e5)).isfinite().any()
