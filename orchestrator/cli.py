@@ -22,6 +22,7 @@ from orchestrator.cli_embed import embed
 from orchestrator.cli_index import index
 from orchestrator.cli_launch import launch, resume
 from orchestrator.cli_options import mode_of, output_options, results_option
+from orchestrator.cli_predict import predict
 from orchestrator.cli_report import report
 from orchestrator.cli_watch import cancel, hold, logs, status
 from orchestrator.errors import StoreError, SweepError
@@ -130,6 +131,6 @@ def archive(name: str, out: Path | None, restore: bool, results: Path, **output:
 
 
 for command in (
-    aggregate, launch, resume, status, logs, hold, cancel, report, doctor, index, embed,
+    aggregate, launch, resume, status, logs, hold, cancel, report, predict, doctor, index, embed,
 ):  # fmt: skip
     cli.add_command(command)

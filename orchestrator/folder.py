@@ -63,6 +63,11 @@ class Folder:
         return self.root / "tables"
 
     @property
+    def predictions(self) -> Path:
+        """What `predict` says of other data."""
+        return self.root / "predictions"
+
+    @property
     def pool(self) -> Path:
         """Token, address of the Ray head, and submitit's folder; 0700."""
         return self.root / "pool"

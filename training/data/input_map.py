@@ -5,14 +5,17 @@ Embeddings stay in memory as they are stored; each batch is moved anew, which co
 it and keeps moved values in full precision. Padding stays zero.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from training.data import groups
 from training.types import Bags, Mask
 
 Rows = Int64[np.ndarray, " bag"]
@@ -89,6 +92,8 @@ class Erasure:
 
 InputMap: TypeAlias = GroupMap | Erasure
 
+_ERASURE = ("left", "right", "mean")
+
 
 def group_map(
     names: tuple[str, ...],
@@ -104,3 +109,26 @@ def group_map(
         scale=torch.from_numpy(np.concatenate([scale, alone])),
         shift=torch.from_numpy(np.concatenate([shift, 0 * alone])),
     )
+
+
+def restore(weights: Mapping[str, np.ndarray], group: "pd.Series[str] | None") -> InputMap:
+    """Make a map from what its `weights` gave, for other scans.
+
+    Args:
+        weights: by name.
+        group: of each scan, in the column that the map compares; None where it moves all alike.
+
+    Raises:
+        KeyError: A part is missing.
+    """
+    if group is None:
+        left, right, mean = (
+            torch.from_numpy(np.array(weights[f"input.{name}"])) for name in _ERASURE
+        )
+        return Erasure(left=left, right=right, mean=mean)
+    start = "input.scale."
+    names = tuple(sorted(name.removeprefix(start) for name in weights if name.startswith(start)))
+    scale, shift = (
+        np.stack([weights[f"input.{part}.{name}"] for name in names]) for part in ("scale", "shift")
+    )
+    return group_map(names, groups.numbers(group, names), scale, shift)
