@@ -49,6 +49,7 @@ class Asked:
         margin: of that rule.
         representation: measure kept embeddings, too.
         reference: arm that these are compared with; None: the first without losses.
+        cohort: external cohort, or table of predictions, to judge in place of held-out patients.
     """
 
     metrics: tuple[str, ...] = ()
@@ -64,6 +65,7 @@ class Asked:
     margin: float | None = None
     representation: bool = False
     reference: str | None = None
+    cohort: str | None = None
 
     @property
     def about_evidence(self) -> bool:
@@ -132,7 +134,8 @@ def dear(results: "Results", asked: Asked, folder: Folder) -> str:
     cost = cpu_seconds(results, asked.draws)
     if asked.intervals is not None or cost <= BUDGET_S:
         return ""
-    command = f"sweep aggregate {shlex.quote(folder.name)} --intervals"
+    about = ["--cohort", asked.cohort] if asked.cohort else []
+    command = shlex.join(["sweep", "aggregate", folder.name, *about, "--intervals"])
     return (
         f"without intervals, which take about {render.duration(cost)} of CPU: "
         f"{as_job(folder, command, seconds=cost) or command}"

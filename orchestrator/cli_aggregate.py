@@ -54,6 +54,12 @@ RULES = ["accuracy", "robustness", "robust_within_margin"]
     metavar="ARM",
     help="Arm that --representation compares with; default: the first without losses.",
 )
+@click.option(
+    "--cohort",
+    metavar="NAME|FILE",
+    help="Judge on a cohort that no selection has seen: an external one of the spec, or a file of "
+    "`sweep predict`.",
+)
 @results_option
 @output_options
 def aggregate(
@@ -71,6 +77,7 @@ def aggregate(
     margin: float | None,
     representation: bool,
     reference: str | None,
+    cohort: str | None,
     results: Path,
     **output: bool,
 ) -> int:
@@ -80,16 +87,19 @@ def aggregate(
     Example: sweep aggregate demo
     Compared, with intervals:        sweep aggregate demo --metric auroc --against erm
     Settings chosen inside each fold: sweep aggregate demo --select robust_within_margin
+    On an external cohort:           sweep aggregate full --cohort hospital_b
     """  # noqa: D301 - the escape is click's mark for lines to keep
     from orchestrator import tabulate
     from orchestrator.answers import Asked
 
     if reference is not None and not representation:
         raise click.UsageError("--reference needs --representation.")
+    if cohort is not None and representation:
+        raise click.UsageError("--cohort and --representation exclude each other.")
     asked = Asked(
         metrics=metrics, by=tuple(part for text in by for part in text.split(",")),
         against=against, where=where, cells=cells, intervals=intervals, draws=draws,
         method=method, allow_missing=allow_missing, select=select, margin=margin,
-        representation=representation, reference=reference,
+        representation=representation, reference=reference, cohort=cohort,
     )  # fmt: skip
     return tabulate.aggregate(Folder(results / name), asked, mode=mode_of(**output))

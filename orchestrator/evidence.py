@@ -109,6 +109,7 @@ class Results:
         licences: encoder to the licences of its embeddings, where they are known.
         analysis: the declared primary analysis; None where the spec has none.
         select: the rule of the spec; None where it has none.
+        reference: arm that others are compared with where no primary analysis says so.
     """
 
     plan: pd.DataFrame
@@ -117,6 +118,7 @@ class Results:
     licences: Mapping[str, tuple[str, ...]]
     analysis: Analysis | None = None
     select: Select | None = None
+    reference: str = ""
 
 
 def read(folder: Folder) -> Results:
@@ -210,7 +212,7 @@ def reference(results: Results, against: str | None = None) -> str:
     if against:
         return conditions.known(against, arms, what="arm of this sweep")
     if against is None:
-        declared = results.analysis.against if results.analysis else ""
+        declared = results.analysis.against if results.analysis else results.reference
         return declared if declared in arms else representation.reference_arm(results.plan)
     return ""
 

@@ -137,7 +137,7 @@ def _about(
         "trained_by": kept_models.trained_by(models),
         "applied_by": provenance.code(),
         "data": str(asked.data.resolve()),
-        "data_fingerprint": applied.fingerprint(given.scans),
+        "data_fingerprint": given.fingerprint,
         "scans": {encoder: len(own) for encoder, own in given.scans.items()},
         "licences": terms,
         "notes": [*given.notes, *_remarks(terms), *_known(given)],

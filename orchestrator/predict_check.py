@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from orchestrator import acquaintance, render
+from orchestrator import acquaintance, applied, render
 from orchestrator.errors import SweepError
 from orchestrator.folder import Folder
 from orchestrator.kept_models import Chosen
@@ -28,6 +28,7 @@ class Given:
         scans: by encoder.
         classes: names of the classes by trial; empty for a risk.
         seen: by trial, patients whom it knows, and as what.
+        fingerprint: of the scans.
         notes: what a reader must know.
     """
 
@@ -36,6 +37,7 @@ class Given:
     scans: Mapping[str, pd.DataFrame]
     classes: Mapping[str, tuple[str, ...] | None]
     seen: Mapping[str, Mapping[str, str]]
+    fingerprint: str
     notes: list[str]
 
 
@@ -53,7 +55,6 @@ def check(folder: Folder, chosen: Chosen, root: Path, *, allow_seen: bool) -> Gi
         DataError: The data are wrong.
         StoreError: It is not known who trained the models.
     """
-    from training import applying
     from training.data import index, seen
 
     data = index.read(root)
@@ -64,8 +65,8 @@ def check(folder: Folder, chosen: Chosen, root: Path, *, allow_seen: bool) -> Gi
             f"{root}: has no embeddings of encoder {joined(missing)}; it has {there}",
             hint="choose cells with --where encoder=NAME, or make the embeddings",
         )
-    scans = {encoder: applying.scans(data, encoder) for encoder in encoders}
-    every = pd.concat(scans.values(), ignore_index=True)
+    scans = {encoder: index.scans(data, encoder) for encoder in encoders}
+    every, mark = pd.concat(scans.values(), ignore_index=True), applied.fingerprint(scans)
     _require_sound(root, data, scans)
     scans = {
         encoder: own.assign(cohort=seen.column(data, own, "cohort"))
@@ -78,7 +79,10 @@ def check(folder: Folder, chosen: Chosen, root: Path, *, allow_seen: bool) -> Gi
         _require_strangers(known)
     classes, notes = _classes(chosen, trained)
     notes += acquaintance.differences(every, before)
-    return Given(chosen=chosen, data=data, scans=scans, classes=classes, seen=known, notes=notes)
+    return Given(
+        chosen=chosen, data=data, scans=scans, classes=classes, seen=known, fingerprint=mark,
+        notes=notes,
+    )  # fmt: skip
 
 
 def _require_sound(root: Path, data: Dataset, scans: Mapping[str, pd.DataFrame]) -> None:

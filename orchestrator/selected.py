@@ -124,12 +124,12 @@ def rule_of(folder: Folder, select: str | None, margin: float | None) -> Select 
     return Select.model_validate({"rule": name})
 
 
-def write(selected: Selected, folder: Path) -> list[Path]:
-    """Write `selected.csv`, `selected.parquet` and `selected.json`; equal ones, equal bytes."""
-    paths = aggregate.write(selected.table, folder, "selected")
+def write(selected: Selected, folder: Path, name: str = "selected") -> list[Path]:
+    """Write `<name>.csv`, `<name>.parquet` and `<name>.json`; equal ones, equal bytes."""
+    paths = aggregate.write(selected.table, folder, name)
     text = json.dumps(selected.choices, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_file(folder / "selected.json", text.encode())
-    return [*paths, folder / "selected.json"]
+    write_file(folder / f"{name}.json", text.encode())
+    return [*paths, folder / f"{name}.json"]
 
 
 def _optimism(decided: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:

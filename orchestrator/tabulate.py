@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from orchestrator.aggregate import Joined
-    from orchestrator.evidence import Evidence, Results
+    from orchestrator.cohort import Cohort
+    from orchestrator.evidence import Evidence, Request, Results
+    from orchestrator.spec_select import Select
 
 
 def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
@@ -30,9 +32,10 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
     from orchestrator import aggregate as tables
     from orchestrator import evidence, evidence_text, guards, licences, selected
 
-    results = evidence.read(folder)
+    results, judged = _results(folder, asked)
+    rule = _rule(folder, asked, judged)
     if asked.cells:
-        return _trace(folder, results, asked, mode)
+        return _trace(results, answers.request(asked, results, rule), asked.cells, folder, mode)
     given = (results.plan, results.trials, results.predictions)
     axes = tables.axes(results.plan)
     joined = tables.join(*given, axes=axes, allow_missing=asked.allow_missing)
@@ -41,18 +44,23 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
         made["representation"] = _representation(
             folder, results.plan, results.predictions, joined, reference=asked.reference, mode=mode
         )
-    paths = [path for name in made for path in tables.write(made[name], folder.tables, name)]
-    rule = selected.rule_of(folder, asked.select, asked.margin)
+    start = f"{judged.stem}_" if judged else ""
+    paths = [
+        path for name in made for path in tables.write(made[name], folder.tables, start + name)
+    ]
     if rule:
         chosen = selected.select(*given, axes=axes, rule=rule, allow_missing=asked.allow_missing)
-        paths += selected.write(chosen, folder.tables)
+        paths += selected.write(chosen, folder.tables, f"{start}selected")
         made["selected"] = chosen.table
     request, found = answers.request(asked, results, rule), None
-    if request.draws or asked.about_evidence:
+    if request.draws or asked.about_evidence or judged:
         found = evidence.of(results, request, joined=joined)
-        paths += evidence_text.files(found, folder.tables, name=asked.file_name)
+        found = judged.told(found) if judged else found
+        name = start + asked.file_name if asked.file_name else start.rstrip("_")
+        paths += evidence_text.files(found, folder.tables, name=name)
     wrong = guards.count(joined.marks)
     notes = [*guards.remarks(made["main"]), *licences.remarks(results.licences)]
+    notes = [*judged.remarks, *notes] if judged else notes
     if mode == "json":
         value = {"sweep": folder.name, "cells": answers.records(made["main"])}
         value |= {name: answers.records(made[name]) for name in made if name != "main"}
@@ -69,6 +77,31 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
     if wrong and mode == "text":
         _warn(wrong, len(made["main"]), folder.name)
     return 1 if wrong and not asked.allow_missing else 0
+
+
+def _results(folder: Folder, asked: Asked) -> "tuple[Results, Cohort | None]":
+    """Read the results, and the cohort that stands in for held-out patients, if one does."""
+    from orchestrator import cohort, evidence
+
+    results = evidence.read(folder)
+    if asked.cohort is None:
+        return results, None
+    judged = cohort.read(results, asked.cohort)
+    return judged.results, judged
+
+
+def _rule(folder: Folder, asked: Asked, judged: "Cohort | None") -> "Select | None":
+    """Settle how settings are chosen; among ensembles none is."""
+    from orchestrator import selected
+
+    if judged is None or not judged.ensembles:
+        return selected.rule_of(folder, asked.select, asked.margin)
+    if asked.select is not None or asked.margin is not None:
+        raise SweepError(
+            "--select chooses a setting for each fold, which ensembles do not have",
+            hint="make the table without --ensemble",
+        )
+    return None
 
 
 def _tables(joined: "Joined", *, reference: str) -> "dict[str, pd.DataFrame]":
@@ -92,13 +125,13 @@ def _warn(wrong: int, cells: int, name: str) -> None:
     render.note(text, hint=hint, kind="warning")
 
 
-def _trace(folder: Folder, results: "Results", asked: Asked, mode: Mode) -> int:
+def _trace(
+    results: "Results", request: "Request", cells: Sequence[int], folder: Folder, mode: Mode
+) -> int:
     """List the trials behind rows; no file is written."""
-    from orchestrator import evidence, selected
+    from orchestrator import evidence
 
-    rule = selected.rule_of(folder, asked.select, asked.margin)
-    found = evidence.of(results, answers.request(asked, results, rule))
-    trials = answers.trials_of(found.trials, asked.cells)
+    trials = answers.trials_of(evidence.of(results, request).trials, cells)
     if mode == "json":
         render.value({"sweep": folder.name, "trials": answers.records(trials)})
     elif mode == "quiet":
@@ -124,6 +157,8 @@ def _show(
         if found:
             answers.show_primary(found)
         _show_table(made["main"])
+        if found and asked.cohort:
+            render.note(found.notes.estimand)
     for line in notes:
         render.note(line, kind="warning")
     if "selected" in made:

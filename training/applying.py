@@ -12,15 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from torch import Tensor
 
 from training import evaluation, memory, objective
-from training.config import NoInputMethod, PairedErasure, TrialConfig
-from training.config_inputs import Leace
+from training.config import TrialConfig
+from training.config_inputs import Centre, ComBat, NoInputMethod, Standardise
 from training.data import input_map
 from training.data.bags import BagReader
 from training.data.index import Dataset
 from training.data.input_map import InputMap
 from training.data.loading import Loader
+from training.data.sampling import Rows
 from training.data.scans import Scans
 from training.errors import DataError
 from training.lanes import Lanes
@@ -45,13 +47,6 @@ class Model:
     weights: Mapping[str, np.ndarray]
 
 
-def scans(dataset: Dataset, encoder: str) -> pd.DataFrame:
-    """Give the scans of an encoder, ordered by view id; augmented views are none."""
-    table = dataset.index
-    own = table[(table["encoder"] == encoder) & (table["source_scan"] == "")]
-    return own.sort_values("view", kind="stable").reset_index(drop=True)
-
-
 def family(config: TrialConfig) -> str:
     """Name what models of one call of `scores` have in common."""
     parts = (config.head, config.task, config.input)
@@ -72,7 +67,7 @@ def scores(
     Args:
         models: of one family, at least one.
         dataset: where the bags are.
-        table: the scans, at least one, see `scans`.
+        table: the scans, at least one, see `index.scans`.
         report: called with the number of models and scans that were scored since the last call.
 
     Raises:
@@ -117,8 +112,12 @@ def _of_one_map(
         resident_bytes=0, input_map=_restored(models[0], table),
     )  # fmt: skip
     rows = np.arange(len(table))
-    observe = report and (lambda places, *_: report(len(models) * len(places)))
-    found = evaluation.score(stack, loader, rows, num_tiles, observe=observe)[: len(models)]
+
+    def note(places: Rows, *_: Tensor) -> None:
+        if report is not None:
+            report(len(models) * len(places))
+
+    found = evaluation.score(stack, loader, rows, num_tiles, observe=note)[: len(models)]
     _require_finite(found, models, table)
     if config.task.kind == "survival":
         found = np.stack([evaluation.risks(lane) for lane in found])
@@ -188,10 +187,11 @@ def _restored(model: Model, table: pd.DataFrame) -> InputMap | None:
     method = model.config.input
     if isinstance(method, NoInputMethod):
         return None
-    moves_all = isinstance(method, Leace | PairedErasure)
+    by_group = isinstance(method, Centre | Standardise | ComBat)
+    group = table[method.group] if by_group else None
     given = {name: each for name, each in model.weights.items() if name.startswith(_INPUT)}
     try:
-        found = input_map.restore(given, None if moves_all else table[method.group])
+        found = input_map.restore(given, group)
     except (KeyError, ValueError) as error:
         raise _damaged(model, f"the input map is not whole: {error!r}") from error
     return found

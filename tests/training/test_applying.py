@@ -7,8 +7,9 @@ import pytest
 from tests.training import small
 from training import applying
 from training.applying import Model
-from training.config import LinearProbeHead, Stopping, Task, TrialConfig
-from training.config_heads import ClamMBHead, DSMILHead, TransMILHead
+from training.config import Stopping, Task, TrialConfig
+from training.config_heads import ClamMBHead, DSMILHead, LinearProbeHead, TransMILHead
+from training.data import index
 from training.data.index import Dataset
 from training.errors import DataError
 from training.trainer import train
@@ -61,7 +62,7 @@ def test_held_out_scans_are_scored_as_in_training(
     config = KINDS[kind]()
     own = data if config.task.kind == "multiclass" else binary
     model, held_out = scored(config, own)
-    table = applying.scans(own, "one")
+    table = index.scans(own, "one")
     table = table[table["view"].isin(held_out["view"])].reset_index(drop=True)
     told: list[int] = []
     found = applying.scores([model], own, table, report=told.append)
@@ -76,7 +77,7 @@ def test_models_of_several_maps_share_a_call_and_keep_their_order(binary: Datase
         scored(small.routine(seed, fold=fold, input={"kind": "centre"}), binary)[0]
         for seed, fold in ((0, 0), (1, 1), (2, 0))
     ]
-    table = applying.scans(binary, "one")
+    table = index.scans(binary, "one")
     together = applying.scores(made, binary, table)
     for model, found in zip(made, together, strict=True):
         np.testing.assert_array_equal(found, applying.scores([model], binary, table)[0])
@@ -96,4 +97,4 @@ def test_a_map_that_is_not_whole_is_refused(binary: Dataset) -> None:
     weights = {name: each for name, each in model.weights.items() if name != "input.mean"}
     broken = Model(name="w", config=model.config, weights=weights)
     with pytest.raises(DataError, match="w: damaged weights: the input map is not whole"):
-        applying.scores([broken], binary, applying.scans(binary, "one"))
+        applying.scores([broken], binary, index.scans(binary, "one"))

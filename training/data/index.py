@@ -51,6 +51,13 @@ def missing_encoders(dataset: Dataset, encoders: Sequence[str]) -> list[str]:
     return [encoder for encoder in encoders if encoder not in present]
 
 
+def scans(dataset: Dataset, encoder: str) -> pd.DataFrame:
+    """Give the scans of an encoder, ordered by view id; augmented views are none."""
+    table = dataset.index
+    own = table[(table["encoder"] == encoder) & (table["source_scan"] == "")]
+    return own.sort_values("view", kind="stable").reset_index(drop=True)
+
+
 def check(
     dataset: Dataset, *, encoders: Sequence[str], task: Task, num_checksums: int = 8
 ) -> list[str]:

@@ -1,0 +1,278 @@
+"""A cohort that no selection has seen, in the form of a sweep's results; pure but for `read`.
+
+It is an external cohort of the spec, or a table of `sweep predict` with the labels of its data.
+What comes out has the plan of the sweep, the cohort's patients in place of those that folds hold
+out, and validation rows as they were: so a rule may choose settings on validation patients, and no
+rule can read the cohort. A patient whom one of the models knows is left out.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from orchestrator import acquaintance, applied, render
+from orchestrator.errors import StoreError, SweepError
+from orchestrator.evidence import Evidence, Results
+from orchestrator.measure_cases import OUTCOME
+from training.config import Task, TrialConfig
+from training.data import index
+from training.data.index import Dataset
+from training.errors import DataError
+from training.metrics.concordance import inverse_weights
+
+EXTERNAL = "external"
+_NEVER = "which no training, threshold, epoch or choice of a setting has seen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cohort:
+    """A cohort and what the models of a sweep say of it.
+
+    Attributes:
+        results: as those of a sweep, the cohort's patients held out.
+        name: of the cohort.
+        ensembles: whether ensembles are judged, not models.
+        remarks: what a reader must know.
+    """
+
+    results: Results
+    name: str
+    ensembles: bool = False
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def stem(self) -> str:
+        """Start the names of its files."""
+        return "cohort-" + re.sub(r"[^\w=.-]+", "_", self.name)
+
+    @property
+    def estimand(self) -> str:
+        """Say what is estimated."""
+        what = "the ensembles of these fitted models" if self.ensembles else "these fitted models"
+        how = "" if self.ensembles else ", mean over folds of the mean over seeds"
+        return (
+            f"estimated: the performance of {what} on new patients like those of cohort "
+            f"{self.name}, {_NEVER}{how}; training again is not covered by an interval"
+        )
+
+    def told(self, found: Evidence) -> Evidence:
+        """Put what must be known of the cohort under tables of evidence."""
+        remarks = (*self.remarks, *found.notes.remarks)
+        notes = dataclasses.replace(found.notes, estimand=self.estimand, remarks=remarks)
+        return dataclasses.replace(found, notes=notes)
+
+
+def read(results: Results, wanted: str) -> Cohort:
+    """Find a cohort by its name, or by the file of a table of `sweep predict`.
+
+    Raises:
+        SweepError: There is no such cohort, or nobody in it can be judged.
+        StoreError: The table cannot be read, or is of another sweep.
+        DataError: The data of the table are gone, changed or have wrong labels.
+    """
+    path = Path(wanted)
+    if path.suffix in (".parquet", ".csv", ".json"):
+        return _of_table(results, path, *applied.read(path))
+    rows = results.predictions
+    there = rows["part"].eq(EXTERNAL) if "part" in rows else pd.Series(False, index=rows.index)
+    names = sorted({str(each) for each in rows.loc[there, "cohort"].unique()})
+    if wanted not in names:
+        known = f"external cohorts of this sweep: {', '.join(names)}" if names else ""
+        raise SweepError(
+            f"{wanted!r} is no external cohort of this sweep and no table of predictions",
+            hint=known or "give the file that sweep predict wrote, or set external_cohorts",
+        )
+    mine = there & rows["cohort"].eq(wanted)
+    judged = results.trials["trial"].isin(rows.loc[mine, "trial"].unique())
+    cells = results.plan.loc[
+        results.plan["trial"].isin(results.trials.loc[judged, "trial"]), "cell"
+    ]
+    return _made(
+        results,
+        wanted,
+        plan=results.plan[results.plan["cell"].isin(cells)],
+        trials=results.trials,
+        rows=rows[mine].assign(held_out=True),
+        remarks=[],
+    )
+
+
+def _made(
+    results: Results,
+    name: str,
+    *,
+    plan: pd.DataFrame,
+    trials: pd.DataFrame,
+    rows: pd.DataFrame,
+    remarks: Sequence[str],
+    ensembles: bool = False,
+    licences: Mapping[str, Sequence[str]] | None = None,
+) -> Cohort:
+    """Put the cohort in the place of held-out patients; validation rows stay as they were."""
+    config = {text: _without_scanners(text) for text in plan["config"].unique()}
+    before = results.predictions
+    judges = before[before["part"].eq("validation") & before["trial"].isin(rows["trial"].unique())]
+    every = pd.concat([judges, rows], ignore_index=True) if len(judges) else rows
+    told = list(remarks)
+    if results.analysis is not None:
+        told.append("the primary analysis of the spec is of patients that folds hold out: all here "
+                    "is exploratory")  # fmt: skip
+    terms = {encoder: tuple(names) for encoder, names in results.licences.items()}
+    for encoder, names in (licences or {}).items():
+        terms[encoder] = tuple(dict.fromkeys([*terms.get(encoder, ()), *names]))
+    return Cohort(
+        results=dataclasses.replace(
+            results,
+            plan=plan.assign(config=plan["config"].map(config)),
+            trials=trials,
+            predictions=every,
+            licences=terms,
+            analysis=None,
+            reference=results.analysis.against if results.analysis else "",
+        ),
+        name=name,
+        ensembles=ensembles,
+        remarks=tuple(told),
+    )
+
+
+def _without_scanners(config: str) -> str:
+    """Forget which scanners a trial did not see: those of a cohort are all alike."""
+    settings = json.loads(config)
+    for key in ("unseen_scanners", "external_cohorts", "folds"):
+        settings.pop(key, None)
+    return json.dumps(settings)
+
+
+def _of_table(
+    results: Results, path: Path, frame: pd.DataFrame, about: Mapping[str, Any]
+) -> Cohort:
+    """Join a table of predictions with the labels of its data."""
+    ensembles = about["kind"] == applied.ENSEMBLE
+    members = {each["cell"]: each["trials"] for each in about["cells"]}
+    pairs = set(results.plan[["cell", "trial"]].itertuples(index=False, name=None))
+    if any((cell, trial) not in pairs for cell, own in members.items() for trial in own):
+        raise StoreError(
+            f"{path}: was made with trials that this sweep does not have (any more)",
+            hint="sweep predict makes the table anew",
+        )
+    data = _data(about)
+    seen = set(frame.loc[frame["seen"].isin(acquaintance.KNOWN), "patient"])
+    remarks = []
+    if seen:
+        remarks.append(f"{render.many(len(seen), 'patient')} whom the models know are left out")
+    plan = results.plan[results.plan["cell"].isin(list(members))]
+    tasks = {
+        int(cell): TrialConfig.model_validate_json(config).task
+        for cell, config in plan.drop_duplicates("cell")[["cell", "config"]].itertuples(index=False)
+    }
+    frame = frame[~frame["patient"].isin(seen)]
+    if ensembles:
+        frame = frame.assign(trial=[_ensemble(cell) for cell in frame["cell"]])
+    rows, more = _labelled(frame, tasks, about["classes"], data)
+    trials = results.trials
+    if ensembles:
+        plan, trials = _as_trials(plan, trials, frame, members)
+    else:
+        applied_to = trials["trial"].isin(frame["trial"].unique())
+        trials = trials[applied_to | trials["state"].ne("done")]
+    return _made(
+        results, path.stem, plan=plan, trials=trials, rows=rows, remarks=[*remarks, *more],
+        ensembles=ensembles, licences=about["licences"]["applied_to"],
+    )  # fmt: skip
+
+
+def _data(about: Mapping[str, Any]) -> Dataset:
+    data = index.read(Path(about["data"]))
+    scans = {encoder: index.scans(data, encoder) for encoder in about["scans"]}
+    if applied.fingerprint(scans) != about["data_fingerprint"]:
+        raise DataError(
+            f"{data.root}: the scans changed since models were applied to them",
+            hint="sweep predict makes the table anew",
+        )
+    return data
+
+
+def _ensemble(cell: int) -> str:
+    return f"{applied.ENSEMBLE}-{cell}"
+
+
+def _as_trials(
+    plan: pd.DataFrame,
+    trials: pd.DataFrame,
+    frame: pd.DataFrame,
+    members: Mapping[int, Sequence[str]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Make each ensemble a trial, of one fold and seed."""
+    cells = plan.drop_duplicates("cell")
+    plan = cells.assign(fold=0, seed=0, trial=[_ensemble(cell) for cell in cells["cell"]])
+    first = frame.drop_duplicates("cell").set_index("cell").reindex(columns=["threshold"])
+    known = trials.set_index("trial").loc[[members[cell][0] for cell in plan["cell"]]]
+    made = known.assign(
+        trial=plan["trial"].to_numpy(),
+        threshold=first["threshold"].fillna(0.0).loc[plan["cell"]].to_numpy(),
+    )
+    return plan, made.reset_index(drop=True)
+
+
+def _labelled(
+    frame: pd.DataFrame,
+    tasks: Mapping[int, Task],
+    classes: Mapping[str, Sequence[str] | None],
+    data: Dataset,
+) -> tuple[pd.DataFrame, list[str]]:
+    """Make predictions of the rows whose patients have a label, and say how many have none."""
+    parts: list[pd.DataFrame] = []
+    remarks: dict[str, None] = {}
+    labels: dict[tuple[str, tuple[str, ...]], pd.DataFrame] = {}
+    for cell, own in frame.groupby("cell", sort=False):
+        task, names = tasks[int(str(cell))], classes[str(cell)]
+        if names is None:
+            raise SweepError(
+                f"cell {cell}: the names of its classes are not known, so labels say nothing",
+                hint="bring back the data that it was trained on, and run sweep predict again",
+            )
+        key = task.model_dump_json(), tuple(names)
+        if key not in labels:
+            labels[key] = _labels(data, task, names)
+        joined = own.join(labels[key], on="patient", how="inner")
+        if lacking := own["patient"].nunique() - joined["patient"].nunique():
+            what = index.columns(task)
+            remarks[f"{render.many(lacking, 'patient')} without {what} are left out"] = None
+        columns = applied.score_columns(names if task.kind == "multiclass" else ())
+        values = joined[columns].to_numpy(np.float64)
+        wide = pd.Series(list(values), index=joined.index, dtype="object")
+        score = joined[columns[0]] if len(columns) == 1 else wide
+        kept = ["trial", *applied.SCANS, *labels[key].columns]
+        parts.append(joined[kept].assign(part=EXTERNAL, held_out=True, score=score))
+    if not parts or not any(map(len, parts)):
+        raise SweepError(
+            f"{data.root}: nobody can be judged",
+            hint="cases.parquet needs labels of patients whom the sweep does not know",
+        )
+    every = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    return every.drop_duplicates(["trial", "view"], ignore_index=True), list(remarks)
+
+
+def _labels(data: Dataset, task: Task, names: Sequence[str]) -> pd.DataFrame:
+    """Give the class, or the outcome, of each patient who has one, by patient.
+
+    Uno's weights come of the cohort's own patients: censoring there is not that of training.
+    """
+    if task.kind != "survival":
+        numbers = index.class_numbers(data, task.model_copy(update={"classes": tuple(names)}))
+        return pd.DataFrame({"label": pd.Series(numbers, dtype="int32")})
+    outcomes = index.outcomes(data, task)
+    time = np.array([each.time for each in outcomes.values()], np.float64)
+    event = np.array([each.event for each in outcomes.values()], np.bool_)
+    horizon = float(time[event].max()) if event.any() else 0.0
+    weight = inverse_weights(time, event, horizon=horizon)
+    told = dict(zip(OUTCOME, (time, event.astype(np.int32), weight), strict=True))
+    return pd.DataFrame({"label": event.astype(np.int32), **told}, index=pd.Index(outcomes))
