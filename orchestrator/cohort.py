@@ -77,31 +77,35 @@ def read(results: Results, wanted: str) -> Cohort:
         StoreError: The table cannot be read, or is of another sweep.
         DataError: The data of the table are gone, changed or have wrong labels.
     """
+    locked = {
+        str(trial): json.loads(config).get("external_cohorts", ())
+        for trial, config in results.plan[["trial", "config"]].itertuples(index=False)
+    }
+    names = sorted({name for own in locked.values() for name in own})
+    if wanted in names:
+        return _of_spec(results, wanted, locked)
     path = Path(wanted)
     if path.suffix in (".parquet", ".csv", ".json"):
         return _of_table(results, path, *applied.read(path))
-    rows = results.predictions
-    there = rows["part"].eq(EXTERNAL) if "part" in rows else pd.Series(False, index=rows.index)
-    names = sorted({str(each) for each in rows.loc[there, "cohort"].unique()})
-    if wanted not in names:
-        known = f"external cohorts of this sweep: {', '.join(names)}" if names else ""
-        raise SweepError(
-            f"{wanted!r} is no external cohort of this sweep and no table of predictions",
-            hint=known or "give the file that sweep predict wrote, or set external_cohorts",
-        )
-    mine = there & rows["cohort"].eq(wanted)
-    judged = results.trials["trial"].isin(rows.loc[mine, "trial"].unique())
-    cells = results.plan.loc[
-        results.plan["trial"].isin(results.trials.loc[judged, "trial"]), "cell"
-    ]
-    return _made(
-        results,
-        wanted,
-        plan=results.plan[results.plan["cell"].isin(cells)],
-        trials=results.trials,
-        rows=rows[mine].assign(held_out=True),
-        remarks=[],
+    known = f"external cohorts of this sweep: {', '.join(names)}" if names else ""
+    raise SweepError(
+        f"{wanted!r} is no external cohort of this sweep and no table of predictions",
+        hint=known or "give the file that sweep predict wrote, or set external_cohorts",
     )
+
+
+def _of_spec(results: Results, wanted: str, locked: Mapping[str, Sequence[str]]) -> Cohort:
+    """Take the rows of an external cohort: all external ones, where a trial has no other."""
+    rows, plan = results.predictions, results.plan
+    alone = [trial for trial, names in locked.items() if list(names) == [wanted]]
+    part = rows.get("part", pd.Series("", index=rows.index))
+    mine = part.eq(EXTERNAL) & (rows["cohort"].eq(wanted) | rows["trial"].isin(alone))
+    having = [trial for trial, names in locked.items() if wanted in names]
+    cells = plan.loc[plan["trial"].isin(having), "cell"]
+    return _made(
+        results, wanted, plan=plan[plan["cell"].isin(cells)], trials=results.trials,
+        rows=rows[mine].assign(held_out=True), remarks=[],
+    )  # fmt: skip
 
 
 def _made(

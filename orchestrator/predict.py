@@ -31,6 +31,9 @@ from orchestrator.kept_models import Chosen
 from orchestrator.predict_check import Given
 from orchestrator.render import PLAIN_PROGRESS_S, Mode
 
+_NAME_MAX = 60
+"""Letters of the name of the data in that of a file."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -177,7 +180,7 @@ def _place(folder: Folder, asked: Asked, about: Mapping[str, Any]) -> Path:
     models = [(each["cell"], each["trials"]) for each in about["cells"]]
     parts = repr((about["data_fingerprint"], about["kind"], models))
     mark = hashlib.sha256(parts.encode()).hexdigest()[:8]
-    return folder.predictions / f"{asked.data.resolve().name}-{mark}.parquet"
+    return folder.predictions / f"{asked.data.resolve().name[:_NAME_MAX]}-{mark}.parquet"
 
 
 def _show(folder: Folder, paths: Sequence[Path], about: Mapping[str, Any], mode: Mode) -> None:

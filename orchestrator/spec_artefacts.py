@@ -11,7 +11,9 @@ class Artefacts(Config):
     """What a trial leaves beside its predictions."""
 
     weights: Literal["none", "all"] = Field(
-        "none", description="weights of the chosen epoch to keep: none, or of every trial"
+        "none",
+        description="weights of the chosen epoch to keep: none, or of every trial; `sweep predict` "
+        "needs them",
     )
     embeddings: Literal["none", "evaluation"] = Field(
         "none",

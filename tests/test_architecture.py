@@ -139,7 +139,7 @@ def test_the_flags_are_the_agreed_ones():
         f"sweep {command} --results"
         for command in (
             "launch", "resume", "status", "logs", "cancel", "hold", "archive", "doctor",
-            "aggregate", "report",
+            "aggregate", "report", "predict",
         )
     }  # fmt: skip
     index = {
@@ -161,6 +161,7 @@ def test_the_flags_are_the_agreed_ones():
         "sweep doctor -y", "sweep index features --licence", "sweep index instances --bag",
         "sweep index instances --label", "sweep index instances --patient", "sweep report --bundle",
         "sweep report --out", "sweep report --allow-missing", "sweep report --draws",
+        "sweep aggregate --cohort",
     }  # fmt: skip
     embed = {
         f"sweep embed --{flag}"
@@ -169,7 +170,13 @@ def test_the_flags_are_the_agreed_ones():
             "cluster",
         )
     } | {"sweep embed -y"}  # fmt: skip
-    assert flags == start | places | index | embed | others
+    predict = {
+        f"sweep predict --{flag}"
+        for flag in (
+            "data", "where", "cell", "ensemble", "allow-missing", "allow-seen", "out"
+        )
+    }  # fmt: skip
+    assert flags == start | places | index | embed | predict | others
 
 
 def test_the_repository_names_no_path_of_a_machine():

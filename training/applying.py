@@ -187,8 +187,7 @@ def _restored(model: Model, table: pd.DataFrame) -> InputMap | None:
     method = model.config.input
     if isinstance(method, NoInputMethod):
         return None
-    by_group = isinstance(method, Centre | Standardise | ComBat)
-    group = table[method.group] if by_group else None
+    group = table[method.group] if isinstance(method, Centre | Standardise | ComBat) else None
     given = {name: each for name, each in model.weights.items() if name.startswith(_INPUT)}
     try:
         found = input_map.restore(given, group)

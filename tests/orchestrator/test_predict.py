@@ -172,3 +172,27 @@ def test_weights_that_were_not_kept_or_are_damaged_are_refused(folder, strangers
     with pytest.raises(SweepError, match="no weights were kept of the 8 chosen trials") as no:
         predict.predict(home, Asked(data=strangers), mode="quiet")
     assert "artefacts: {weights: all}" in no.value.hint
+
+
+def test_one_scan_is_enough_and_other_origins_are_told(folder, strangers, tmp_path, capsys):
+    shutil.copytree(strangers, tmp_path / "one")
+    frame = pd.read_parquet(tmp_path / "one" / "index.parquet")
+    one = frame[frame["routine"]].iloc[:1].assign(encoder_revision="new", licence="CC-BY-NC-4.0")
+    tables.write(one, tmp_path / "one" / "index.parquet")
+    found, about, _ = run(folder, tmp_path / "one", capsys)
+    assert len(found) == 8 and set(found["view"]) == set(one["view"])
+    told = "\n".join(about["notes"])
+    assert "encoder tiny: encoder_revision is new, where the models were trained" in told
+    assert "embeddings of tiny are under CC-BY-NC-4.0: look before" in told
+    data = inputs.path(spec.read(folder.spec), folder.root.parent)
+    data.rename(tmp_path / "gone")
+    try:
+        found, about, _ = run(folder, tmp_path / "one", capsys)
+    finally:
+        (tmp_path / "gone").rename(data)
+    assert "revisions of encoders were not compared" in about["notes"][1]
+    assert "names of classes are not known" in about["notes"][0]
+    assert about["classes"]["0"] is None and set(found["predicted"]) <= {"0", "1"}
+    tables.write(one.iloc[:0], tmp_path / "one" / "index.parquet")
+    with pytest.raises(DataError, match="has no rows"):
+        predict.predict(folder, Asked(data=tmp_path / "one"), mode="quiet")
