@@ -46,6 +46,7 @@ from training.metrics.calibration import probability
 
 ENSEMBLE = "ensemble"
 SCANS = ("patient", "slide", "view", "scanner", "cohort")
+_NAMES = ("encoder", "arm", "trial", *SCANS, "seen", "predicted")
 _ROWS = 100_000
 """Rows written at once, about."""
 
@@ -168,7 +169,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read a table and its description.
+    """Read a table, ordered by trial, and its description; names are categories.
 
     Args:
         path: of any of the three files.
@@ -176,9 +177,10 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     Raises:
         StoreError: It cannot be read.
     """
-    about = _described(path.with_suffix(".json"))
-    again = "sweep predict writes it anew"
-    return files.read_frame(path.with_suffix(".parquet"), hint=again), about
+    about, path = _described(path.with_suffix(".json")), path.with_suffix(".parquet")
+    with files.readable(path, hint="sweep predict writes it anew"):
+        table = files.read_table(path, names=_NAMES)
+    return files.join([table], name=path.stem, categories=_NAMES), about
 
 
 def _described(path: Path) -> dict[str, Any]:

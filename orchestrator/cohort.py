@@ -246,16 +246,18 @@ def _labelled(
         key = task.model_dump_json(), tuple(names)
         if key not in labels:
             labels[key] = _labels(data, task, names)
-        joined = own.join(labels[key], on="patient", how="inner")
-        if lacking := own["patient"].nunique() - joined["patient"].nunique():
+        place = labels[key].index.get_indexer(pd.Index(own["patient"].cat.categories))
+        place = place[own["patient"].cat.codes]
+        if lacking := own.loc[place < 0, "patient"].nunique():
             what = index.columns(task)
             remarks[f"{render.many(lacking, 'patient')} without {what} are left out"] = None
-        columns = applied.score_columns(names if task.kind == "multiclass" else ())
-        values = joined[columns].to_numpy(np.float64)
-        wide = pd.Series(list(values), index=joined.index, dtype="object")
-        score = joined[columns[0]] if len(columns) == 1 else wide
-        kept = ["trial", *applied.SCANS, *labels[key].columns]
-        parts.append(joined[kept].assign(part=EXTERNAL, held_out=True, score=score))
+        known = labels[key].iloc[place[place >= 0]]
+        kept = own.loc[place >= 0, ["trial", *applied.SCANS]].assign(
+            **{str(name): known[name].to_numpy() for name in known},
+            part=EXTERNAL, held_out=True,
+            score=_score(own[place >= 0], names if task.kind == "multiclass" else ()),
+        )  # fmt: skip
+        parts.append(kept)
     if not parts or not any(map(len, parts)):
         raise SweepError(
             f"{data.root}: nobody can be judged",
@@ -263,6 +265,14 @@ def _labelled(
         )
     every = pd.concat([part for part in parts if len(part)], ignore_index=True)
     return every.drop_duplicates(["trial", "view"], ignore_index=True), list(remarks)
+
+
+def _score(rows: pd.DataFrame, classes: Sequence[str]) -> pd.Series:
+    """Give the score of each scan; several classes make a list."""
+    columns = applied.score_columns(classes)
+    if len(columns) == 1:
+        return rows[columns[0]]
+    return pd.Series(list(rows[columns].to_numpy(np.float64)), index=rows.index, dtype="object")
 
 
 def _labels(data: Dataset, task: Task, names: Sequence[str]) -> pd.DataFrame:

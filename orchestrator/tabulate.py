@@ -53,7 +53,7 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
         paths += selected.write(chosen, folder.tables, f"{start}selected")
         made["selected"] = chosen.table
     request, found = answers.request(asked, results, rule), None
-    if request.draws or asked.about_evidence or judged:
+    if request.draws or asked.about_evidence:
         found = evidence.of(results, request, joined=joined)
         found = judged.told(found) if judged else found
         name = start + asked.file_name if asked.file_name else start.rstrip("_")
@@ -64,12 +64,13 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
     if mode == "json":
         value = {"sweep": folder.name, "cells": answers.records(made["main"])}
         value |= {name: answers.records(made[name]) for name in made if name != "main"}
+        value |= {"evidence": [judged.estimand]} if judged else {}
         value |= answers.value(found) if found else {}
         render.value({**value, "files": [str(path) for path in paths], "notes": notes})
     elif mode == "quiet":
         render.lines([str(path) for path in paths])
     else:
-        _show(made, found, asked, rule=str(rule or ""), notes=notes)
+        _show(made, found, asked, judged, rule=str(rule or ""), notes=notes)
         if text := answers.dear(results, asked, folder):
             render.note(text)
         names = dict.fromkeys(path.stem for path in paths)
@@ -146,6 +147,7 @@ def _show(
     made: "dict[str, pd.DataFrame]",
     found: "Evidence | None",
     asked: Asked,
+    judged: "Cohort | None",
     *,
     rule: str,
     notes: Sequence[str],
@@ -157,8 +159,8 @@ def _show(
         if found:
             answers.show_primary(found)
         _show_table(made["main"])
-        if found and asked.cohort:
-            render.note(found.notes.estimand)
+        if judged:
+            render.note(judged.estimand)
     for line in notes:
         render.note(line, kind="warning")
     if "selected" in made:
