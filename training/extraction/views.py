@@ -135,7 +135,7 @@ def draw(view: AugmentedView, *, seed: int, scan: str, sample: np.ndarray) -> Lo
             raise DataError(
                 f"scan {scan!r}, view {view.name!r}, {step.kind}: {error.message}", hint=error.hint
             ) from error
-    return Look(name=view_name(scan, view), steps=tuple(steps))
+    return Look(name=view.of(scan), steps=tuple(steps))
 
 
 def apply(look: Look, tiles: np.ndarray) -> np.ndarray:
@@ -149,14 +149,9 @@ def apply(look: Look, tiles: np.ndarray) -> np.ndarray:
     return shown
 
 
-def view_name(scan: str, view: AugmentedView) -> str:
-    """Name the view of a scan in the index."""
-    return f"{scan}-{view.name}"
-
-
 def row(scan: View, view: AugmentedView) -> View:
     """Give the index row of a view from that of its scan."""
-    return replace(scan, view=view_name(scan.scan, view), source_scan=scan.scan, routine=False)
+    return replace(scan, view=view.of(scan.scan), source_scan=scan.scan, routine=False)
 
 
 def _drawn(
