@@ -187,7 +187,10 @@ def _refuse_other_arithmetic(asked: Request, device: str) -> None:
     Raises:
         DataError: The data set has bags of an encoder in another arithmetic than the device's.
     """
-    before = joining.existing(asked.out)
+    try:
+        before = joining.existing(asked.out)
+    except DataError:  # told later, with all that is wrong
+        return
     if before is None:
         return
     lines = []

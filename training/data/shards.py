@@ -7,7 +7,7 @@ killed at any moment leaves the data set as it was.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,6 +66,7 @@ def write(
     encoder_revision: str = "",
     precision: str = "",
     licence: str = "",
+    replacing: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Create a data set, or add or replace one encoder of it.
@@ -85,6 +86,7 @@ def write(
         encoder_revision: which weights.
         precision: arithmetic of the encoder.
         licence: terms of the embeddings.
+        replacing: encoders that are written next, so that theirs need not agree with these views.
         progress: called with bags done, and all.
 
     Raises:
@@ -96,14 +98,15 @@ def write(
     )
     described["encoder_revision"] = encoder_revision
     version, before = joining.version(root), joining.existing(root)
-    joined = joining.join(before, described, cases, folds)
+    joined = joining.join(before, described, cases, folds, replacing=replacing)
     places = joining.places(joined, shard_bytes)
     made = [path for path in (root / "shards", root, *root.parents) if not path.exists()]
     try:
         (root / "shards").mkdir(parents=True, exist_ok=True)
         sums = _write_shards(root, places, {view.view: view for view in views}, load, progress)
         while version != (version := joining.version(root)):  # another encoder came meanwhile
-            joined = joining.join(joining.existing(root), described, cases, folds)
+            before = joining.existing(root)
+            joined = joining.join(before, described, cases, folds, replacing=replacing)
         joining.commit(root, joined, places.assign(checksum=places["view"].map(sums)))
     except BlockingIOError as error:
         encoder = ""  # what lies there is the other writer's

@@ -59,7 +59,7 @@ def _conflicts(request: Request, table: Table) -> list[str]:
         before = joining.existing(request.out)
         if rows.empty:
             return []
-        joining.join(before, rows, table.cases, table.folds)
+        joining.join(before, rows, table.cases, table.folds, replacing=request.encoders)
     except DataError as error:
         return [f"{request.slides}: {line}" for line in error.message.splitlines()]
     return []

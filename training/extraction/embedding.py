@@ -90,9 +90,11 @@ def run(
         recipes |= done.recipes
     lines = [f"scan {scan!r}: {text}" for scan, text in failed.items()]
     if share is None:
-        for each in chosen:
-            made = recipes[each.encoder.name]
-            lines += gathering.gather(request.out, each, table, made, request.config, notes)
+        for number, each in enumerate(chosen):
+            lines += gathering.gather(
+                request.out, each, table, recipes[each.encoder.name], request.config, notes,
+                replacing=request.encoders[number + 1 :],
+            )  # fmt: skip
             staging.tidy(request.out, each.encoder.name)
     return Report(
         encoders={e.encoder.name: gathering.counts(request.out, e.encoder.name) for e in chosen},

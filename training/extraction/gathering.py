@@ -1,6 +1,6 @@
 """Brings staged bags into the data set: shards and index rows, by the writer that imports use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ def gather(
     recipes: Mapping[str, str],
     config: EmbedConfig,
     notes: dict[str, None],
+    replacing: Collection[str] = (),
 ) -> list[str]:
     """Bring what is staged of an encoder into the data set; nothing if nothing is new.
 
@@ -52,6 +53,7 @@ def gather(
         recipes: by view.
         config: names the augmented views.
         notes: is added to.
+        replacing: encoders that are gathered next.
 
     Returns:
         What could not be done, a line each.
@@ -70,13 +72,15 @@ def gather(
     if not sources:
         return []
     if before is not None and not gone and _as_before(before, chosen, sources, cases, folds):
+        if not made.items() <= kept.items():  # a call was killed behind the index
+            joining.tidy(data, name)
         _finish(data, name, {**kept, **made}, kept, sources)
         return []
     if before is not None and staying:
         old = before.cases[before.cases["patient"].isin({str(row.patient) for row in staying})]
         cases = pd.concat([cases, old[~old["patient"].isin(cases["patient"])]]).fillna("")
     try:
-        _write(data, chosen, sources, cases, folds)
+        _write(data, chosen, sources, cases, folds, replacing)
         _finish(data, name, made, kept, sources)
     except (DataError, OSError) as error:
         return [error.told if isinstance(error, DataError) else f"{data}: {error}"]
@@ -150,10 +154,9 @@ def _finish(
     kept: Mapping[str, str],
     sources: Sequence[_Source],
 ) -> None:
-    """Write down what is in the data set, and clear up; a killed call may have left this."""
+    """Write down by which recipes the bags in the data set were made, and clear up."""
     if recipes != kept:
         staging.keep(data, encoder, recipes)
-        joining.tidy(data, encoder)
     staging.clear(data, encoder, [each.view.view for each in sources])
 
 
@@ -240,6 +243,7 @@ def _write(
     sources: Sequence[_Source],
     cases: pd.DataFrame,
     folds: pd.DataFrame | None,
+    replacing: Collection[str],
 ) -> None:
     by_view = {each.view.view: each for each in sources}
     reader = BagReader(data)
@@ -263,4 +267,5 @@ def _write(
         encoder_revision=chosen.weights.revision,
         precision=chosen.precision,
         licence=chosen.encoder.licence,
+        replacing=replacing,
     )

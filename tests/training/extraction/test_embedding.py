@@ -21,7 +21,7 @@ from tests.training.extraction.made_up_slides import (
     weights,
 )  # fmt: skip
 from training.config import Task
-from training.data import index, shards
+from training.data import index, shards, tables
 from training.data.bags import Bag, BagReader
 from training.data.shards import View
 from training.errors import DataError
@@ -108,6 +108,30 @@ def test_a_label_that_was_mended_reaches_the_data_set_without_reading_a_slide(
     assert list(dataset.index["scanner"]) == ["A", "B", "A"]
     found = bags(tmp_path / "data")
     assert all(np.array_equal(found[view][0], before[view][0]) for view in before)
+
+
+@pytest.mark.slow
+def test_what_was_mended_reaches_all_encoders_that_are_asked_for_and_no_others(
+    embedded, tmp_path, monkeypatch
+):
+    asked = request(embedded.slides, tmp_path / "data", encoders=(NAME, OTHER))
+    embedding.run(asked)
+    monkeypatch.setattr(slides.Slide, "read", None)
+    text = embedded.slides.read_text()
+    embedded.slides.write_text(text.replace("p1,A,b", "p1,B,a"))
+    try:
+        with pytest.raises(DataError, match="label is 'a', but 'b' in the data set, where another"):
+            embedding.run(dataclasses.replace(asked, encoders=(OTHER,), checkpoints={
+                OTHER: asked.checkpoints[OTHER]
+            }))  # fmt: skip
+        report = embedding.run(asked)
+    finally:
+        embedded.slides.write_text(text)
+    assert (report.num_embedded, report.failed) == (0, ())
+    dataset = index.read(asked.out)
+    assert list(dataset.cases["label"]) == ["a", "a", "a"]
+    assert list(dataset.index["scanner"]) == ["A", "B", "A"] * 2
+    assert tables.contradictions(dataset.index, dataset.cases) == []
 
 
 @pytest.mark.slow
