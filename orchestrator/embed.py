@@ -75,8 +75,8 @@ def run(asked: Request, *, cluster: str | None, yes: bool, mode: Mode) -> int:
     from training.extraction import embedding
 
     device = _device(asked.device)
-    if not asked.device:
-        _refuse_other_arithmetic(asked, device)
+    if not asked.device and device == "cpu":
+        _refuse_other_arithmetic(asked)
     asked = dataclasses.replace(asked, device=device)
     report = embedding.run(asked, on_progress=_now_and_then(mode))
     report = dataclasses.replace(report, notes=(*terms(asked), *report.notes))
@@ -181,11 +181,11 @@ def _device(asked: str) -> str:
     return asked
 
 
-def _refuse_other_arithmetic(asked: Request, device: str) -> None:
+def _refuse_other_arithmetic(asked: Request) -> None:
     """Keep a machine without a GPU from making anew, unasked, what a GPU has made.
 
     Raises:
-        DataError: The data set has bags of an encoder in another arithmetic than the device's.
+        DataError: The data set has bags of an encoder in another arithmetic than a CPU's.
     """
     try:
         before = joining.existing(asked.out)
@@ -198,17 +198,16 @@ def _refuse_other_arithmetic(asked: Request, device: str) -> None:
         made = set(before.index["precision"][before.index["encoder"] == name]) - {""}
         if not made:
             continue
-        mine = requests.arithmetic(requests.describe(name, asked), asked, device)
+        mine = requests.arithmetic(requests.describe(name, asked), asked, "cpu")
         if mine not in made:
             lines.append(
                 f"{asked.out}: has embeddings of {name!r} in {' and '.join(sorted(made))}, and "
-                f"{mine} is what would be made on this device ({device})"
+                f"there is no GPU here: it would all be made anew in {mine}"
             )
     if lines:
         raise DataError(
             "\n".join(lines),
-            hint=f"to make them anew: --device {device}; to keep them: `precision` of the encoder "
-            "in --config, or the device that made them",
+            hint="where there is a GPU, the same command goes on; to make all anew: --device cpu",
         )
 
 

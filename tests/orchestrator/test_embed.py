@@ -66,9 +66,11 @@ def test_without_a_gpu_nothing_that_one_made_is_made_anew_unasked(tmp_path, monk
     there = Existing(index=made, cases=pd.DataFrame(), folds=None)
     monkeypatch.setattr(joining, "existing", lambda _root: there)
     names = ("uni", "phikon_v2", "hibou_l", "virchow2")
-    embed._refuse_other_arithmetic(asked(tmp_path, encoders=names), "cuda")
-    with pytest.raises(DataError, match="of 'uni' in float16, and float32 is what") as error:
-        embed._refuse_other_arithmetic(asked(tmp_path, encoders=names), "cpu")
+    monkeypatch.setattr(embed, "_device", lambda _asked: "cpu")
+    with pytest.raises(DataError, match="'uni' in float16, .* made anew in float32") as error:
+        embed.run(
+            asked(tmp_path, encoders=names, device=None), cluster=None, yes=False, mode="text"
+        )
     assert "phikon" not in error.value.message and "--device cpu" in error.value.hint
 
 

@@ -155,9 +155,9 @@ class Pass:
                 if self.on_progress:
                     self.on_progress(self.pace)
         except torch.OutOfMemoryError as error:
-            names = ", ".join(each.encoder.name for each in self.chosen)
+            who = ", ".join(each.encoder.name for each in self.chosen)
             raise DataError(
-                f"{names}: no room in the GPU's memory: {str(error).splitlines()[0]}",
+                f"{who}: no room in the GPU's memory: {str(error).splitlines()[0]}",
                 hint="a smaller batch_size in --config, or fewer encoders at once",
             ) from error
         except RuntimeError as error:
@@ -244,7 +244,7 @@ class Pass:
         part, whole = opened.part, opened.whole
         scan, broken = part.scan.name, int((~whole).sum())
         text = f"{broken} of {len(whole)} tiles are broken"
-        if broken > self.config.max_broken * len(whole):
+        if broken > self.config.max_broken * len(whole) or not whole.any():
             self.failed[scan] = f"{part.scan.path}: {text}"
             return
         if broken:

@@ -127,7 +127,7 @@ def _idle(path: Path, scans: tuple[Scan, ...]) -> Iterator[str]:
     first, *others = scans
     if first.transform is not None:
         yield (
-            f"{path}: scan {first.name!r}: has a transform, but is the slide's first scan, from "
+            f"{path}: scan {first.name!r}: has a transform, but is the slide's routine scan, from "
             "which transforms lead to the others"
         )
     for scan in others:

@@ -7,7 +7,7 @@ scanner's is. Glass stays as white as it was, but for a gain of `colour`.
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,6 @@ from PIL import Image
 from scipy import ndimage
 
 from training import seeds
-from training.data.shards import View
 from training.errors import DataError
 from training.extraction import stain
 from training.extraction.config_views import (
@@ -147,11 +146,6 @@ def apply(look: Look, tiles: np.ndarray) -> np.ndarray:
             values = np.clip(step(values), 0, 255)
         out[...] = _bytes(values)
     return shown
-
-
-def row(scan: View, view: AugmentedView) -> View:
-    """Give the index row of a view from that of its scan."""
-    return replace(scan, view=view.of(scan.scan), source_scan=scan.scan, routine=False)
 
 
 def _drawn(

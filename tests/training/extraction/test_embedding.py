@@ -362,12 +362,23 @@ def test_a_scan_with_broken_tiles_is_refused_or_loses_them(embedded, tmp_path, m
             raise slides.BrokenTileError("broken")
         return read(self, x, y, tiling)
 
+    def all_break(self, x, y, tiling):
+        if self.path.name.startswith("s 1"):
+            raise slides.BrokenTileError("broken")
+        return read(self, x, y, tiling)
+
     first = bags(embedded.out)["s 1'é"][1][0].tolist()
     monkeypatch.setattr(slides.Slide, "read", breaks)
     report = embedding.run(request(embedded.slides, tmp_path / "strict"))
     assert [line for line in report.failed if "1 of 12 tiles are broken" in line] == list(
         report.failed
     )
+    monkeypatch.setattr(slides.Slide, "read", all_break)
+    every = CONFIG.model_copy(update={"max_broken": 1.0})
+    report = embedding.run(request(embedded.slides, tmp_path / "none", config=every))
+    assert len(report.failed) == 1 and "12 of 12 tiles are broken" in report.failed[0]
+    assert report.encoders[NAME]["views"] == 2
+    monkeypatch.setattr(slides.Slide, "read", breaks)
     lenient = CONFIG.model_copy(update={"max_broken": 0.1})
     report = embedding.run(request(embedded.slides, tmp_path / "lenient", config=lenient))
     assert report.failed == () and "1 of 12 tiles are broken and left out" in report.notes[0]
