@@ -95,7 +95,7 @@ def join(
     known = _known(trials, plan)
     done = known[known["state"] == "done"]
     config = plan.drop_duplicates("trial").set_index("trial")["config"].loc[done.index]
-    settings = config.map(json.loads)
+    settings = config.map(planned.__getitem__)
     rows = plan.reindex(columns=[*_OF_A_ROW, "fingerprint"]).sort_values(list(_OF_A_ROW))
     rows = rows.join(known[["state", "version", "commit", "versions", "device"]], on="trial")
     counts, marks = _counts(rows), guards.marks(rows)
@@ -105,7 +105,7 @@ def join(
     for name in axes:
         names[name] = names[name].map(plain)
     survives, mine = (
-        {is_survival(each) for each in planned},
+        {is_survival(each) for each in planned.values()},
         settings.map(is_survival).to_numpy(bool),
     )
     away = settings.map(unseen_of).to_list()
@@ -113,7 +113,7 @@ def join(
         done["threshold"], predictions, unseen=away, survives=mine.tolist()
     )
     measured = measure_tasks.main(tasks, survives).reindex(done.index)
-    if any(each.get("external_cohorts") for each in planned):
+    if any(each.get("external_cohorts") for each in planned.values()):
         locked = np.array([bool(each.get("external_cohorts")) for each in settings], bool)
         for survival in sorted(survives):
             asked = done.loc[locked & (mine == survival), "threshold"]
@@ -196,11 +196,11 @@ def write(table: pd.DataFrame, folder: Path, name: str = "main") -> list[Path]:
 
 def _require_readable(
     plan: pd.DataFrame, trials: pd.DataFrame, predictions: pd.DataFrame
-) -> list[dict[str, Any]]:
+) -> dict[str, dict[str, Any]]:
     """Refuse tables without what is read of them; those of a sweep without results are empty.
 
     Returns:
-        The different configurations.
+        The different configurations, by their text.
     """
     needed = {
         "plan.parquet": (plan, ("cell", "trial", "encoder", "arm", "fold", "seed", "config")),
@@ -219,7 +219,7 @@ def _require_readable(
         if wrong:
             raise StoreError(f"predictions.parquet: score is {wrong[0]!r}, no number", hint=_MEND)
     try:
-        return [dict(json.loads(text)) for text in plan["config"].drop_duplicates()]
+        return {text: dict(json.loads(text)) for text in plan["config"].drop_duplicates()}
     except (TypeError, ValueError) as error:
         raise StoreError(f"plan.parquet: a config is no JSON mapping: {error}") from error
 

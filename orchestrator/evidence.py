@@ -163,11 +163,6 @@ def read(folder: Folder) -> Results:
     )
 
 
-def gather(folder: Folder, request: Request) -> Evidence:
-    """Read a sweep and answer a request, see `of`."""
-    return of(read(folder), request)
-
-
 def of(results: Results, request: Request, *, joined: Joined | None = None) -> Evidence:
     """Answer a request; `joined`, what `aggregate.join` made of the results, saves that time.
 
@@ -176,8 +171,7 @@ def of(results: Results, request: Request, *, joined: Joined | None = None) -> E
         StoreError: The results are damaged.
     """
     made = _made(results, request, joined)
-    arms = list(dict.fromkeys(results.plan["arm"]))
-    against, remarks = _against(results, request, arms), list(made.remarks)
+    against, remarks = reference(results, request.against), list(made.remarks)
     compared = pd.DataFrame()
     if against and "arm" in made.by:
         found, why = differences.pairs(made.rows, made.averages, made.marks, against=against)
@@ -222,11 +216,16 @@ def _made(results: Results, request: Request, joined: Joined | None = None) -> M
     )
 
 
-def _against(results: Results, request: Request, arms: Sequence[str]) -> str:
-    """Settle the reference arm; empty for none."""
-    if request.against:
-        return conditions.known(request.against, arms, what="arm of this sweep")
-    if request.against is None:
+def reference(results: Results, against: str | None = None) -> str:
+    """Settle the arm that others are compared with, see `Request`; empty for none.
+
+    Raises:
+        SweepError: There is no such arm.
+    """
+    arms = list(dict.fromkeys(results.plan["arm"]))
+    if against:
+        return conditions.known(against, arms, what="arm of this sweep")
+    if against is None:
         declared = results.analysis.against if results.analysis else ""
         return declared if declared in arms else representation.reference_arm(results.plan)
     return ""

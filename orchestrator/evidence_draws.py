@@ -69,11 +69,13 @@ def _samples(
     outside = {name.removeprefix(_EXTERNAL): name for name in metrics if name.startswith(_EXTERNAL)}
     for task in joined.tasks:
         yield task.cases, inside
+    if not outside:
+        return
     config = plan.drop_duplicates("trial").set_index("trial")["config"]
     settings = config.loc[joined.known.index].map(json.loads)
     lives = settings.map(aggregate.is_survival).to_numpy(bool)
     locked = settings.map(lambda each: bool(each.get("external_cohorts"))).to_numpy(bool)
-    if not outside or not locked.any():
+    if not locked.any():
         return
     rows = predictions[predictions["part"].eq("external")].assign(held_out=True)
     for survival in (False, True):

@@ -124,7 +124,7 @@ def read(
     metrics = tuple(name for name in METRICS if name in main and main[name].notna().any())
     request = Request(metrics=metrics, draws=draws, allow_missing=allow_missing)
     cells = evidence.of(results, request, joined=joined)
-    reference = _against(cells)
+    reference = evidence.reference(results)
     made = tradeoff.table(joined, main, robust, reference=reference)
     quality, control = tradeoff.quality(made), _control(settings, reference)
     both = tuple(name for name in (quality, "inconsistency") if name in metrics)
@@ -160,10 +160,6 @@ def read(
 
 def _of(results: Results, joined: Joined, request: Request, **changed: Any) -> Evidence:
     return evidence.of(results, replace(request, **changed), joined=joined)
-
-
-def _against(cells: Evidence) -> str:
-    return str(next(iter(cells.differences.get("against", ())), ""))
 
 
 def _settings(plan: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import special
+import scipy  # scipy.special is loaded on first use: half a second
 
 from training import seeds
 
@@ -131,13 +131,13 @@ def p_values(values: np.ndarray, draws: Draws) -> np.ndarray:
     bias, pull = _correction(values, drawn, count, draws)
     below = (drawn < 0).sum(1) + (drawn == 0).sum(1) / 2
     share = (below + 0.5) / (count + 1)
-    place = special.ndtri(np.clip(share, 0.5 / (count + 1), 1 - 0.5 / (count + 1)))
+    place = scipy.special.ndtri(np.clip(share, 0.5 / (count + 1), 1 - 0.5 / (count + 1)))
     if draws.method == "expanded":
-        tail = special.stdtr(draws.freedom, place)
+        tail = scipy.special.stdtr(draws.freedom, place)
     else:
         moved = place - bias
         with np.errstate(invalid="ignore", divide="ignore"):
-            tail = special.ndtr(moved / (1 + pull * moved) - bias)
+            tail = scipy.special.ndtr(moved / (1 + pull * moved) - bias)
     found = np.minimum(1.0, 2 * np.minimum(tail, 1 - tail))
     none = (count < DEFINED * draws.num_draws) | np.isnan(values[:, 0]) | (draws.num_draws == 0)
     return np.where(none, np.nan, found)
@@ -189,15 +189,15 @@ def _correction(
     influence = np.where(np.isnan(left_out), 0, estimate - left_out)
     cubes, squares = (influence**3).sum(1), np.square(influence).sum(1)
     pull = np.divide(cubes, 6 * squares**1.5, out=none.copy(), where=squares > 0)
-    return special.ndtri(share), pull
+    return scipy.special.ndtri(share), pull
 
 
 def _share_at(tail: float, bias: np.ndarray, pull: np.ndarray, draws: Draws) -> np.ndarray:
     """Say which quantile of the draws is the limit."""
     if draws.method == "expanded":
-        return np.full(len(bias), special.ndtr(special.stdtrit(draws.freedom, tail)))
-    moved = bias + special.ndtri(tail)
-    found: np.ndarray = special.ndtr(bias + moved / (1 - pull * moved))
+        return np.full(len(bias), scipy.special.ndtr(scipy.special.stdtrit(draws.freedom, tail)))
+    moved = bias + scipy.special.ndtri(tail)
+    found: np.ndarray = scipy.special.ndtr(bias + moved / (1 - pull * moved))
     return found
 
 

@@ -6,7 +6,7 @@ Holm and Benjamini-Hochberg are statsmodels'; this is the only file that imports
 from typing import Literal
 
 import numpy as np
-from scipy import special
+import scipy  # scipy.special is loaded on first use: half a second
 
 from training import seeds
 
@@ -94,7 +94,7 @@ def delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[fl
         error = float(np.sqrt(variance))
     if not error > 0:
         return difference, error, np.nan if np.isnan(error) else float(difference == 0)
-    return difference, error, float(2 * special.ndtr(-abs(difference) / error))
+    return difference, error, float(2 * scipy.special.ndtr(-abs(difference) / error))
 
 
 def permutation(
@@ -136,9 +136,13 @@ def permutation(
 def exact_interval(successes: int, total: int, *, level: float = 0.95) -> tuple[float, float]:
     """Give the interval of a share by Clopper and Pearson, 1934."""
     tail = (1 - level) / 2
-    low = float(special.betaincinv(successes, total - successes + 1, tail)) if successes else 0.0
+    low = (
+        float(scipy.special.betaincinv(successes, total - successes + 1, tail))
+        if successes
+        else 0.0
+    )
     high = (
-        float(special.betaincinv(successes + 1, total - successes, 1 - tail))
+        float(scipy.special.betaincinv(successes + 1, total - successes, 1 - tail))
         if successes < total
         else 1.0
     )

@@ -28,7 +28,7 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
         mode: how to show them.
     """
     from orchestrator import aggregate as tables
-    from orchestrator import evidence, evidence_text, guards, robustness, selected
+    from orchestrator import evidence, evidence_text, guards, robustness, selected, tradeoff
 
     results = evidence.read(folder)
     if asked.cells:
@@ -36,10 +36,13 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
     given = (results.plan, results.trials, results.predictions)
     axes = tables.axes(results.plan)
     joined = tables.join(*given, axes=axes, allow_missing=asked.allow_missing)
+    main, robust = tables.main(joined), robustness.cells(joined)
+    reference = evidence.reference(results, asked.against)
     tabled = {
-        "main": tables.main(joined),
-        "robustness": robustness.cells(joined),
+        "main": main,
+        "robustness": robust,
         "scanners": robustness.scanners(joined),
+        "tradeoff": tradeoff.table(joined, main, robust, reference=reference),
     }
     made = {name: table for name, table in tabled.items() if table is not None}
     if asked.representation:

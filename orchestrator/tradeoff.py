@@ -26,6 +26,9 @@ COMPARED = (
 )  # fmt: skip
 """Metrics that stand with their difference to the reference, where the sweep has them."""
 
+_AT_ONCE = 256
+"""Cells that are looked up at once, to bound memory."""
+
 _WEIGHT = re.compile(r"losses\.(.+)\.weight")
 
 
@@ -122,14 +125,21 @@ def curves(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[Curve]:
 def _references(cells: pd.DataFrame, arm: str) -> np.ndarray:
     """Give the place of the cell that each is compared with; -1 where there is not just one."""
     axes = [name for name in cells.columns if name not in ("encoder", "arm", "search", *COUNTS)]
-    there = np.flatnonzero(cells["arm"] == arm)
-    found, values = np.full(len(cells), -1), cells[axes].to_numpy(str)
-    encoder = cells["encoder"].to_numpy(str)
-    for place in range(len(cells)):
-        own = there[encoder[there] == encoder[place]]
-        fits = own[((values[own] == values[place]) | (values[own] == "")).all(1)]
-        if len(fits) == 1:
-            found[place] = fits[0]
+    values, empty = np.zeros((len(axes), len(cells)), np.int64), np.full(len(axes), -1)
+    for place, name in enumerate(axes):
+        values[place], known = pd.factorize(cells[name].to_numpy(str))
+        empty[place] = next(iter(np.flatnonzero(known == "")), -1)
+    found, there = np.full(len(cells), -1), (cells["arm"] == arm).to_numpy()
+    encoder, _ = pd.factorize(cells["encoder"].to_numpy(str))
+    for number in range(int(encoder.max(initial=-1)) + 1):
+        rows = np.flatnonzero(encoder == number)
+        own = rows[there[rows]]
+        for start in range(0, len(rows) if len(own) else 0, _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            of_arm, of_part = values[:, None, own], values[:, part, None]
+            fits = ((of_arm == of_part) | (of_arm == empty[:, None, None])).all(0)
+            one = fits.sum(1) == 1
+            found[part[one]] = own[fits[one].argmax(1)]
     return found
 
 

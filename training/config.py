@@ -179,10 +179,10 @@ class TrialConfig(Config):
         description="control: mean_over_scans gives every scan of a slide the mean of its scores",
         json_schema_extra={"added": True},
     )
-    precision: Literal["float32", "float64", "bfloat16"] = Field(
+    precision: Literal["float32", "float64", "bfloat16", "float16"] = Field(
         "float32",
-        description="arithmetic of the model; bfloat16: of the products with the tile embedding's "
-        "weights, the rest and all losses in float32",
+        description="arithmetic of the model; bfloat16, float16: of the products with the tile "
+        "embedding's weights, the rest and all losses in float32",
     )
 
     @model_validator(mode="after")
@@ -202,6 +202,10 @@ class TrialConfig(Config):
                 )
             if isinstance(loss, ClamClustering) and self.task.kind == "survival":
                 raise ValueError("clam_clustering needs classes, not a survival task")
+        if self.precision in ("bfloat16", "float16") and not self.head.embed_dims:
+            raise ValueError(
+                f"precision: {self.precision} changes nothing in a head of kind {self.head.kind}"
+            )
         if self.pairs != "scans" and self.views == "routine":
             raise ValueError(f"pairs: {self.pairs} needs views: all")
         several = self.sampling.pairs_per_batch

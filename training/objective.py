@@ -201,10 +201,10 @@ def initialise(
             num_classes=max(num_outputs, 2),
             num_groups=num_groups,
         )
-        if config.precision == "bfloat16":
+        if config.precision in ("bfloat16", "float16"):
             for layer in model.embedding.layers:
                 assert isinstance(layer, EmbeddingLayer)
-                layer.low = torch.bfloat16
+                layer.low = getattr(torch, config.precision)
         return made.to(dtype(config))
 
 

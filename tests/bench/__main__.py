@@ -9,6 +9,7 @@ os.environ["MKL_CBWR"] = "AUTO"  # before any product: training.lanes
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import contextlib
+import math
 import subprocess
 import sys
 import tempfile
@@ -208,7 +209,8 @@ class Runner:
         return {"core_s": seconds, "trials": float(load.num_trials)}
 
     def _system(self, name: str, load: Load) -> dict[str, float]:
-        return asdict(systems.measure(name, load, self.bench))
+        found = asdict(systems.measure(name, load, self.bench))
+        return {key: value for key, value in found.items() if not math.isnan(value)}
 
 
 @contextlib.contextmanager

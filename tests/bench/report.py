@@ -74,8 +74,8 @@ def _systems(record: Record) -> list[str]:
             f"{per_trial:.2f} core-seconds a trial; medians of {len(bare)} repeats):",
             "",
             "| system | wall s | efficiency | start-up s | then, core-s a trial | efficiency "
-            "without start-up | sweep is faster by |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
+            "without start-up | between packs, ms | sweep is faster by |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
         ours = _pairs(record, figure, "sweep")
         for name in (*systems.OURS, *systems.OTHERS):
@@ -95,7 +95,8 @@ def _explained(cores: int) -> list[str]:
         f"Every system trains the same trials on {cores} cores, one thread each. *Efficiency*: "
         "core-seconds of bare training (an ordinary single model, warm process, data in memory) "
         "over wall time × cores, from the command to the end of the last trial; above 1 where "
-        "lanes are cheaper than single models. *Start-up*: until the first trial trains. The last "
+        "lanes are cheaper than single models. *Start-up*: until the first trial trains. *Between "
+        "packs*: from the end of a pack's training until the worker trains the next. The last "
         "column is the median over repeats of the ratio of wall times. All but the `sweep` rows "
         "train with an ordinary single model, without the companion of a lone lane.",
     ]
@@ -123,9 +124,11 @@ def _system_row(
     )
     paired = [mine[n]["wall_s"] / ours[n]["wall_s"] for n in both if n in ours]
     ratio = f"{statistics.median(paired):.2f} ×" if paired and name != "sweep" else ""
+    gaps = [mine[n]["gap_s"] for n in both if "gap_s" in mine[n]]
+    gap = f"{1e3 * statistics.median(gaps):.0f}" if gaps else ""
     return (
         f"| {name} | {wall:.1f} | {whole:.2f} | {startup:.1f} | {steady:.2f} | {warm:.2f} "
-        f"| {ratio} |"
+        f"| {gap} | {ratio} |"
     )
 
 
@@ -200,7 +203,8 @@ def _scale(record: Record) -> list[str]:
         ("spec to packs, a cell per trial, s", "plan, a cell per trial", "seconds", 2),
         ("driver's queue, MB", "driver", "mb", 1),
         ("`status`, s", "commands", "status", 2),
-        ("`aggregate`, s", "commands", "aggregate", 2),
+        ("`aggregate` without intervals, s", "commands", "aggregate", 2),
+        ("`aggregate` with intervals, s", "commands", "intervals", 2),
         ("files of the sweep", "commands", "files", 0),
     ):
         cells = [rows.get(f"{what}, {count}", {}).get(key) for count in counts]

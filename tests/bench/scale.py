@@ -86,11 +86,20 @@ def commands(num_trials: int, folder: Path) -> dict[str, float]:
     results = root / "results"
     sweep = str(Path(sys.executable).with_name("sweep"))
     found = {}
-    for name, words in (("status", []), ("aggregate", ["--allow-missing"])):
+    flags = ["--allow-missing", "--no-intervals"]
+    for name, words in (("status", []), ("aggregate", flags), ("intervals", flags[:1])):
         times = []
-        for _ in range(3 if name == "status" else 1):
+        for _ in range(1 if name == "intervals" else 3):
             began = time.perf_counter()
-            command = [sweep, name, "wide", *words, "--results", str(results), "--quiet"]
+            command = [
+                sweep,
+                "status" if name == "status" else "aggregate",
+                "wide",
+                *words,
+                "--results",
+                str(results),
+                "--quiet",
+            ]
             subprocess.run(command, capture_output=True, timeout=LONGEST_S, check=False)
             times.append(time.perf_counter() - began)
         found[name] = min(times)

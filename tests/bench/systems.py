@@ -1,11 +1,14 @@
 """One system, one load, once: from the command to the last trial."""
 
+import itertools
+import math
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,11 +55,14 @@ class Time:
         wall_s: from the command to the end of the last trial's training.
         startup_s: from the command to the beginning of the first trial's training.
         gone_s: from the command until it has returned and nothing of it is left.
+        gap_s: of sweeps, from the end of a pack's training on a worker until the next one trains
+            there, the median; NaN where no worker had two.
     """
 
     wall_s: float
     startup_s: float
     gone_s: float
+    gap_s: float = math.nan
 
 
 def measure(name: str, load: Load, bench: Bench) -> Time:
@@ -69,9 +75,9 @@ def measure(name: str, load: Load, bench: Bench) -> Time:
     shutil.rmtree(folder, ignore_errors=True)
     spec = folder / "bench_load.yaml"
     trials.write_spec(spec, load, data=bench.data)
-    began = time.time()
+    began, gap = time.time(), math.nan
     if name in OURS:
-        pairs = _sweep(spec, bench, load, slurm=name != "sweep")
+        pairs, gap = _sweep(spec, bench, load, slurm=name != "sweep")
     else:
         files = trials.write_trials(folder / "trials", trials.configs(spec))
         began = time.time()
@@ -87,11 +93,13 @@ def measure(name: str, load: Load, bench: Bench) -> Time:
         wall_s=max(end for _, end in pairs) - began,
         startup_s=min(begin for begin, _ in pairs) - began,
         gone_s=time.time() - began,
+        gap_s=gap,
     )
 
 
-def _sweep(spec: Path, bench: Bench, load: Load, *, slurm: bool) -> Pairs:
-    """Launch a sweep and wait for its end; when the packs of its trials began and ended."""
+def _sweep(spec: Path, bench: Bench, load: Load, *, slurm: bool) -> tuple[Pairs, float]:
+    """Launch a sweep and wait for its end; when the packs of its trials began and ended, and the
+    gap between them."""
     results = spec.parent / "results"
     profile = spec.parent / "profile.yaml"
     write_profile(profile, bench.cores, slurm=slurm)
@@ -104,13 +112,27 @@ def _sweep(spec: Path, bench: Bench, load: Load, *, slurm: bool) -> Pairs:
         if time.monotonic() > until:
             raise RuntimeError(f"{folder.root}: the sweep does not end")
         time.sleep(POLL_S)
-    accepted = {event["pack"]: event["time"] for event in _events(folder, "accepted")}
+    accepted = {event["pack"]: event for event in _events(folder, "accepted")}
     pairs: Pairs = []
+    packs: dict[str, Pairs] = {}
     for segment in sorted(folder.segments.iterdir()):
         table = pq.read_table(segment / "trials.parquet").to_pylist()
-        end = _unix(accepted[table[0]["pack"]])
-        pairs += [(_unix(row["started"]), end) for row in table if row["state"] == "done"]
-    return pairs
+        told, begin = accepted[table[0]["pack"]], _unix(table[0]["started"])
+        end = _unix(told["time"])
+        pairs += [(begin, end) for row in table if row["state"] == "done"]
+        trained = begin + sum(row["seconds"] for row in table)
+        packs.setdefault(told["worker"], []).append((begin, trained))
+    return pairs, gap(packs.values())
+
+
+def gap(workers: Iterable[Pairs]) -> float:
+    """Find the median time from the end of a worker's pack to the beginning of its next."""
+    gaps = [
+        begin - end
+        for packs in workers
+        for (_, end), (begin, _) in itertools.pairwise(sorted(packs))
+    ]
+    return statistics.median(gaps) if gaps else math.nan
 
 
 def _ended(folder: Folder) -> bool:

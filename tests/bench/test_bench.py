@@ -1,13 +1,14 @@
 """Each figure of the benchmark in the smallest size: it runs, and its direction is right."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.bench import lanes, loading, plain, record, report, scale, trials
+from tests.bench import lanes, loading, plain, record, report, scale, systems, trials
 from tests.bench.trials import Load
 from training.config import TrialConfig
 from training.data import index
@@ -105,7 +106,7 @@ def made_up(path: Path) -> record.Record:
         figure = "systems, 1 s"
         for name, values in (
             ("bare", {"core_s": 16.0, "trials": 16.0}),
-            ("sweep", {"wall_s": wall, "startup_s": 2.0, "gone_s": wall}),
+            ("sweep", {"wall_s": wall, "startup_s": 2.0, "gone_s": wall, "gap_s": 0.05}),
             ("shell", {"wall_s": 2 * wall + repeat, "startup_s": 3.0, "gone_s": 2 * wall}),
         ):
             found.once(figure, name, repeat, lambda values=values: values)
@@ -124,9 +125,16 @@ def test_the_tables_hold_medians_of_paired_repeats(tmp_path: Path):
     assert line.split(" | ")[-1] == "2.08 × |"  # of 2.0, 25/12 and 24/11 the middle one
     ours = next(line for line in text.splitlines() if line.startswith("| sweep |"))
     assert ours.split(" | ")[1:3] == ["11.0", f"{16 / (11 * cores):.2f}"]
+    assert ours.split(" | ")[6] == "50" and line.split(" | ")[6] == ""
     assert "| time per trial | 2.00 | 1.00 | 0.50 |" in text
     assert "| driver's queue, MB | 3.2 | 3.2 |" in text
     assert "submitit" not in text.split("### Systems")[1]
+
+
+def test_the_gap_is_between_packs_of_one_worker():
+    first, second = [(10.0, 12.0), (12.5, 14.0), (0.0, 9.75)], [(3.0, 5.0)]
+    assert systems.gap([first, second]) == 0.375
+    assert math.isnan(systems.gap([second]))
 
 
 def test_a_page_keeps_what_stands_around_the_tables(tmp_path: Path):

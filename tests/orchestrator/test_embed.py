@@ -67,10 +67,9 @@ def test_without_a_gpu_nothing_that_one_made_is_made_anew_unasked(tmp_path, monk
     monkeypatch.setattr(joining, "existing", lambda _root: there)
     names = ("uni", "phikon_v2", "hibou_l", "virchow2")
     monkeypatch.setattr(embed, "_device", lambda _asked: "cpu")
-    with pytest.raises(DataError, match="'uni' in float16, .* made anew in float32") as error:
-        embed.run(
-            asked(tmp_path, encoders=names, device=None), cluster=None, yes=False, mode="text"
-        )
+    here = asked(tmp_path, encoders=names, device=None)
+    with pytest.raises(DataError, match=r"'uni' in float16, .* made anew in float32") as error:
+        embed.run(here, cluster=None, yes=False, mode="text")
     assert "phikon" not in error.value.message and "--device cpu" in error.value.hint
 
 

@@ -20,7 +20,7 @@ FIELDS = {
     "losses": [[], [{"kind": "score"}], [{"kind": "score", "weight": -1}]],
     "unseen_scanners": [["A"], ["A", "A"], []],
     "fold": [0, 2, 3],
-    "precision": ["float32", "float16"],
+    "precision": ["float32", "half"],
 }
 
 

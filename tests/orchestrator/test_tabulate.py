@@ -37,11 +37,11 @@ def run(folder, **changed):
 def test_all_tables_are_written_and_named(home, capsys):
     assert run(home, mode="text") == 0
     told = capsys.readouterr()
-    assert "wrote main, robustness, scanners, estimates, differences to" in told.err
+    assert "wrote main, robustness, scanners, tradeoff, estimates, differences to" in told.err
     assert "auroc" in told.out and "calibration_slope" not in told.out
     assert sorted(path.name for path in home.tables.iterdir()) == sorted(
-        [f"{name}.{end}" for name in ("main", "robustness", "scanners", "estimates", "differences")
-         for end in ("csv", "parquet")]
+        [f"{name}.{end}" for name in ("main", "robustness", "scanners", "tradeoff", "estimates",
+                                      "differences") for end in ("csv", "parquet")]
         + [f"{name}.{end}" for name in ("estimates", "differences") for end in ("md", "tex")]
     )  # fmt: skip
     made = pd.read_parquet(home.tables / "robustness.parquet")
@@ -53,11 +53,21 @@ def test_json_is_one_value_with_every_table(home, capsys):
     assert run(home) == 0
     told = json.loads(capsys.readouterr().out)
     assert set(told) == {
-        "sweep", "cells", "robustness", "scanners", "estimates", "differences", "evidence",
-        "licences", "files", "notes",
+        "sweep", "cells", "robustness", "scanners", "tradeoff", "estimates", "differences",
+        "evidence", "licences", "files", "notes",
     }  # fmt: skip
     assert len(told["robustness"]) == len(told["cells"]) == 4
     assert {row["scanner"] for row in told["scanners"] if not row["seen"]} == {"E"}
+    erm, *others = told["tradeoff"]
+    assert erm["auroc_difference"] is None
+    assert all(row["auroc_difference"] == row["auroc"] - erm["auroc"] for row in others)
+    assert min(told["tradeoff"], key=lambda row: (row["inconsistency"], -row["auroc"]))["front"]
+
+
+def test_the_tradeoff_is_against_the_arm_that_was_asked_for(home, capsys):
+    assert run(home, against="again") == 0
+    rows = json.loads(capsys.readouterr().out)["tradeoff"]
+    assert [row["arm"] for row in rows if row["auroc_difference"] is None] == ["again"]
 
 
 def test_representations_are_measured_beside_the_encoders_own(home, capsys):

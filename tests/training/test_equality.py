@@ -93,3 +93,13 @@ def test_a_lane_has_the_same_bits_in_every_pack(cohort: Dataset, head: Head, los
 @pytest.mark.parametrize(("head", "loss"), PAIRS, ids=named)
 def test_a_lane_is_an_ordinary_model_in_float64(cohort: Dataset, head: Head, loss: Loss):
     assert_lanes_are_ordinary_models(cohort, head, loss)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [head for head in HEADS if head.embed_dims], ids=head_name)
+def test_a_lane_has_the_same_bits_in_every_pack_in_float16(cohort: Dataset, head: Head):
+    packs = [
+        train([trial(seed, head, kinds.LOSSES[0], precision="float16") for seed in seeds], cohort)
+        for seeds in ([0, 1, 2], [2, 5])
+    ]
+    small.assert_same(packs[1][0], packs[0][2])

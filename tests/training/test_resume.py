@@ -37,8 +37,11 @@ def test_a_resumed_pack_is_bit_identical_to_one_never_stopped(
         small.assert_same(one, other)
 
 
-def test_training_stops_inside_an_epoch_and_resumes_at_its_start(cohort: Dataset, tmp_path: Path):
-    configs = [small.varied(0), small.varied(1)]
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_training_stops_inside_an_epoch_and_resumes_at_its_start(
+    cohort: Dataset, tmp_path: Path, precision: str
+):
+    configs = [small.varied(seed).model_copy(update={"precision": precision}) for seed in range(2)]
     undisturbed = train(configs, cohort)
     asked: list[int] = []
 

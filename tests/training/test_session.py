@@ -164,8 +164,9 @@ def test_a_field_added_later_leaves_the_identity_as_it_was(cohort: Dataset):
     assert one == identity([config], cohort) != two
 
 
-def test_half_precision_is_near_and_the_same_in_every_pack(cohort: Dataset):
-    configs = [small.trial(seed, precision="bfloat16") for seed in range(3)]
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_near_and_the_same_in_every_pack(cohort: Dataset, precision: str):
+    configs = [small.trial(seed, precision=precision) for seed in range(3)]
     found = [session(configs, cohort), session([configs[2], configs[0]], cohort)]
     full = session([small.trial(seed) for seed in range(3)], cohort)
     for each in (*found, full):

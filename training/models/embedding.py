@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from training.models.half import half_product
 from training.models.linear import per_instance
 from training.models.normalisation import MaskedBatchNorm
 from training.types import Bags, Instances, Mask
@@ -30,8 +31,8 @@ class EmbeddingLayer(nn.Module):
         dropout: share of units dropped, rounded to 1/65536 as in `quantised`.
 
     Attributes:
-        low: a type of half the size in which the product with the weights is computed, by
-            autocast; all else stays as it is: sums over tiles and losses need their digits.
+        low: a type of half the size in which the product with the weights is computed; all else
+            stays as it is: sums over tiles and losses need their digits.
     """
 
     low: torch.dtype | None = None
@@ -55,6 +56,8 @@ class EmbeddingLayer(nn.Module):
     def _product(self, bags: Bags) -> Instances:
         if self.low is None:
             return per_instance(self.linear, bags)
+        if self.low is torch.float16:
+            return half_product(self.linear, bags)
         with torch.autocast(bags.device.type, dtype=self.low):
             found: Instances = per_instance(self.linear, bags).to(bags.dtype)
         return found
