@@ -130,11 +130,13 @@ class Pass:
     recipes: Recipes = field(default_factory=dict)
     _open: dict[int, _Open] = field(default_factory=dict)
     _loaded: dict[str, Loaded] = field(default_factory=dict)
+    _near: str = ""
 
     def run(self, slides: Mapping[str, tuple[Scan, ...]]) -> None:
         """Embed what is missing of slides."""
         (self.data / "thumbnails").mkdir(parents=True, exist_ok=True)
         names = [each.encoder.name for each in self.chosen]
+        self._near = next(iter(slides), "")
         self.recipes = {name: {} for name in names}
         for name in names:
             staging.begin(self.data, name)
@@ -164,7 +166,8 @@ class Pass:
             if "DataLoader worker (pid" not in str(error):  # one that raised is our bug
                 raise
             raise DataError(
-                f"a process that decodes slides died: {str(error).splitlines()[0]}",
+                f"a process that decodes slides died, near slide {self._near!r}: "
+                f"{str(error).splitlines()[0]}",
                 hint="out of memory? fewer --workers; the same command goes on from here",
             ) from error
 
@@ -172,6 +175,7 @@ class Pass:
         """List the batches of all slides, as their plans come in."""
         number = 0
         for each in planned:
+            self._near = each.plan.slide
             self.pace.planned += 1
             for name, made in each.recipes.items():
                 self.recipes[name] |= made

@@ -113,7 +113,11 @@ def register(fixed: Thumbnail, moving: Thumbnail, *, config: RegistrationConfig)
     """
     pictures = density(fixed), density(moving)
     found, problems = Transform(start=transform.IDENTITY, affine=transform.IDENTITY), list[str]()
-    if all(picture.inside.any() for picture in pictures):
+    if not all(picture.inside.any() for picture in pictures):
+        problems = ["a scan shows no tissue"]
+    elif any(np.ptp(picture.grey[picture.inside]) < FLAT for picture in pictures):
+        problems = ["a scan's tissue shows no structure"]  # elastix ends the process over it
+    else:
         start = starting.find(
             *pictures, angle_step=config.angle_step, min_overlap=config.min_overlap
         )
@@ -121,8 +125,6 @@ def register(fixed: Thumbnail, moving: Thumbnail, *, config: RegistrationConfig)
             found = elastix.refine(*pictures, start, config=config)
         except elastix.ElastixError as error:
             found, problems = replace(found, start=start), [str(error)]
-    else:
-        problems = ["a scan shows no tissue"]
     judged = _judged(*pictures, found)
     problems += [*_misplaced(judged, config), *_unlike(judged, config)]
     return replace(judged, refused="; ".join(problems))

@@ -56,9 +56,7 @@ def shrunk(picture: Picture, factor: float) -> Picture:
 
     Two pixels stay along each side at least, where there are as many.
     """
-    height, width = (
-        max(1, min(round(factor), length // 2)) for length in picture.grey.shape
-    )  # of a square, which is none where the picture is narrow
+    height, width = (max(1, min(round(factor), length // 2)) for length in picture.grey.shape)
     rows, columns = picture.grey.shape[0] // height, picture.grey.shape[1] // width
     kept = np.s_[: rows * height, : columns * width]
     grey, inside = (

@@ -200,3 +200,10 @@ def test_a_scan_as_thin_as_a_line_is_judged() -> None:
     )  # fmt: skip
     judged = registration.judge(line, line, shifted(0, 0), config=CONFIG)
     assert judged.folded == 0.0 and judged.quality > 0.9
+
+
+def test_tissue_of_one_colour_is_refused() -> None:
+    flat = replace(picture(), rgb=np.full((120, 160, 3), (200, 90, 170), np.uint8))
+    for scans in ((flat, picture()), (picture(), flat)):
+        found = registration.register(*scans, config=CONFIG)
+        assert found.refused.startswith("a scan's tissue shows no structure")
