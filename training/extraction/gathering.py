@@ -72,22 +72,19 @@ def gather(
     if not sources:
         return []
     if before is not None and not gone and _as_before(before, chosen, sources, cases, folds):
-        if not made.items() <= kept.items():  # a call was killed behind the index
-            joining.tidy(data, name)
-        _finish(data, name, {**kept, **made}, kept, sources)
-        return []
+        return _finished(data, name, {**kept, **made}, kept, sources)
     if before is not None and staying:
         old = before.cases[before.cases["patient"].isin({str(row.patient) for row in staying})]
         cases = pd.concat([cases, old[~old["patient"].isin(cases["patient"])]]).fillna("")
     try:
         _write(data, chosen, sources, cases, folds, replacing)
-        _finish(data, name, made, kept, sources)
     except (DataError, OSError) as error:
         return [error.told if isinstance(error, DataError) else f"{data}: {error}"]
+    lines = _finished(data, name, made, kept, sources)
     written = tables.read(data)[0]
     scans = written[(written["encoder"] == name) & (written["source_scan"] == "")]
     notes |= dict.fromkeys(doubles.notes(scans))
-    return []
+    return lines
 
 
 def counts(data: Path, encoder: str) -> dict[str, Any]:
@@ -147,17 +144,25 @@ def _of(recipes: Mapping[str, str], views: Sequence[Any]) -> dict[str, str]:
     return {name: recipes[name] for name in names if name in recipes}
 
 
-def _finish(
+def _finished(
     data: Path,
     encoder: str,
     recipes: Mapping[str, str],
     kept: Mapping[str, str],
     sources: Sequence[_Source],
-) -> None:
-    """Write down by which recipes the bags in the data set were made, and clear up."""
-    if recipes != kept:
-        staging.keep(data, encoder, recipes)
-    staging.clear(data, encoder, [each.view.view for each in sources])
+) -> list[str]:
+    """Write down by which recipes the bags in the data set were made, and clear up.
+
+    A call that was killed behind the index has left all this.
+    """
+    try:
+        if recipes != kept:
+            joining.tidy(data, encoder)
+            staging.keep(data, encoder, recipes)
+        staging.clear(data, encoder, [each.view.view for each in sources])
+    except OSError as error:
+        return [f"{data}: {error}"]
+    return []
 
 
 def _sources(
