@@ -1,5 +1,6 @@
 """What flags of `sweep aggregate` ask of the evidence, what it would cost, and how it is shown."""
 
+import hashlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 BUDGET_S = 30.0
 """CPU seconds that intervals may take where nobody asked for them, or on a login node."""
+
+_NAME_MAX = 100
+"""Letters of the name of a file."""
 
 _NS = 4.0
 """Nanoseconds of one prediction in one draw, all usual metrics of it; measured, see results."""
@@ -74,7 +78,16 @@ class Asked:
         parts = ["_".join(self.metrics or ("usual",)), *self.where]
         if self.by:
             parts.append("by_" + "_".join(self.by))
-        return re.sub(r"[^A-Za-z0-9=.]+", "_", "_".join(parts))[:100]
+        if self.against:
+            parts.append(f"against_{self.against}")
+        if self.select:
+            parts.append(self.select)
+        whole = "_".join(parts)
+        name = re.sub(r"[^A-Za-z0-9=.]+", "_", whole)
+        if len(name) <= _NAME_MAX:
+            return name
+        mark = hashlib.sha256(whole.encode()).hexdigest()[:8]
+        return f"{name[: _NAME_MAX - len(mark) - 1]}_{mark}"
 
 
 def request(asked: Asked, results: "Results", rule: "Select | None") -> "Request":
@@ -156,7 +169,7 @@ def show(evidence: "Evidence") -> None:
     if shown.rows[first:]:
         _table(shown, shown.rows[first:])
     for line in evidence.notes.lines():
-        if line != evidence.notes.primary:
+        if line not in (evidence.notes.primary, evidence.notes.untested):
             render.note(line)
 
 
@@ -165,9 +178,12 @@ def show_primary(evidence: "Evidence") -> None:
     from orchestrator import evidence_text
 
     if evidence.notes.primary:
-        shown = evidence_text.differences(evidence)
         render.note(evidence.notes.primary)
-        _table(shown, shown.rows[: int(evidence.differences["primary"].sum())])
+        if evidence.notes.untested:
+            render.note(evidence.notes.untested, kind="warning")
+        if first := int(evidence.differences["primary"].sum()):
+            shown = evidence_text.differences(evidence)
+            _table(shown, shown.rows[:first])
 
 
 def trials_of(trials: "pd.DataFrame", cells: Sequence[int]) -> "pd.DataFrame":

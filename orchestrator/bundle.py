@@ -7,6 +7,7 @@ appears whole, in place of an earlier bundle and of nothing else.
 
 import json
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -118,7 +119,7 @@ def _predictions(material: Material, path: Path) -> list[str]:
 
 def _reason_against(names: Sequence[str]) -> str:
     """Say why predictions from embeddings under these licences are not passed on; else empty."""
-    tied = [name for name in names if not licences.FREE.search(name)]
+    tied = [name for name in names if not licences.is_free(name)]
     if not names or licences.UNKNOWN in tied:
         return "no licence is stated"
     return f"licence {joined(tied)} is not known to allow it" if tied else ""
@@ -150,13 +151,15 @@ def _readme(
         "## Make it again",
         "",
         f"The last launch was of commit `{commit}`, results are of {joined(commits) or 'none'}. "
+        f"{'' if material.code.get('clean', True) else 'The code had changes in no commit. '}"
         "`versions.json` has the library versions.",
         "",
         "```",
         f"git checkout {commit}",
         "make setup",
         f"sweep launch spec.yaml          # named {name}; subtracts what is done",
-        f"sweep report {name} --bundle",
+        f"sweep report {shlex.quote(name)} --bundle --draws {material.draws}"
+        + " --allow-missing" * material.joined.allow_missing,
         "```",
         "",
         f"The data are not in it. `plan.parquet` has every trial's configuration and the "

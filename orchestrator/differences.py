@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from orchestrator import resampling, statistics
-from orchestrator.evidence_rows import Averages, Row
+from orchestrator.evidence_rows import ORIGINS, Averages, Row
 
 COLUMNS = (
     "against", "metric", "estimate", "low", "high", "p", "p_adjusted", "adjustment", "family",
@@ -34,7 +34,8 @@ def pairs(
 ) -> tuple[list[Pair], list[str]]:
     """Find the reference of each row: the row of arm `against` with the same encoder and axes.
 
-    An axis that the reference does not have fits any value.
+    An axis that the reference does not have fits any value. Cells that are whole each may come of
+    different code or devices; a comparison of such two is marked.
 
     Returns:
         The pairs, and why rows have none.
@@ -73,7 +74,7 @@ def table(
             values = (first[1] - second[1])[None]
             if np.isnan(values[0, 0]):
                 continue
-            patients = averages.patients(pair.row, metric)
+            patients = averages.patients(pair.row, metric, common)
             rows.append(
                 {
                     "cell": pair.row.cell, **pair.row.names, "metric": metric,
@@ -99,13 +100,25 @@ def explore(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def declare(
-    found: pd.DataFrame, *, metric: str, margin: float | None, margin_metric: str
+    found: pd.DataFrame, *, metric: str, margin: float | None, margin_metric: str, family: int
 ) -> pd.DataFrame:
-    """Mark the primary analysis: Holm over its encoders, and the margin."""
+    """Mark the primary analysis: Holm over its encoders, and the margin.
+
+    Args:
+        found: its rows.
+        metric: whose rows come first.
+        margin: that may be lost.
+        margin_metric: of what.
+        family: encoders that were declared; a test that could not be made counts as p = 1.
+    """
     made = found.copy()
     made["primary"], made["adjustment"] = True, "holm"
     for name, own in found.groupby("metric", sort=False):
-        made.loc[own.index, "p_adjusted"] = statistics.adjust(own["p"].to_numpy(), "holm")
+        p = own["p"].to_numpy()
+        absent = np.ones(family - own["encoder"].nunique())
+        every = np.append(np.where(np.isnan(p), 1.0, p), absent)
+        adjusted = statistics.adjust(every, "holm")[: len(p)]
+        made.loc[own.index, "p_adjusted"] = np.where(np.isnan(p), np.nan, adjusted)
         made.loc[own.index, "family"] = f"primary: {name}"
     if margin is not None:
         mine = made["metric"] == margin_metric
@@ -134,6 +147,10 @@ def _wrong(row: Row, other: Row, averages: Averages, marks: Mapping[int, str]) -
     first, second = averages.places(row), averages.places(other)
     if first != second and first and second:
         texts.append(f"{len(first & second)} folds and seeds in common")
+    for name, word in zip(ORIGINS, ("commits", "packages", "devices"), strict=True):
+        mine, its = averages.origins(row, name), averages.origins(other, name)
+        if len(mine | its) > max(len(mine), len(its)):
+            texts.append(f"different {word}")
     return "; ".join(texts)
 
 

@@ -8,7 +8,7 @@ and folds stands beside it.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -18,6 +18,7 @@ from orchestrator import (
     aggregate,
     conditions,
     differences,
+    evidence_notes,
     evidence_rows,
     evidence_table,
     licences,
@@ -26,6 +27,7 @@ from orchestrator import (
     store,
 )
 from orchestrator.aggregate import Joined
+from orchestrator.evidence_notes import Notes
 from orchestrator.evidence_table import Made
 from orchestrator.folder import Folder
 from orchestrator.resampling import Method
@@ -66,34 +68,6 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Notes:
-    """What must stand under a table.
-
-    Attributes:
-        estimand: what the intervals are about.
-        interval: level, method, unit and draws, in one sentence.
-        selection: how settings were chosen, in one sentence.
-        multiplicity: how p-values are adjusted.
-        primary: the declared primary analysis in one sentence; empty where the spec has none.
-        licences: encoder to the licences of its embeddings, where they are known.
-        remarks: what else a reader must know, a sentence each.
-    """
-
-    estimand: str
-    interval: str
-    selection: str
-    multiplicity: str
-    primary: str
-    licences: Mapping[str, tuple[str, ...]]
-    remarks: tuple[str, ...]
-
-    def lines(self) -> list[str]:
-        """Write the notes as sentences, one a line."""
-        told = (self.primary, self.estimand, self.interval, self.selection, self.multiplicity)
-        return [line for line in (*told, *self.remarks) if line]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """Tidy tables, a row per row of the table and metric, in the order of the spec.
 
@@ -112,9 +86,9 @@ class Evidence:
             `family` (what was adjusted together), `primary`, `effect_size` (difference over the SD
             of a patient's influence on it), `patients`, `margin`, `noninferior` (None without a
             margin), `marks`. Primary rows come first.
-        trials: cell, encoder, arm, fold, seed, trial, state, device, version of every trial.
+        trials: cell, encoder, arm, fold, seed, trial, state, device, commit of every trial.
         notes: what must stand under the tables.
-        lower_is_better: of the metrics, those that are better when lower.
+        lower_is_better: of the metrics of both tables, those that are better when lower.
     """
 
     cells: pd.DataFrame
@@ -177,22 +151,32 @@ def of(results: Results, request: Request, *, joined: Joined | None = None) -> E
         found, why = differences.pairs(made.rows, made.averages, made.marks, against=against)
         remarks += why
         compared = differences.table(found, made.averages, made.metrics, level=request.level)
+    elif request.against:
+        remarks.append(f"nothing is compared with {against}: rows do not tell arms apart")
     parts = [differences.explore(compared)] if len(compared) else []
-    primary = ""
-    if results.analysis is not None and request.draws:
-        declared = _primary(results, results.analysis, request)
-        primary = _declared(results.analysis)
+    untested = ""
+    if results.analysis is not None:
+        declared, untested = _primary(results, results.analysis, request)
         parts.insert(0, declared)
-        if declared.empty:
-            remarks.append("the primary analysis has no value: its cells are incomplete")
     columns = ["cell", *made.by, *differences.COLUMNS]
     every = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    # The primary analysis has no column of an axis in which its cells do not differ.
+    every = every.reindex(columns=columns).fillna(dict.fromkeys(made.by, ""))
     return Evidence(
         cells=evidence_table.cells(made, level=request.level),
-        differences=every.reindex(columns=columns),
+        differences=every,
         trials=evidence_table.trials(made),
-        notes=_notes(results, request, made, primary=primary, remarks=remarks),
-        lower_is_better=LOWER_IS_BETTER & set(made.metrics),
+        notes=evidence_notes.make(
+            results.analysis,
+            results.licences,
+            level=request.level,
+            method=request.method,
+            draws=request.draws,
+            selection=made.selection,
+            untested=untested,
+            remarks=remarks,
+        ),
+        lower_is_better=LOWER_IS_BETTER & {*made.metrics, *every["metric"]},
     )
 
 
@@ -231,13 +215,18 @@ def reference(results: Results, against: str | None = None) -> str:
     return ""
 
 
-def _primary(results: Results, analysis: Analysis, request: Request) -> pd.DataFrame:
-    """Make the rows of the primary analysis, of its metric first."""
+def _primary(results: Results, analysis: Analysis, request: Request) -> tuple[pd.DataFrame, str]:
+    """Make the rows of the primary analysis, of its metric first; and say what has none, and why.
+
+    An encoder of the family that has no result still counts in Holm's method.
+    """
+    if not request.draws:
+        return pd.DataFrame(), "the primary analysis is not tested: no intervals were made"
     plan = results.plan
-    family = plan["encoder"].isin(analysis.family) if analysis.family else True
-    mine = plan[plan["arm"].isin([analysis.arm, analysis.against]) & family]
+    family = analysis.family or list(dict.fromkeys(plan["encoder"]))
+    mine = plan[plan["arm"].isin([analysis.arm, analysis.against]) & plan["encoder"].isin(family)]
     if mine["arm"].nunique() < 2:
-        return pd.DataFrame()
+        return pd.DataFrame(), "the primary analysis has no result: the sweep lacks one of its arms"
     axes = aggregate.axes(plan)
     where = {key: str(aggregate.plain(json.dumps(value))) for key, value in analysis.where.items()}
     arm = evidence_rows.where(mine[mine["arm"] == analysis.arm], axes, where)
@@ -251,47 +240,17 @@ def _primary(results: Results, analysis: Analysis, request: Request) -> pd.DataF
         metrics=tuple(dict.fromkeys((analysis.metric, margin_metric))),
         by=(), where={}, select=results.select if several else None,
     )  # fmt: skip
-    made = _made(replace(results, plan=mine), asked)
+    made, untested = _made(replace(results, plan=mine), asked), ""
     found, _ = differences.pairs(made.rows, made.averages, made.marks, against=analysis.against)
     compared = differences.table(found, made.averages, made.metrics, level=request.level)
-    if compared.empty:
-        return compared
-    return differences.declare(
-        compared, metric=analysis.metric, margin=analysis.margin, margin_metric=margin_metric
-    )
-
-
-def _declared(analysis: Analysis) -> str:
-    text = f"primary analysis, declared in the spec: {analysis.arm} against {analysis.against} in "
-    text += analysis.metric
-    if analysis.margin is not None:
-        name = analysis.margin_metric or analysis.metric
-        text += f", not inferior where it loses less than {analysis.margin:g} of {name}"
-    where = ", ".join(f"{key}={value}" for key, value in analysis.where.items())
-    return text + (f" ({where})" if where else "")
-
-
-def _notes(
-    results: Results, request: Request, made: Made, *, primary: str, remarks: Sequence[str]
-) -> Notes:
-    interval = ""
-    if request.draws:
-        interval = (
-            f"intervals: {request.level:.0%} {request.method}, {request.draws:,} draws of patients "
-            "within test set and class; all scans, slides and seeds of a patient together"
-        )
-    return Notes(
-        estimand="estimated: the performance of these fitted models on new patients, mean over "
-        "folds of the mean over seeds; training again is not covered by an interval: see the SD "
-        "over seeds and folds",
-        interval=interval,
-        selection=made.selection,
-        multiplicity="p-values: two-sided; exploratory ones adjusted by Benjamini and Hochberg "
-        "over the rows of a metric"
-        + ("; primary ones by Holm over the encoders" if primary else "")
-        if request.draws
-        else "",
-        primary=primary,
-        licences=results.licences,
-        remarks=(*remarks, *licences.remarks(results.licences)),
-    )
+    told = {*zip(compared.get("encoder", ()), compared.get("metric", ()), strict=True)}
+    wanted = {each: [(each, metric) for metric in asked.metrics] for each in family}
+    if without := [each for each, pairs in wanted.items() if not told.issuperset(pairs)]:
+        untested = f"the primary analysis lacks a result on {', '.join(without)}: its cells there "
+        untested += "are incomplete, or a metric is not defined"
+    if len(compared):
+        compared = differences.declare(
+            compared, metric=analysis.metric, margin=analysis.margin, margin_metric=margin_metric,
+            family=len(family),
+        )  # fmt: skip
+    return compared, untested

@@ -12,6 +12,7 @@ import pandas as pd
 
 from orchestrator import aggregate, measure_cases, measure_draws, resampling
 from orchestrator.aggregate import Joined
+from orchestrator.errors import SweepError
 from orchestrator.evidence_rows import Drawn
 from orchestrator.measure_cases import Cases
 from orchestrator.resampling import Method
@@ -20,6 +21,8 @@ METRICS = (*measure_draws.METRICS, "external_auroc", "external_concordance")
 """What has intervals."""
 
 _EXTERNAL = "external_"
+_BCA_MAX = 10_000
+"""Patients that `bca` takes: it measures every trial once more without each of them."""
 
 
 def of(
@@ -42,9 +45,17 @@ def of(
         num_draws: how many.
         method: of the intervals that will be made of them.
         seed: of the draws.
+
+    Raises:
+        SweepError: There are too many patients for the method.
     """
     drawn = []
     for found, names in _samples(joined, plan, predictions, metrics):
+        if method == "bca" and num_draws and len(found.patients) > _BCA_MAX:
+            raise SweepError(
+                f"bca of {len(found.patients):,} patients: expected {_BCA_MAX:,} at most",
+                hint="--method expanded, which differs little with so many",
+            )
         own = resampling.strata(
             found.patient.member,
             found.patient.trial,
@@ -79,10 +90,11 @@ def _samples(
         return
     rows = predictions[predictions["part"].eq("external")].assign(held_out=True)
     for survival in (False, True):
-        mine = joined.known["threshold"][locked & (lives == survival)]
-        if len(mine):
-            away: list[tuple[str, ...]] = [()] * len(mine)
-            yield measure_cases.cases(mine, rows, unseen=away, survival=survival), outside
+        every = joined.known["threshold"][locked & (lives == survival)]
+        for places in measure_cases.alike(every.index, rows):
+            mine, away = every.iloc[places], [()] * len(places)
+            if len(mine):
+                yield measure_cases.cases(mine, rows, unseen=away, survival=survival), outside
 
 
 def _classes(found: Cases) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Rows of a table of evidence: groups of cells, and their values under every draw; pure.
 
-A row's value is the mean over its cells, of the mean over folds, of the mean over seeds; what is
-not defined is left out of a mean, draw by draw.
+A row's value is the mean over its cells, of the mean over folds, of the mean over seeds; a fold or
+seed in which it is not defined is left out, draw by draw. A row lacks a value where one cell does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,9 @@ from orchestrator.aggregate import Joined
 from orchestrator.errors import SweepError
 from orchestrator.measure_cases import Cases
 from orchestrator.resampling import Draws
+
+ORIGINS = ("commit", "versions", "device")
+"""What trials come from: those of two rows that differ in it are not quite comparable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,10 @@ class Averages:
         rows = joined.rows
         counts = rows["trial"].isin(joined.known.index) & ~rows["cell"].isin(joined.holes)
         self._counted = rows.loc[counts, ["cell", "fold", "seed", "trial"]]
+        self._origins = {
+            name: rows.loc[counts].dropna(subset=[name]).groupby("cell")[name].unique().to_dict()
+            for name in ORIGINS
+        }
         self._trials = {
             int(str(cell)): own[["fold", "seed", "trial"]]
             for cell, own in self._counted.groupby("cell")
@@ -112,34 +119,33 @@ class Averages:
             for fold, seed, _ in self._of(cell).itertuples(index=False)
         )
 
+    def origins(self, row: Row, name: str) -> set[str]:
+        """Give what the trials that count in a row come from, one of `ORIGINS`."""
+        return {str(each) for cell in row.cells for each in self._origins[name].get(cell, ())}
+
     def under_draws(
         self, row: Row, metric: str, places: frozenset[tuple[int, int]] | None = None
     ) -> tuple[Draws, np.ndarray] | None:
-        """Average a metric under every draw; None where its trials have no draws in common.
+        """Average a metric under every draw; None where a cell has no trial, or draws of its own.
 
         Args:
             row: of the table.
             metric: name.
             places: only trials of these folds and seeds.
         """
-        frames = [self._of(cell) for cell in row.cells]
-        if places is not None:
-            frames = [
-                own[[pair in places for pair in zip(own["fold"], own["seed"], strict=True)]]
-                for own in frames
-            ]
-        frames = [own for own in frames if len(own)]
-        wanted = [trial for own in frames for trial in own["trial"]]
-        part = self._part(metric, wanted)
-        if part is None or metric not in part.values:
+        frames = self._frames(row, places)
+        part = self._part(metric, [trial for own in frames for trial in own["trial"]])
+        if part is None or metric not in part.values or not all(map(len, frames)):
             return None
         ids, values = part.found.ids, part.values[metric]
         cells = [_nested(values, ids, own) for own in frames]
-        return part.draws, _mean(np.stack(cells))
+        return part.draws, np.stack(cells).mean(0)
 
-    def patients(self, row: Row, metric: str) -> int:
-        """Count the patients that a metric of a row is measured on."""
-        frames = [self._of(cell) for cell in row.cells]
+    def patients(
+        self, row: Row, metric: str, places: frozenset[tuple[int, int]] | None = None
+    ) -> int:
+        """Count the patients that a metric of a row is measured on; see `under_draws`."""
+        frames = self._frames(row, places)
         part = self._part(metric, [trial for own in frames for trial in own["trial"]])
         if part is None:
             return 0
@@ -185,6 +191,19 @@ class Averages:
 
     def _of(self, cell: int) -> pd.DataFrame:
         return self._trials.get(cell, self._none)
+
+    def _frames(
+        self, row: Row, places: frozenset[tuple[int, int]] | None = None
+    ) -> list[pd.DataFrame]:
+        """Give the trials of each cell of a row that count, of these folds and seeds."""
+        frames = [self._of(cell) for cell in row.cells]
+        if places is None:
+            return frames
+        pairs = [zip(own["fold"], own["seed"], strict=True) for own in frames]
+        return [
+            own[np.array([pair in places for pair in each], dtype=bool)]
+            for own, each in zip(frames, pairs, strict=True)
+        ]
 
 
 def _nested(values: np.ndarray, ids: pd.Index, own: pd.DataFrame) -> np.ndarray:

@@ -139,6 +139,7 @@ def cells(made: Made, *, level: float) -> pd.DataFrame:
         own = values[metric].groupby(values.index.map(owner))
         frame["estimate"] = frame["cell"].map(own.mean().where(own.count() == own.size()))
         frame = frame.join(_spreads(made, metric, level))
+        frame.loc[frame["estimate"].isna(), ["seed_sd", "draw_sd", "fold_sd"]] = np.nan
         most = folds[metric].groupby(folds.index.map(owner)).max()
         frame["folds"] = frame["cell"].map(most).astype(int)
         parts.append(frame.join(_counts(made)))

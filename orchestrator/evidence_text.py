@@ -108,7 +108,9 @@ def latex(shown: Shown, notes: Sequence[str]) -> str:
 def escape(text: str) -> str:
     """Write a name so that LaTeX prints it as it is."""
     plain = text.replace("\n", " ").replace("\t", " ")
-    return "".join(
+    # A row that starts so would be read as an argument of the line break before it.
+    apart = "{}" if plain.startswith(("[", "*")) else ""
+    return apart + "".join(
         _LATEX.get(c) or _UNUSUAL.get(c) or (c if c.isprintable() else "") for c in plain
     )
 

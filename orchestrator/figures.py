@@ -120,14 +120,14 @@ def weights(
 
 
 def fronts(table: pd.DataFrame, *, reference: str) -> list[Figure]:
-    """Draw quality against inconsistency, a panel per encoder."""
+    """Draw quality against inconsistency, a panel per encoder and question."""
     quality = tradeoff.quality(table)
     if not quality or "inconsistency" not in table:
         return []
     arms = {arm: place for place, arm in enumerate(dict.fromkeys(table["arm"]))}
     both = table.dropna(subset=[quality, "inconsistency"])
-    groups = both.groupby("encoder", sort=False)
-    return [_front(str(name), rows, quality, arms, reference) for name, rows in groups]
+    groups = tradeoff.competing(both)
+    return [_front(name, rows, quality, arms, reference) for name, rows in groups]
 
 
 def training(
@@ -177,7 +177,7 @@ def _weights(
     level: float,
     reference: str,
 ) -> Figure:
-    label, loss = label_of(metric), axis.split(".")[1]
+    label, loss = label_of(metric), axis.removeprefix("losses.").removesuffix(".weight")
     shown = curves[:LINES_MAX]
     left = f" The first {LINES_MAX} of {len(curves):,} lines." if len(curves) > LINES_MAX else ""
 

@@ -53,7 +53,9 @@ def wide(predictions: pd.DataFrame, trials: Sequence[str]) -> pd.DataFrame:
     rows = rows[rows["scanner"].astype("str") != ""]
     score = rows["score"]
     if len(rows) and score.dtype.kind != "f":
-        score = pd.Series(_own_class(np.stack(list(score)), rows["label"]), index=rows.index)
+        each = np.stack([np.atleast_1d(one) for one in score])
+        own = each[:, 0] if each.shape[1] == 1 else _own_class(each, rows["label"])
+        score = pd.Series(own, index=rows.index)
     rows = rows.assign(score=score.astype(np.float64))
     grouped = rows.groupby(["trial", "slide", "scanner"], observed=True)["score"].mean()
     return grouped.unstack("scanner").sort_index()

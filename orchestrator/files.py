@@ -84,7 +84,9 @@ def join(tables: "list[pa.Table]", *, name: str, categories: Collection[str]) ->
     if not tables:
         return pd.DataFrame({"trial": pd.Series(dtype="str")})
     try:
-        table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+        alike = _lists_alike(tables)
+        table = pa.concat_tables(alike, promote_options="permissive").unify_dictionaries()
+        del alike
     except pa.ArrowTypeError as error:
         raise StoreError(f"{name}.parquet: segments differ in a type: {error}") from error
     tables.clear()
@@ -96,6 +98,27 @@ def join(tables: "list[pa.Table]", *, name: str, categories: Collection[str]) ->
     if not joined["trial"].is_monotonic_increasing:
         joined = joined.sort_values("trial", kind="stable", ignore_index=True)
     return joined
+
+
+def _lists_alike(tables: "list[pa.Table]") -> "list[pa.Table]":
+    """Make lists of one of plain numbers where other tables have lists in that column.
+
+    Segments differ so in a sweep with a task of two classes and one of more.
+    """
+    import pyarrow as pa
+
+    def lists(table: pa.Table) -> set[str]:
+        return {field.name for field in table.schema if pa.types.is_list(field.type)}
+
+    every, made = set().union(*map(lists, tables)), []
+    for table in tables:
+        for name in sorted((every & set(table.column_names)) - lists(table)):
+            values = table[name].combine_chunks()
+            ends = pa.array(range(len(values) + 1), pa.int32())
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, pa.ListArray.from_arrays(ends, values))
+        made.append(table)
+    return made
 
 
 def read_frame(path: Path, *, hint: str = "") -> "pd.DataFrame":

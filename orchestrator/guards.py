@@ -47,9 +47,29 @@ def marks(rows: pd.DataFrame) -> pd.Series:
     return told.reindex(found.index, fill_value="")
 
 
+def faults(marks: pd.Series) -> pd.Series:
+    """Keep the marks that say more than that a search retired trials, by cell."""
+    return marks[[bool(text) and not _RETIRED.fullmatch(text) for text in marks]]
+
+
 def count(marks: pd.Series) -> int:
     """Count the cells with which more is wrong than that a search retired trials."""
-    return sum(bool(text) and not _RETIRED.fullmatch(text) for text in marks)
+    return len(faults(marks))
+
+
+def remarks(table: pd.DataFrame) -> list[str]:
+    """Say what a reader must know of cells that a search made; nothing where none did."""
+    lines: list[str] = []
+    if "search" not in table.columns:
+        return lines
+    made = table[table["search"] != ""]
+    for (arm, kind), cells in made.groupby(["arm", "search"], sort=False):
+        text = f"arm {arm}: its settings come from a search ({kind}), not from a grid"
+        if dropped := int(cells["retired"].sum()):
+            empty = int((cells["retired"] > 0).sum())
+            text += f", which retired {dropped:,} trials and left {empty:,} cells without a value"
+        lines.append(f"{text}: a comparison of its cells with those of other arms is biased")
+    return lines
 
 
 def _texts(row: Mapping[Hashable, int]) -> Iterable[str]:

@@ -9,10 +9,17 @@ from orchestrator.folder import Folder
 
 UNKNOWN = "unknown"
 
-FREE = re.compile(
-    r"\b(apache|mit|bsd|isc|cc0|cc[- ]by(?!.*\b(nc|nd)\b)|public domain|simulated)\b", re.IGNORECASE
+_FREE = re.compile(r"\b(apache|mit|bsd|isc|cc0|cc[- ]by|public domain|simulated)\b", re.IGNORECASE)
+_TIED = re.compile(
+    r"\b(nc|nd)\b|non-?\s?commercial|no-?\s?deriv|research|academic|gated|restricted|\bonly\b",
+    re.IGNORECASE,
 )
-"""Licences that let anyone pass on what is made with them."""
+"""What takes back, anywhere in the text, what a free licence in it gives: of the code, say."""
+
+
+def is_free(text: str) -> bool:
+    """Tell whether terms are known to let anyone pass on what is made with them."""
+    return bool(_FREE.search(text)) and not _TIED.search(text)
 
 
 def read(folder: Folder, encoders: Collection[str]) -> dict[str, list[str]]:
@@ -37,7 +44,7 @@ def remarks(licences: Mapping[str, Sequence[str]]) -> list[str]:
     """Say which licences may forbid passing on results: those not known to be free."""
     lines = []
     for encoder, names in licences.items():
-        tied = [name for name in names if name != UNKNOWN and not FREE.search(name)]
+        tied = [name for name in names if name != UNKNOWN and not is_free(name)]
         if tied:
             lines.append(
                 f"embeddings of {encoder} are under {', '.join(tied)}: look before you pass on "

@@ -59,8 +59,12 @@ def trials(
     ids = pd.Index(threshold.index)
     if not len(ids):
         return pd.DataFrame(index=ids, columns=list(METRICS), dtype=np.float64)
-    found = measure_cases.cases(threshold, predictions, unseen=unseen)
-    return of(found, by_scanner(found))
+    parts = []
+    for places in measure_cases.alike(ids, predictions):
+        away = [unseen[place] for place in places.tolist()]
+        found = measure_cases.cases(threshold.iloc[places], predictions, unseen=away)
+        parts.append(of(found, by_scanner(found)))
+    return pd.concat(parts).loc[ids] if len(parts) > 1 else parts[0]
 
 
 def of(found: Cases, each: Mapping[str, np.ndarray]) -> pd.DataFrame:

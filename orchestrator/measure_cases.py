@@ -100,6 +100,24 @@ def cases(
     )
 
 
+def alike(ids: pd.Index, predictions: pd.DataFrame) -> list[np.ndarray]:
+    """Part trials by how many scores a scan has of them: the tasks of a sweep may differ in that.
+
+    Args:
+        ids: of trials.
+        predictions: a row per trial and scan, also of other trials.
+
+    Returns:
+        Places in `ids`, by rising number of scores; a trial without predictions is with the first.
+    """
+    if predictions.empty or predictions["score"].dtype != object:
+        return [np.arange(len(ids))]
+    first = predictions.drop_duplicates("trial")
+    width = pd.Series(first["score"].map(np.size).to_numpy(), index=first["trial"].astype("str"))
+    own = width.reindex(ids.astype("str")).fillna(width.min()).to_numpy()
+    return [np.flatnonzero(own == each) for each in np.unique(own)]
+
+
 def _classes(case: Means, threshold: pd.Series) -> np.ndarray:
     """Decide on the class of each patient on a scanner."""
     classes: np.ndarray
@@ -232,9 +250,12 @@ def _codes(column: pd.Series) -> tuple[np.ndarray, pd.Index]:
 
 def _matrix(scores: pd.Series) -> np.ndarray:
     """Stack scores to [row, column]: one column for plain numbers, else one per class."""
-    if scores.dtype != object:
+    if scores.dtype != object or np.ndim(scores.iloc[0]) == 0:
         return scores.to_numpy(np.float64)[:, None]
-    return np.concatenate(scores.to_list(), dtype=np.float64).reshape(len(scores), -1)
+    width = len(scores.iloc[0])
+    if (scores.map(len) != width).any():
+        raise StoreError("predictions.parquet: scans of one trial differ in their number of scores")
+    return np.concatenate(scores.to_list(), dtype=np.float64).reshape(-1, width)
 
 
 def _averaged(rows: _Rows, member: np.ndarray) -> tuple[Means, np.ndarray]:

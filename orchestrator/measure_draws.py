@@ -40,7 +40,7 @@ _BLOCK = 2**23
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layout:
-    """Trials whose rows are of the same members and scanners.
+    """Trials whose rows are of the same members, scanners and outcomes (two tasks have two).
 
     Attributes:
         trials: their numbers.
@@ -97,12 +97,12 @@ def _of(base: str) -> tuple[str, ...]:
 
 
 def _layouts(means: Means, number: int) -> Iterator[_Layout]:
-    """Group trials by the members and scanners of their rows, in the order of their first ones."""
+    """Group trials whose rows are alike, see `_Layout`, in the order of their first ones."""
     ends = np.searchsorted(means.trial, np.arange(number + 1))
-    groups: dict[tuple[bytes, bytes], list[int]] = {}
+    groups: dict[tuple[bytes, ...], list[int]] = {}
     for trial in range(number):
         own = slice(ends[trial], ends[trial + 1])
-        key = (means.member[own].tobytes(), means.scanner[own].tobytes())
+        key = tuple(each[own].tobytes() for each in (means.member, means.scanner, means.told))
         groups.setdefault(key, []).append(trial)
     for members in groups.values():
         first = slice(ends[members[0]], ends[members[0] + 1])

@@ -50,6 +50,8 @@ def trials(
 ) -> tuple[Measured, ...]:
     """Measure trials, those of classes first; see `measure` and `measure_survival`.
 
+    Trials of tasks with unlike numbers of classes are measured apart.
+
     Args:
         threshold: of each trial to measure, by trial id.
         predictions: a row per trial and scan.
@@ -59,10 +61,13 @@ def trials(
     found = []
     for survival in (False, True):
         mine = np.flatnonzero(np.array(survives, bool) == survival)
-        if len(mine):
-            away = [unseen[place] for place in mine.tolist()]
+        for places in measure_cases.alike(threshold.index[mine], predictions):
+            own = mine[places]
+            if not len(own):
+                continue
+            away = [unseen[place] for place in own.tolist()]
             cases = measure_cases.cases(
-                threshold.iloc[mine], predictions, unseen=away, survival=survival
+                threshold.iloc[own], predictions, unseen=away, survival=survival
             )
             found.append(_survival(cases) if survival else _classes(cases))
     return tuple(found)

@@ -1,12 +1,16 @@
 """What `sweep report` does: one HTML file beside the tables of a sweep, or a bundle for a paper."""
 
 import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator import (
     answers,
     bundle,
     evidence,
+    guards,
     render,
     report_material,
     report_page,
@@ -44,9 +48,23 @@ def make(material: Material) -> Report:
         title=material.folder.name,
         lead=_lead(material),
         facts=_facts(material),
-        sections=sections,
+        sections=_named_apart(sections),
         foot=_foot(material),
     )
+
+
+def _named_apart(sections: Sequence[Section]) -> tuple[Section, ...]:
+    """Number figures of one name: names that differ in signs alone make one file name."""
+    count: Counter[str] = Counter()
+    made = []
+    for section in sections:
+        named = []
+        for figure in section.figures:
+            count[figure.name] += 1
+            more = f"--{count[figure.name]}" if count[figure.name] > 1 else ""
+            named.append(replace(figure, name=f"{figure.name}{more}"))
+        made.append(replace(section, figures=tuple(named)))
+    return tuple(made)
 
 
 def write(
@@ -82,7 +100,7 @@ def write(
         paths, left_out = bundle.write(material, report, out or folder.tables / "bundle")
     else:
         paths, left_out = [_write(report, out or folder.tables, folder)], []
-    incomplete = int((material.joined.marks != "").sum())
+    incomplete = guards.count(material.joined.marks)
     _say(folder, material, paths, left_out, incomplete=incomplete, mode=mode)
     return 1 if incomplete and not allow_missing else 0
 
@@ -148,7 +166,8 @@ def _lead(material: Material) -> str:
     tasks = {str(own.get("task", {}).get("kind", "")) for own in material.settings.values()}
     kinds = {"binary": "a binary task", "multiclass": "a task of several classes"}
     task = joined([kinds.get(kind, f"a {kind} task") for kind in sorted(tasks)])
-    against = f", compared with {material.reference}" if material.reference else ""
+    several = material.reference and len(arms) > 1
+    against = f", compared with {material.reference}" if several else ""
     return f"{joined(arms)} on {joined(encoders)}: {task}{against}."
 
 

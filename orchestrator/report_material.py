@@ -52,6 +52,7 @@ class Material:
         reference: the arm that the others are compared with; empty for none.
         control: the arm that has the same scans as the losses and no loss; empty for none.
         quality: metric that robustness is set against; empty where there is none.
+        draws: of patients, for intervals.
         cells: evidence of every cell against the reference.
         against_control: evidence against the control; None without one.
         chosen: evidence of settings chosen on validation patients; None without a rule.
@@ -76,6 +77,7 @@ class Material:
     reference: str
     control: str
     quality: str
+    draws: int
     cells: Evidence
     against_control: Evidence | None
     chosen: Evidence | None
@@ -144,6 +146,7 @@ def read(
         reference=reference,
         control=control,
         quality=quality,
+        draws=draws,
         cells=cells,
         against_control=_of(results, joined, request, metrics=both, against=control)
         if control

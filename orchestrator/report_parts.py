@@ -8,7 +8,7 @@ import pandas as pd
 
 from orchestrator.canvas import Figure
 
-Verdict = Literal["better", "worse", "mixed", "unclear", "note", "warning"]
+Verdict = Literal["better", "worse", "mixed", "unclear", "untested", "note", "warning"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,13 @@ from orchestrator.wording import counted, joined, label_of, number
 FINGERPRINTS_MAX = 50
 """Fingerprints of data that are listed; the plan has all of them."""
 
+_KINDS = {
+    "seed_sd": "SD over seeds",
+    "draw_sd": "SD over draw seeds",
+    "fold_sd": "SD over folds",
+    "sampling_sd": "SD over patients",
+}
+
 MEANINGS = {
     "auroc": "area under the ROC curve on a scanner, mean over the seen scanners",
     "concordance": "share of comparable pairs of patients in the right order (Harrell), mean over "
@@ -46,6 +53,8 @@ def _costs(material: Material) -> Section:
         f"Pilots held GPUs for {number(cost.gpu_hours, digits=2)} GPU-hours, waiting included; "
         "they are divided between arms as their training time is."
         if cost.gpu_hours
+        else "Nothing has trained yet."
+        if not len(trials)
         else "No GPU was used: the sweep trained on CPUs."
         if set(cost.devices) <= {"cpu"}
         else "Trained without pilots: no GPU-hours were billed to it."
@@ -172,8 +181,8 @@ def _reading(material: Material) -> Section:
         "value is the mean over folds of the mean over seeds of a trial's metric on held-out "
         "patients; predictions are never pooled over folds.",
         "An interval says how the performance of these fitted models would vary with other "
-        "patients. It does not cover training again: the spread over seeds and folds stands beside "
-        "it in the table files.",
+        "patients. It does not cover training again: the spread over seeds and folds stands in "
+        "the last table below.",
     ]
     if any(material.losses.values()):
         text.append(RECONSTRUCTION)
@@ -181,7 +190,28 @@ def _reading(material: Material) -> Section:
         anchor="reading",
         title="How to read this",
         text=tuple(text),
-        tables=(Table(name="metrics", caption="Metrics", frame=table, formats={}, filters=False),),
+        tables=(
+            Table(name="metrics", caption="Metrics", frame=table, formats={}, filters=False),
+            _spread(material),
+        ),
+    )
+
+
+def _spread(material: Material) -> Table:
+    """Show apart what a value varies with."""
+    kinds = ["seed_sd", "draw_sd", "fold_sd", "sampling_sd"]
+    cells = material.cells.cells
+    keys = [name for name in ("encoder", "arm", *material.axes) if name in cells]
+    return Table(
+        name="spread",
+        caption="What a value varies with",
+        frame=cells[[*keys, "metric", *kinds]].rename(columns=_KINDS),
+        formats={"metric": "metric", **dict.fromkeys(_KINDS.values(), "number")},
+        notes=(
+            "Standard deviations: over seeds within a fold, over draws of the data, over means of "
+            "folds, and over draws of patients, which is what an interval is made of. They are not "
+            "to be added up.",
+        ),
     )
 
 

@@ -31,7 +31,8 @@ def primary(material: Material) -> Section:
     """Show the declared contrast before all else."""
     rows = judged(material.cells, material.axes)
     own = rows[rows["primary"].eq(True)]
-    if own.empty:
+    notes = material.cells.notes
+    if own.empty and not notes.primary:
         return Section(
             anchor="primary",
             title="Primary analysis",
@@ -44,8 +45,12 @@ def primary(material: Material) -> Section:
     return Section(
         anchor="primary",
         title="Primary analysis",
-        text=(material.cells.notes.primary,),
-        tables=(_difference_table(material, own, name="primary", caption="Primary contrasts"),),
+        text=tuple(
+            f"{line[:1].upper()}{line[1:]}." for line in (notes.primary, notes.untested) if line
+        ),
+        tables=()
+        if own.empty
+        else (_difference_table(material, own, name="primary", caption="Primary contrasts"),),
     )
 
 
@@ -89,11 +94,13 @@ def wide(cells: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
 def _differences(material: Material) -> Section:
     rows = judged(material.cells, material.axes)
     if rows.empty:
-        return Section(
-            anchor="differences",
-            title="Differences",
-            text=("There is no arm to compare with: the sweep has one, or none without losses.",),
+        alone = not material.reference or material.joined.cells["arm"].nunique() < 2
+        text = (
+            "There is no arm to compare with: the sweep has one, or none without losses."
+            if alone
+            else f"No cell can be compared with {material.reference}: one of the two has no value."
         )
+        return Section(anchor="differences", title="Differences", text=(text,))
     metrics = [name for name in (material.quality, "inconsistency") if name]
     drawn = [figure for metric in metrics for figure in _forests(material, rows, metric)]
     return Section(
@@ -118,7 +125,9 @@ def _forests(material: Material, rows: pd.DataFrame, metric: str) -> list[Figure
     known = rows[(rows["metric"] == metric) & rows["estimate"].notna()]
     if known.empty:
         return []
-    low, high = min(0.0, known["low"].min()), max(0.0, known["high"].max())
+    margin = known["margin"] * (1 if metric in material.cells.lower_is_better else -1)
+    every = pd.concat([known[["estimate", "low", "high"]], margin], axis=1).to_numpy(float)
+    low, high = min(0.0, np.nanmin(every)), max(0.0, np.nanmax(every))
     return [
         figures.forest(
             str(encoder),
@@ -192,6 +201,7 @@ def _chosen(material: Material, chosen: Evidence) -> Section:
             formats={**_formats(cells["metric"], "interval"), "optimism": "signed"},
             notes=(
                 chosen.notes.selection,
+                *_about(material),
                 "Optimism: how much better the value is on the patients that it was chosen by.",
             ),
         )
@@ -205,7 +215,7 @@ def _chosen(material: Material, chosen: Evidence) -> Section:
     return Section(
         anchor="selected",
         title="Settings chosen on validation patients",
-        text=("The best of many is never reported on the patients that it was chosen on.",),
+        text=("No setting is reported here on the patients that it was chosen on.",),
         tables=tuple(tables),
     )
 
@@ -223,7 +233,9 @@ def _difference_table(material: Material, rows: pd.DataFrame, *, name: str, capt
     margins = ["margin", "noninferior"] if rows["margin"].notna().any() else []
     keys = [each for each in ("encoder", "arm", *axes, "metric") if each in rows]
     tests = ["estimate", "low", "high", "p", "p_adjusted", "adjustment", "effect_size"]
+    marks = ["marks"] if rows["marks"].astype(bool).any() else []
     shown = rows[[*keys, *tests, *margins]].assign(verdict=rows["verdict"].map(_WORDS))
+    shown[marks] = rows[marks]
     if rows["primary"].eq(True).any():
         shown["primary"] = rows["primary"].eq(True)
     return Table(
@@ -234,17 +246,25 @@ def _difference_table(material: Material, rows: pd.DataFrame, *, name: str, capt
             "metric": "metric", "estimate": "signed_interval", "p": "p", "p_adjusted": "p",
             "effect_size": "signed", "margin": "number", "noninferior": "flag", "primary": "flag",
         },
-        notes=(material.cells.notes.multiplicity, _rule(material.cells)),
+        notes=(*_about(material), material.cells.notes.multiplicity, _rule(material.cells)),
     )  # fmt: skip
 
 
-_WORDS = {"better": "better", "worse": "worse", "unclear": "not told apart"}
+_WORDS = {
+    "better": "better",
+    "worse": "worse",
+    "unclear": "not told apart",
+    "untested": "not tested",
+}
+
+
+def _about(material: Material) -> tuple[str, ...]:
+    """Say what intervals are about, under every table that has them."""
+    return (material.cells.notes.estimand, material.cells.notes.interval)
 
 
 def _rule(evidence: Evidence) -> str:
-    lower = ", ".join(
-        label_of(name) for name in sorted(evidence.lower_is_better & set(evidence.cells["metric"]))
-    )
+    lower = ", ".join(label_of(name) for name in sorted(evidence.lower_is_better))
     text = "Better or worse: the interval leaves out zero and the adjusted p is below 0.05."
     return f"{text} Less is better in {lower}." if lower else text
 

@@ -44,14 +44,16 @@ def _scanners(material: Material) -> Section | None:
                 ),
             )
         )
+    first = material.reference or "the first cell"
     return Section(
         anchor="scanners",
         title="Scanners",
         text=(
-            "The same slides on the two scanners of the training part on which the reference arm "
-            "differs the most: for the reference, and for the cell that is the least inconsistent "
-            "on these patients. That cell was picked by looking at them: it illustrates, and "
-            "proves nothing.",
+            f"The same slides on the two scanners of the training part on which {first} differs "
+            "the most; also for the cell that is the least inconsistent on these patients. That "
+            "cell was picked by looking at them: it illustrates, and proves nothing. All folds and "
+            "seeds of a cell are drawn together, and the numbers in the captions are of these "
+            "points; those of the tables are averaged over seeds, then over folds.",
         ),
         figures=tuple(drawn),
         tables=tuple(tables),
@@ -100,7 +102,8 @@ def _seen(material: Material, encoder: str, scores: pd.DataFrame) -> list[str]:
 
 def _probability(material: Material, trials: Sequence[str]) -> pd.DataFrame | None:
     """Give the probability of each patient on each scanner; None unless the task is binary."""
-    found = next((task.cases for task in material.joined.tasks if not task.survival), None)
+    tasks = [task.cases for task in material.joined.tasks if not task.survival]
+    found = next((cases for cases in tasks if cases.ids.isin(trials).any()), None)
     if found is None or found.patient.score.shape[1] != 1:
         return None
     case = found.patient
@@ -135,8 +138,9 @@ def _representation(material: Material) -> Section | None:
         title="Embeddings",
         text=(
             "What the embeddings say of the scanner and of the label, in nats, by a probe on "
-            "held-out patients. Selectivity is the loss of information on the scanner less that on "
-            "the label: above zero, a method takes more of the scanner away than of the label.",
+            "held-out patients. Selectivity is the share of the information on the scanner that is "
+            "lost less the share on the label: above zero, a method takes more of the scanner away "
+            "than of the label.",
         ),
         tables=(
             Table(

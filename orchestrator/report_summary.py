@@ -1,8 +1,9 @@
 """What a report says first, in sentences that follow from the evidence; pure.
 
 Two things must agree before a cell is called better or worse: its interval leaves out zero, and its
-adjusted p is below 0.05. All others are *not told apart*, which is not called equal. A loss that
-does not win is said so; nothing is said of cells that have no value.
+adjusted p is below 0.05. All others are *not told apart*, which is not called equal; without an
+interval they are *not tested*. A loss that does not win is said so; nothing is said of cells that
+have no value.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from orchestrator import figures
+from orchestrator import figures, guards
 from orchestrator.evidence import Evidence
 from orchestrator.report_material import Material
 from orchestrator.report_parts import Finding, Verdict
@@ -28,6 +29,8 @@ RECONSTRUCTION = (
 def verdict(row: Mapping[Any, Any], lower_is_better: Iterable[str]) -> Verdict:
     """Tell what a row of differences allows to say."""
     low, high, p = (float(row[name]) for name in ("low", "high", "p_adjusted"))
+    if p != p:
+        return "untested"
     if not (p < ALPHA and (low > 0 or high < 0)):
         return "unclear"
     return "better" if (low > 0) != (row["metric"] in lower_is_better) else "worse"
@@ -42,7 +45,7 @@ def judged(evidence: Evidence, axes: Sequence[str]) -> pd.DataFrame:
 
 def findings(material: Material) -> tuple[Finding, ...]:
     """Say what came out, the primary analysis first."""
-    found = [*_holes(material), *_primary(material)]
+    found = [*_holes(material), *_searches(material), *_primary(material)]
     rows = judged(material.cells, material.axes)
     metrics = [name for name in (material.quality, "inconsistency") if name]
     for encoder in _first(rows["encoder"]):
@@ -52,28 +55,45 @@ def findings(material: Material) -> tuple[Finding, ...]:
             found += _compared(own, encoder, metric, material.reference)
     found += _against_control(material, metrics)
     found += [*_fronts(material), *_more_encoders(rows)]
+    if any("(most " in each.text for each in found):
+        found.append(
+            Finding(
+                verdict="note",
+                lead="The largest of several differences looks larger than it is:",
+                text="it was picked on the patients that it is measured on.",
+            )
+        )
     return (*found, *_limits(material))
 
 
 def _holes(material: Material) -> Iterator[Finding]:
     marks = material.joined.marks
-    wrong = marks[marks != ""]
+    wrong = guards.faults(marks)
     if len(wrong):
+        be, have = ("is", "has") if len(wrong) == 1 else ("are", "have")
         kept = material.joined.allow_missing
+        value = f"{be} averaged over what there is" if kept else f"{have} no value"
         kinds = list(dict.fromkeys(part for mark in wrong for part in mark.split("; ")))
+        absent = any(kind.endswith(("missing", "failed")) for kind in kinds)
+        mend = f" sweep resume {material.folder.name} trains what is missing." if absent else ""
         yield Finding(
             verdict="warning",
-            lead=f"{len(wrong):,} of {counted(len(marks), 'cell')} are not whole",
-            text=f"({joined(kinds, most=4)}) and "
-            + ("are averaged over what there is." if kept else "have no value.")
-            + f" sweep resume {material.folder.name} trains what is missing.",
+            lead=f"{len(wrong):,} of {counted(len(marks), 'cell')} {be} not whole",
+            text=f"({joined(kinds, most=4)}) and {value}.{mend}",
         )
+
+
+def _searches(material: Material) -> Iterator[Finding]:
+    for line in guards.remarks(material.joined.cells):
+        yield _warning(line)
 
 
 def _primary(material: Material) -> Iterator[Finding]:
     rows = judged(material.cells, material.axes)
     primary = rows[rows["primary"].eq(True)]
-    if primary.empty:
+    if material.cells.notes.untested:
+        yield _warning(material.cells.notes.untested)
+    elif primary.empty:
         yield Finding(
             verdict="note",
             lead="No primary analysis was declared",
@@ -93,8 +113,10 @@ def _compared(rows: pd.DataFrame, encoder: str, metric: str, against: str) -> It
     rows = rows[rows["estimate"].notna()]
     if rows.empty:
         return
-    better, worse = (rows[rows["verdict"] == word] for word in ("better", "worse"))
-    rest = len(rows) - len(better) - len(worse)
+    better, worse, untested = (
+        rows[rows["verdict"] == word] for word in ("better", "worse", "untested")
+    )
+    rest = len(rows) - len(better) - len(worse) - len(untested)
     parts = []
     for word, own in (("better", better), ("worse", worse)):
         if len(own):
@@ -103,8 +125,10 @@ def _compared(rows: pd.DataFrame, encoder: str, metric: str, against: str) -> It
             parts.append(f"{len(own)} {word} ({which}{most['name']} {_difference(most)})")
     if rest:
         parts.append(f"{rest} not told apart from it")
+    if len(untested):
+        parts.append(f"{len(untested)} not tested")
     yield Finding(
-        verdict=_both(len(better), len(worse)),
+        verdict=_both(len(better), len(worse), rest),
         lead=f"{encoder}, {label_of(metric)}:",
         text=f"of {counted(len(rows), 'cell')} compared with {against}, {joined(parts)}.",
     )
@@ -115,8 +139,12 @@ def _against_control(material: Material, metrics: Sequence[str]) -> Iterator[Fin
     if material.against_control is None:
         return
     rows = judged(material.against_control, material.axes)
-    with_loss = [arm for arm, kinds in material.losses.items() if kinds]
-    rows = rows[rows["arm"].isin(with_loss) & rows["estimate"].notna()]
+    with_loss = [
+        arm
+        for arm, kinds in material.losses.items()
+        if kinds and material.settings[arm]["views"] == "all"
+    ]
+    rows = rows[rows["arm"].isin(with_loss) & rows["verdict"].ne("untested")]
     for metric in metrics:
         own = rows[rows["metric"] == metric]
         if own.empty:
@@ -128,7 +156,7 @@ def _against_control(material: Material, metrics: Sequence[str]) -> Iterator[Fin
         ]
         none = f"No loss is better than {material.control}" if not better else ""
         yield Finding(
-            verdict=_both(better, worse),
+            verdict=_both(better, worse, len(own) - better - worse),
             lead=f"{none or 'Losses beyond the scans themselves'} ({label_of(metric)}):",
             text=f"against {material.control}, which has the same paired scans and no loss, of "
             f"{counted(len(own), 'cell')} with losses {better} better"
@@ -157,8 +185,8 @@ def _fronts(material: Material) -> Iterator[Finding]:
 def _more_encoders(rows: pd.DataFrame) -> Iterator[Finding]:
     further = rows["encoder"].nunique() - ENCODERS_MAX
     if further > 0:
-        text = "are in the tables and figures below."
-        yield Finding(verdict="note", lead=f"{counted(further, 'further encoder')}", text=text)
+        text = f"{'is' if further == 1 else 'are'} in the tables and figures below."
+        yield Finding(verdict="note", lead=counted(further, "further encoder"), text=text)
 
 
 def _limits(material: Material) -> Iterator[Finding]:
@@ -171,7 +199,7 @@ def _limits(material: Material) -> Iterator[Finding]:
             lead="The cohort is simulated:",
             text="this illustrates the method and is no evidence about real slides or scanners.",
         )
-    if not material.cells.differences.empty:
+    if material.cells.differences["p_adjusted"].notna().any():
         yield Finding(
             verdict="note",
             lead="“Not told apart” is not “equal”:",
@@ -181,10 +209,15 @@ def _limits(material: Material) -> Iterator[Finding]:
         )
 
 
-def _both(better: int, worse: int) -> Verdict:
+def _warning(line: str) -> Finding:
+    lead, _, text = line.partition(": ")
+    return Finding(verdict="warning", lead=f"{lead[:1].upper()}{lead[1:]}:", text=f"{text}.")
+
+
+def _both(better: int, worse: int, rest: int) -> Verdict:
     if better and worse:
         return "mixed"
-    return "better" if better else "worse" if worse else "unclear"
+    return "better" if better else "worse" if worse else "unclear" if rest else "untested"
 
 
 def _first(encoders: "pd.Series[str]") -> list[str]:
@@ -192,7 +225,12 @@ def _first(encoders: "pd.Series[str]") -> list[str]:
 
 
 def _word(said: Verdict) -> str:
-    return {"better": "better than", "worse": "worse than"}.get(said, "not told apart from")
+    words: dict[Verdict, str] = {
+        "better": "better than",
+        "worse": "worse than",
+        "untested": "not tested against",
+    }
+    return words.get(said, "not told apart from")
 
 
 def _difference(row: Mapping[Any, Any]) -> str:

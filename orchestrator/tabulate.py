@@ -1,7 +1,7 @@
 """What `aggregate` does and shows."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator import answers, render
@@ -28,7 +28,7 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
         mode: how to show them.
     """
     from orchestrator import aggregate as tables
-    from orchestrator import evidence, evidence_text, guards, robustness, selected, tradeoff
+    from orchestrator import evidence, evidence_text, guards, licences, selected
 
     results = evidence.read(folder)
     if asked.cells:
@@ -36,15 +36,7 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
     given = (results.plan, results.trials, results.predictions)
     axes = tables.axes(results.plan)
     joined = tables.join(*given, axes=axes, allow_missing=asked.allow_missing)
-    main, robust = tables.main(joined), robustness.cells(joined)
-    reference = evidence.reference(results, asked.against)
-    tabled = {
-        "main": main,
-        "robustness": robust,
-        "scanners": robustness.scanners(joined),
-        "tradeoff": tradeoff.table(joined, main, robust, reference=reference),
-    }
-    made = {name: table for name, table in tabled.items() if table is not None}
+    made = _tables(joined, reference=evidence.reference(results, asked.against))
     if asked.representation:
         made["representation"] = _representation(
             folder, results.plan, results.predictions, joined, reference=asked.reference, mode=mode
@@ -60,16 +52,16 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
         found = evidence.of(results, request, joined=joined)
         paths += evidence_text.files(found, folder.tables, name=asked.file_name)
     wrong = guards.count(joined.marks)
+    notes = [*guards.remarks(made["main"]), *licences.remarks(results.licences)]
     if mode == "json":
         value = {"sweep": folder.name, "cells": answers.records(made["main"])}
         value |= {name: answers.records(made[name]) for name in made if name != "main"}
         value |= answers.value(found) if found else {}
-        files, notes = [str(path) for path in paths], remarks(made["main"])
-        render.value({**value, "files": files, "notes": notes})
+        render.value({**value, "files": [str(path) for path in paths], "notes": notes})
     elif mode == "quiet":
         render.lines([str(path) for path in paths])
     else:
-        _show(made, found, asked, rule=str(rule or ""))
+        _show(made, found, asked, rule=str(rule or ""), notes=notes)
         if text := answers.dear(results, asked, folder):
             render.note(text)
         names = dict.fromkeys(path.stem for path in paths)
@@ -77,6 +69,21 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
     if wrong and mode == "text":
         _warn(wrong, len(made["main"]), folder.name)
     return 1 if wrong and not asked.allow_missing else 0
+
+
+def _tables(joined: "Joined", *, reference: str) -> "dict[str, pd.DataFrame]":
+    """Make the tables that need no draws, by name."""
+    from orchestrator import aggregate as tables
+    from orchestrator import robustness, tradeoff
+
+    main, robust = tables.main(joined), robustness.cells(joined)
+    made = {
+        "main": main,
+        "robustness": robust,
+        "scanners": robustness.scanners(joined),
+        "tradeoff": tradeoff.table(joined, main, robust, reference=reference),
+    }
+    return {name: table for name, table in made.items() if table is not None}
 
 
 def _warn(wrong: int, cells: int, name: str) -> None:
@@ -103,34 +110,25 @@ def _trace(folder: Folder, results: "Results", asked: Asked, mode: Mode) -> int:
 
 
 def _show(
-    made: "dict[str, pd.DataFrame]", found: "Evidence | None", asked: Asked, *, rule: str
-) -> None:  # fmt: skip
+    made: "dict[str, pd.DataFrame]",
+    found: "Evidence | None",
+    asked: Asked,
+    *,
+    rule: str,
+    notes: Sequence[str],
+) -> None:
     if found and asked.about_evidence:
         answers.show(found)
+        notes = [line for line in notes if line not in found.notes.remarks]
     else:
         if found:
             answers.show_primary(found)
         _show_table(made["main"])
-    for line in remarks(made["main"]):
+    for line in notes:
         render.note(line, kind="warning")
     if "selected" in made:
         render.note(f"chosen by {rule} on the validation patients of each fold:")
         _show_table(made["selected"].drop(columns=["rule", "margin"]))
-
-
-def remarks(table: "pd.DataFrame") -> list[str]:
-    """Say what a reader must know of cells that a search made; nothing where none did."""
-    lines: list[str] = []
-    if "search" not in table.columns:
-        return lines
-    made = table[table["search"] != ""]
-    for (arm, kind), cells in made.groupby(["arm", "search"], sort=False):
-        text = f"arm {arm}: its settings come from a search ({kind}), not from a grid"
-        if dropped := int(cells["retired"].sum()):
-            empty = int((cells["retired"] > 0).sum())
-            text += f", which retired {dropped:,} trials and left {empty:,} cells without a value"
-        lines.append(f"{text}: a comparison of its cells with those of other arms is biased")
-    return lines
 
 
 def _representation(

@@ -2,8 +2,9 @@
 
 A cell is compared with the cell of the reference arm on the same encoder and axes, where there is
 just one; an axis that the reference does not have fits any value. A cell is on the *front* of its
-encoder where no other is as good in quality and as consistent, and better in one. A front is drawn
-through point estimates: that a cell lies on it is no test.
+encoder where no other is as good in quality and as consistent, and better in one; cells of another
+task, other folds or other unseen scanners have a front of their own. A front is drawn through point
+estimates: that a cell lies on it is no test.
 """
 
 import re
@@ -28,6 +29,9 @@ COMPARED = (
 
 _AT_ONCE = 256
 """Cells that are looked up at once, to bound memory."""
+
+_ASKED = ("task", "folds", "unseen_scanners")
+"""First words of the axes that say on what a cell is measured."""
 
 _WEIGHT = re.compile(r"losses\.(.+)\.weight")
 
@@ -96,7 +100,7 @@ def front(table: pd.DataFrame) -> np.ndarray:
     best, found = quality(table), np.zeros(len(table), bool)
     if not best or "inconsistency" not in table:
         return found
-    for _, rows in table.reset_index(drop=True).groupby("encoder", sort=False):
+    for _, rows in competing(table.reset_index(drop=True)):
         both = rows[[best, "inconsistency"]].dropna()
         # The lowest inconsistency at each quality, and at any higher one.
         own = both.groupby(best)["inconsistency"].min().sort_index(ascending=False)
@@ -104,6 +108,14 @@ def front(table: pd.DataFrame) -> np.ndarray:
         at, value = both[best], both["inconsistency"].to_numpy()
         found[both.index] = (value == own[at].to_numpy()) & (value < higher[at].to_numpy())
     return found
+
+
+def competing(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Part a table into cells that a front is drawn through: the encoder, and what is asked."""
+    asked = [str(name) for name in table.columns if str(name).split(".")[0] in _ASKED]
+    for key, rows in table.groupby(["encoder", *asked], sort=False):
+        told = [f"{name}={value}" for name, value in zip(asked, key[1:], strict=True) if value]
+        yield ", ".join([str(key[0]), *told]), rows
 
 
 def curves(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[Curve]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import aggregate, tabulate
+from orchestrator import aggregate, guards
 from orchestrator.errors import StoreError
 
 NAN = float("nan")
@@ -251,14 +251,14 @@ def test_a_cell_with_a_retired_trial_never_has_a_value_and_the_table_says_why():
         assert table[["missing", "failed"]].to_numpy().sum() == 0
         assert math.isnan(table.loc[0, "accuracy"])
         assert table.loc[1, "accuracy"] == pytest.approx(0.75)
-    (line,) = tabulate.remarks(table)
+    (line,) = guards.remarks(table)
     assert line.startswith("arm erm: its settings come from a search (asha), not from a grid")
     assert "retired 1 trials and left 1 cells without a value" in line and "biased" in line
 
 
 def test_a_table_without_searches_has_no_remarks():
     table = make([plan_row(0, "a")], {"a": 0.5})
-    assert tabulate.remarks(table) == []
+    assert guards.remarks(table) == []
     assert not {"search", "retired"} & set(table.columns)
 
 

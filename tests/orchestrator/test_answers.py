@@ -1,6 +1,7 @@
 """What flags ask, on a sweep that was trained; and what intervals would cost."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_metrics_rows_and_reference_are_shown_with_their_notes(home, capsys):
     assert "arm\ttrials\tpatients\tauroc\tauprc" in told.out
     assert "new patients" in told.err and "100 draws of patients" in told.err
     assert "no interval is made of auprc" in told.err
-    assert (home.tables / "auroc_auprc_by_arm.tex").is_file()
+    assert (home.tables / "auroc_auprc_by_arm_against_again.tex").is_file()
 
 
 def test_every_number_traces_to_its_trials(home, capsys):
@@ -88,4 +89,8 @@ def test_files_of_what_was_asked_have_a_name_of_their_own():
     assert Asked().file_name == ""
     asked = Asked(metrics=("auroc",), by=("arm",), where=("arm=a/../b c",))
     assert asked.file_name == "auroc_arm=a_.._b_c_by_arm"
+    other = replace(asked, against="erm", select="accuracy")
+    assert other.file_name == "auroc_arm=a_.._b_c_by_arm_against_erm_accuracy"
+    long = [Asked(metrics=("auroc",), where=(f"arm={'x' * 200}{n}",)).file_name for n in range(2)]
+    assert long[0] != long[1] and len(long[0]) == 100
     assert answers.records(results(plan(("erm",))).plan.head(1))[0]["cell"] == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from orchestrator import aggregate, evidence, evidence_draws, spec_analysis
+from orchestrator import aggregate, differences, evidence, evidence_draws, spec_analysis
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.evidence import Request
 from orchestrator.spec_analysis import Analysis
@@ -124,6 +124,37 @@ def test_mixed_cells_have_no_value_unless_allowed(made, column, value, mark):
     assert told.startswith(f"score: {mark}")
 
 
+def test_a_row_of_several_cells_has_no_value_where_one_of_them_has_none(made):
+    bad = spoilt(made, "state", "failed")
+    found = evidence.of(bad, replace(FEW, by=("arm",), metrics=("auroc",)))
+    own = row(found.cells, arm="score")
+    assert own["marks"] == "1 of 2 cells: 1 failed" and own["method"] == ""
+    values = ["estimate", "low", "high", "sampling_sd", "seed_sd", "fold_sd"]
+    assert np.isnan(own[values].astype(float)).all()
+    assert found.differences.empty
+    allowed = evidence.of(bad, replace(FEW, by=("arm",), metrics=("auroc",), allow_missing=True))
+    own = row(allowed.cells, arm="score")
+    assert own["low"] < own["estimate"] < own["high"] and len(allowed.differences) == 1
+
+
+def test_a_comparison_counts_the_patients_of_the_folds_that_both_have(made):
+    trials = made.trials[~made.trials["trial"].str.contains("uni-score-1-1-")]
+    request = replace(FEW, metrics=("auroc",), allow_missing=True)
+    found = evidence.of(replace(made, trials=trials), request)
+    assert row(found.differences, encoder="uni")["patients"] == 24
+    assert row(found.differences, encoder="virchow2")["patients"] == 48
+
+
+def test_a_comparison_of_two_cells_of_different_code_or_devices_is_marked(made):
+    trials = made.trials.copy()
+    newer = trials["trial"].str.startswith("uni-score")
+    trials.loc[newer, ["commit", "device"]] = ["d", "NVIDIA H100"]
+    found = evidence.of(replace(made, trials=trials), replace(FEW, metrics=("auroc",)))
+    assert (found.cells["marks"] == "").all()
+    marks = found.differences.set_index("encoder")["marks"]
+    assert marks.to_dict() == {"uni": "different commits; different devices", "virchow2": ""}
+
+
 def test_arms_are_compared_on_the_folds_and_seeds_that_both_have(made):
     bad = spoilt(made, "state", "failed")
     found = evidence.of(bad, replace(FEW, allow_missing=True, metrics=("auroc",)))
@@ -154,6 +185,46 @@ def test_the_primary_analysis_comes_first_by_holm_with_its_margin(made):
     assert found.differences["primary"].sum() == 2
 
 
+def test_an_encoder_of_the_family_without_a_result_is_named_and_counts_in_holms_method(made):
+    analysis = Analysis(arm="score", against="erm", metric="auroc")
+    bad = replace(spoilt(made, "state", "failed"), analysis=analysis)
+    found = evidence.of(bad, replace(FEW, metrics=("auroc",)))
+    first = row(found.differences, primary=True)
+    assert first["encoder"] == "virchow2" and first["p_adjusted"] == pytest.approx(2 * first["p"])
+    assert "lacks a result on uni" in found.notes.untested
+    assert found.notes.untested in found.notes.lines()
+    whole = evidence.of(replace(made, analysis=analysis), replace(FEW, metrics=("auroc",)))
+    assert whole.notes.untested == ""
+
+
+def test_a_family_may_have_several_rows_of_an_encoder_and_tests_that_have_no_p():
+    rows = pd.DataFrame({"encoder": ["a", "a", "b"], "metric": "auroc", "p": [0.01, 0.04, np.nan]})
+    found = differences.declare(rows, metric="auroc", margin=None, margin_metric="auroc", family=3)[
+        "p_adjusted"
+    ].to_numpy()
+    np.testing.assert_allclose(found, [0.04, 0.12, np.nan])
+
+
+def test_without_draws_a_declared_analysis_is_still_named_as_not_tested(made):
+    analysis = Analysis(arm="score", against="erm", metric="auroc")
+    found = evidence.of(replace(made, analysis=analysis), replace(FEW, draws=0))
+    assert found.notes.primary.startswith("primary analysis, declared in the spec")
+    assert "not tested: no intervals" in found.notes.untested
+    assert not found.differences["primary"].any()
+
+
+def test_what_is_better_when_lower_is_known_of_the_primary_metric_too(made):
+    analysis = Analysis(arm="score", against="erm", metric="auroc_gap")
+    found = evidence.of(replace(made, analysis=analysis), replace(FEW, metrics=("auroc",)))
+    assert found.lower_is_better == {"auroc_gap"}
+
+
+def test_rows_that_do_not_tell_arms_apart_are_compared_with_none_and_it_is_said(made):
+    found = evidence.of(made, replace(FEW, by=("encoder",), against="erm", metrics=("auroc",)))
+    assert found.differences.empty
+    assert "nothing is compared with erm: rows do not tell arms apart" in found.notes.remarks
+
+
 def test_a_primary_arm_of_several_settings_is_chosen_inside_the_folds():
     made = results(plan(axes=WEIGHTS), good={"score": 3.0})
     validation = made.predictions.assign(
@@ -167,6 +238,7 @@ def test_a_primary_arm_of_several_settings_is_chosen_inside_the_folds():
     found = evidence.of(ready, replace(FEW, metrics=("auroc",)))
     assert found.differences["primary"].sum() == 1
     assert set(found.cells["w"]) == {"", "0.1", "1"}
+    assert set(found.differences["w"]) == {"", "0.1", "1"}
     assert "best of many" in found.notes.selection
 
     # Validation patients are copies of the held-out ones: what was chosen is not too good.
@@ -252,6 +324,12 @@ def test_equal_results_in_another_order_give_equal_evidence(made):
     first, second = (evidence.of(each, FEW) for each in (made, shuffled))
     pd.testing.assert_frame_equal(first.cells, second.cells)
     pd.testing.assert_frame_equal(first.differences, second.differences)
+
+
+def test_bca_of_very_many_patients_is_refused(made, monkeypatch):
+    monkeypatch.setattr(evidence_draws, "_BCA_MAX", 47)
+    with pytest.raises(SweepError, match="bca of 48 patients: expected 47 at most"):
+        evidence.of(made, replace(FEW, method="bca"))
 
 
 def test_without_draws_there_are_estimates_and_no_intervals(made):

@@ -27,6 +27,8 @@ def test_latex_prints_hostile_names_as_they_are():
         r"a\_b\%\$\&\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
         r"\textless{}b\textgreater{}\textbar{}\textquotedbl{}"
     )
+    assert evidence_text.escape("[a]") == "{}[a]" and evidence_text.escape("*") == "{}*"
+    assert evidence_text.escape("0.8 [0.7, 0.9]") == "0.8 [0.7, 0.9]"
     assert evidence_text.escape("a\nb\x1b[0m") == "a b[0m"
     assert evidence_text.escape("Δ − ×") == r"$\Delta$ $-$ $\times$"
 

@@ -60,6 +60,12 @@ def test_the_score_of_several_classes_is_the_log_odds_of_the_right_one(logits):
     np.testing.assert_allclose(found, np.log(right) - np.log(rest), atol=1e-9)
 
 
+def test_one_score_in_a_list_is_that_score():
+    rows = pd.DataFrame({"trial": "t", "slide": ["a", "b"], "scanner": "A", "held_out": True,
+                         "label": [0, 1], "score": [[0.5], [1.5]]})  # fmt: skip
+    assert figures_scanners.wide(rows, ["t"])["A"].to_list() == [0.5, 1.5]
+
+
 def test_the_scanners_that_differ_the_most_are_chosen():
     scores = pd.DataFrame({"A": [0.0, 1], "B": [0.1, 1.1], "C": [3.0, 4], "D": [np.nan, np.nan]})
     assert figures_scanners.furthest(scores, ["A", "B", "C", "D"]) == ("A", "C")

@@ -70,6 +70,23 @@ def test_survival_draws_are_those_of_the_repeated_sample():
             assert made[name][0, draw] == pytest.approx(wanted[name], abs=1e-6, nan_ok=draw > 0)
 
 
+def test_trials_of_two_outcomes_are_each_measured_on_their_own():
+    random = np.random.default_rng(3)
+    rows = frame(random_rows(random, "t", 1, most=40))
+    parts = []
+    for trial, early in (("a", 1.0), ("b", -1.0)):
+        own = rows.assign(trial=trial, event=1.0, uno_weight=1.0)
+        own["time"] = own["patient"].rank(method="dense") * early + 100
+        parts.append(own)
+    both, threshold = pd.concat(parts), pd.Series({"a": 0.0, "b": 0.0})
+    found = measure_cases.cases(threshold, both, unseen=[[], []], survival=True)
+    ones = np.ones((len(found.patients), 1), dtype=np.float32)
+    made = measure_draws.trials(found, ones, metrics=["concordance"])["concordance"]
+    wanted = measure_survival.trials(threshold, both, unseen=[[], []])["concordance"]
+    np.testing.assert_allclose(made[:, 0], wanted, rtol=1e-6)
+    assert made[0, 0] != made[1, 0]
+
+
 def test_trials_of_other_patients_and_scanners_are_measured_each_on_its_own():
     random = np.random.default_rng(2)
     parts = [frame(random_rows(random, trial, 1, scanners=s)) for trial, s in

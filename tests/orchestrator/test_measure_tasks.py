@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from orchestrator import aggregate, measure_survival, measure_tasks, robustness
+from orchestrator import aggregate, measure, measure_survival, measure_tasks, robustness
+from orchestrator.errors import StoreError
 from tests.orchestrator.predicted import frame, random_rows
 from tests.orchestrator.test_robustness import plan_row
 
@@ -62,3 +63,29 @@ def test_a_sweep_of_both_tasks_has_the_columns_of_both_in_its_tables():
     assert mine["patients"].to_list() == each["patients"][0].tolist()
     assert mine["concordance"].to_list() == pytest.approx(each["concordance"][0].tolist())
     assert mine["auroc"].isna().all() and on["auroc"].notna().any()
+
+
+def test_tasks_with_unlike_numbers_of_classes_are_each_measured_on_their_own():
+    draw = np.random.default_rng(1)
+    each = {
+        name: frame(random_rows(draw, name, width, most=30))
+        for name, width in (("a", 3), ("b", 5), ("c", 1), ("d", 3))
+    }
+    threshold, away = pd.Series(0.0, index=list("abcd")), [(), ("C",), (), ("C",)]
+    mixed = pd.concat(each.values())
+    told = measure_tasks.trials(threshold, mixed, unseen=away, survives=[False] * 4)
+    assert [list(one.cases.ids) for one in told] == [["c"], ["a", "d"], ["b"]]
+    found = measure_tasks.main(told, {False}).loc[list("abcd"), list(measure.METRICS)]
+    alone = [
+        measure.trials(threshold.loc[[name]], rows, unseen=[unseen])
+        for (name, rows), unseen in zip(each.items(), away, strict=True)
+    ]
+    pd.testing.assert_frame_equal(found, pd.concat(alone))
+    pd.testing.assert_frame_equal(measure.trials(threshold, mixed, unseen=away), found)
+
+
+def test_scans_of_one_trial_with_unlike_numbers_of_scores_are_refused():
+    rows = frame(random_rows(np.random.default_rng(1), "a", 3, most=9))
+    rows.at[1, "score"] = [0.0, 1.0]
+    with pytest.raises(StoreError, match="differ in their number of scores"):
+        measure.trials(pd.Series({"a": 0.0}), rows.assign(held_out=True), unseen=[()])

@@ -9,9 +9,10 @@ import pytest
 from matplotlib import image
 
 from orchestrator import bundle, files, report, report_material, report_page, store
+from orchestrator.canvas import Figure
 from orchestrator.errors import SweepError
 from orchestrator.folder import Folder
-from orchestrator.report_parts import Report
+from orchestrator.report_parts import Report, Section
 from tests.orchestrator import finished
 from tests.orchestrator.test_report_page import Reader
 from training.data import index
@@ -161,7 +162,7 @@ def test_a_bundle_has_the_same_bytes_twice_and_says_how_to_make_it_again(home, t
     assert b"toprule" in one["tables/evidence.tex"]
     assert sum(name.endswith(".pdf") for name in one) == sum(name.endswith(".png") for name in one)
     readme = one["README.md"].decode()
-    assert readme.startswith(bundle.MARK) and "sweep report small --bundle" in readme
+    assert readme.startswith(bundle.MARK) and "sweep report small --bundle --draws 5\n" in readme
     told = pd.read_parquet(tmp_path / "a" / "predictions.parquet")
     assert len(told) == len(store.read_results(home)["predictions"])
 
@@ -178,6 +179,13 @@ def test_predictions_under_a_tied_licence_are_left_out_and_it_is_said(home, tmp_
     assert left_out[0] in (tmp_path / "a" / "README.md").read_text()
 
 
+def test_figures_whose_names_differ_in_signs_alone_keep_files_of_their_own():
+    made = [Figure(name="forest-x", caption=name, alt="", plot=lambda _: None) for name in "漢字"]
+    sections = [Section(anchor=one.caption, title="", figures=(one,)) for one in made]
+    named = [one.figures[0] for one in report._named_apart(sections)]
+    assert [(one.name, one.caption) for one in named] == [("forest-x", "漢"), ("forest-x--2", "字")]
+
+
 def test_a_bundle_replaces_nothing_but_a_bundle(home, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
@@ -190,6 +198,8 @@ def test_a_bundle_replaces_nothing_but_a_bundle(home, tmp_path):
     ("names", "wanted"),
     [(("Apache-2.0",), ""), (("CC BY 4.0", "MIT"), ""), ((), "no licence is stated"),
      (("unknown",), "no licence is stated"), (("CC-BY-NC-ND-4.0",), "CC-BY-NC-ND-4.0 is not known"),
+     (("CC-BY-NC-ND 4.0 (code: MIT)",), "is not known"),
+     (("CC BY NonCommercial",), "is not known"), (("MIT, for research only",), "is not known"),
      (("MIT", "gated"), "gated is not known"), (("limited to permitted use",), "is not known")],
 )  # fmt: skip
 def test_predictions_are_passed_on_only_where_the_licence_is_known_to_allow_it(names, wanted):
@@ -215,6 +225,7 @@ def test_a_sweep_without_any_result_gets_a_page_that_says_so(tmp_path):
     assert written(prepared.folder, None, mode="quiet") == 1
     page = (prepared.folder.tables / "report.html").read_text()
     assert "0 of 4" in page and "not whole" in page and "Nothing failed." in page
+    assert "Nothing has trained yet." in page and "No cell can be compared with erm" in page
 
 
 def test_a_survival_sweep_on_one_scanner_gets_a_page_that_fits(tmp_path):
@@ -225,7 +236,7 @@ def test_a_survival_sweep_on_one_scanner_gets_a_page_that_fits(tmp_path):
     anchors = [attrs["id"] for attrs in read.of("section")]
     assert "scanners" not in anchors and "slides" not in anchors
     assert "concordance" in page and "AUROC" not in page
-    assert "There is no arm to compare with" in page
+    assert "There is no arm to compare with" in page and "compared with cox" not in page
 
 
 def test_a_folder_that_is_no_sweep_is_refused(tmp_path):

@@ -1,12 +1,14 @@
 """The verbs of the summary: intervals and adjusted p decide, and what does not win is said so."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from orchestrator import report_summary
-from orchestrator.evidence import Evidence, Notes
+from orchestrator.evidence import Evidence
+from orchestrator.evidence_notes import Notes
 
 NOTES = Notes(estimand="", interval="", selection="", multiplicity="", primary="", licences={},
               remarks=())  # fmt: skip
@@ -37,8 +39,9 @@ def material(rows, *, control=None, missing=0, **more):
     given = {
         "cells": evidence(rows), "against_control": control, "axes": (), "quality": "auroc",
         "reference": "erm", "control": "all", "losses": {"score": ("score",)},
+        "settings": {"score": {"views": "all"}},
         "tradeoff": tradeoff, "spec": None, "folder": SimpleNamespace(name="s"),
-        "joined": SimpleNamespace(marks=marks, allow_missing=False),
+        "joined": SimpleNamespace(marks=marks, allow_missing=False, cells=pd.DataFrame()),
     }  # fmt: skip
     return SimpleNamespace(**given | more)
 
@@ -57,7 +60,7 @@ def told(made):
         ("auroc", 0.01, 0.2, 0.05, "unclear"),
         ("auroc", -0.01, 0.2, 0.01, "unclear"),
         ("auroc", 0.0, 0.2, 0.01, "unclear"),
-        ("auroc", float("nan"), float("nan"), float("nan"), "unclear"),
+        ("auroc", float("nan"), float("nan"), float("nan"), "untested"),
     ],
 )
 def test_interval_and_adjusted_p_must_agree_before_a_cell_is_called_better_or_worse(
@@ -76,6 +79,12 @@ def test_the_summary_counts_and_names_the_largest_difference():
         "better: uni, AUROC: of 3 cells compared with erm, 2 better (most score +0.100 [+0.050, "
         "+0.200], adjusted p = 0.001) and 1 not told apart from it." in told(material(rows))
     )
+
+
+def test_the_largest_of_several_is_not_taken_at_its_word():
+    rows = [row("score", 0.1, 0.05, 0.2, 0.001), row("infonce", 0.05, 0.01, 0.1, 0.01)]
+    assert any("largest of several" in line for line in told(material(rows)))
+    assert not any("largest of several" in line for line in told(material(rows[:1])))
 
 
 def test_gains_and_losses_together_are_mixed():
@@ -118,13 +127,45 @@ def test_holes_losses_and_limits_are_told():
     lines = told(material([row("score", 0.1, 0.05, 0.2, 0.001)], missing=2))
     assert any(
         line.startswith(
-            "warning: 1 of 1 cell are not whole (1 of 2 trials missing) and have no value."
+            "warning: 1 of 1 cell is not whole (1 of 2 trials missing) and has no value."
         )
         for line in lines
     )
     assert any("The robustness losses are a reconstruction:" in line for line in lines)
     assert any("is not “equal”" in line for line in lines)
     assert not any("simulated" in line for line in lines)
+
+
+def test_without_intervals_nothing_is_told_apart_or_not():
+    nan = float("nan")
+    rows = [row("score", 0.1, nan, nan, nan)]
+    lines = told(material(rows, control=evidence(rows)))
+    assert "untested: uni, AUROC: of 1 cell compared with erm, 1 not tested." in lines
+    assert not any("told apart" in line.lower() or "No loss is better" in line for line in lines)
+
+
+def test_a_declared_analysis_without_a_result_is_not_called_undeclared():
+    made = material([row("score", 0.1, 0.05, 0.2, 0.001)])
+    notes = replace(NOTES, untested="the primary analysis is not tested: no intervals were made")
+    first = report_summary.findings(
+        SimpleNamespace(**{**vars(made), "cells": replace(made.cells, notes=notes)})
+    )[0]
+    assert (first.verdict, first.lead) == ("warning", "The primary analysis is not tested:")
+    assert "No primary analysis" not in first.lead
+
+
+def test_a_loss_on_other_scans_is_not_compared_with_the_control_in_words():
+    rows = [row("score", 0.1, 0.05, 0.2, 0.001)]
+    made = material(rows, control=evidence(rows), settings={"score": {"views": "routine"}})
+    assert not any("the same paired scans" in line for line in told(made))
+
+
+def test_trials_that_a_search_retired_are_no_holes_and_the_bias_is_told():
+    cells = pd.DataFrame([{"arm": "score", "search": "asha", "retired": 3}])
+    joined = SimpleNamespace(marks=pd.Series(["3 retired"]), allow_missing=True, cells=cells)
+    lines = told(material([row("score", 0.1, 0.05, 0.2, 0.001)], joined=joined))
+    assert not any("whole" in line for line in lines)
+    assert any("warning: Arm score:" in line and "biased" in line for line in lines)
 
 
 def test_cells_without_a_value_are_not_spoken_of():

@@ -2,9 +2,10 @@ import errno
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from orchestrator import events, failures, store
+from orchestrator import events, failures, files, store
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.events import Journal
 from orchestrator.folder import Folder, write_file
@@ -199,3 +200,13 @@ def test_a_segment_that_cannot_be_adopted_is_set_aside_and_the_others_are_adopte
     assert (state.done, state.to_train, state.unjudged) == (["b"], ["a"], [])
     assert [path.name[:13] for path in folder.segments.glob(".*")] == [".damaged-p-1-"]
     assert "p-1" in caplog.text and "set aside" in caplog.text
+
+
+def test_segments_of_tasks_with_one_score_and_with_several_are_joined():
+    tables = [
+        pa.table({"trial": ["b", "b"], "score": [[0.5, 1.0, 2.0], [3.0, 4.0, 5.0]]}),
+        pa.table({"trial": ["a", "c"], "score": [0.25, 0.75]}),
+    ]
+    found = files.join(tables, name="predictions", categories=())
+    assert found["trial"].to_list() == list("abbc") and tables == []
+    assert [list(each) for each in found["score"]] == [[0.25], [0.5, 1, 2], [3, 4, 5], [0.75]]

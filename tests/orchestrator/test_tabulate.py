@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from orchestrator import measure_representation, robustness, store, tabulate
+from orchestrator import licences, measure_representation, robustness, store, tabulate
 from orchestrator.answers import Asked
 from orchestrator.errors import StoreError, SweepError
 from tests.orchestrator import finished
@@ -47,6 +47,15 @@ def test_all_tables_are_written_and_named(home, capsys):
     made = pd.read_parquet(home.tables / "robustness.parquet")
     assert made[list(robustness.ARTEFACTS)].notna().all(axis=None)
     assert made["gradient_energy"].between(0, 1).all()
+
+
+def test_licences_that_tie_are_told_once_whatever_is_shown(home, capsys, monkeypatch):
+    monkeypatch.setattr(licences, "read", lambda *_: {"tiny": ["CC-BY-NC-ND-4.0"]})
+    for asked in ({}, {"metrics": ("auroc",), "draws": 10}, {"intervals": False}):
+        assert run(home, mode="text", **asked) == 0
+        assert capsys.readouterr().err.count("embeddings of tiny are under CC-BY-NC-ND-4.0") == 1
+    assert run(home, intervals=False) == 0
+    assert "CC-BY-NC-ND-4.0" in json.loads(capsys.readouterr().out)["notes"][0]
 
 
 def test_json_is_one_value_with_every_table(home, capsys):

@@ -31,6 +31,17 @@ def test_a_cell_is_on_the_front_where_no_other_of_its_encoder_beats_it(rows):
         assert found[place] == (not beaten and high == high and low == low)
 
 
+def test_cells_of_another_task_have_a_front_of_their_own():
+    table = pd.DataFrame(
+        {"encoder": "a", "task.label": ["os", "os", "pfs"], "auroc": [0.9, 0.6, 0.7],
+         "inconsistency": [0.1, 0.2, 0.3]}
+    )  # fmt: skip
+    assert list(tradeoff.front(table)) == [True, False, True]
+    assert [name for name, _ in tradeoff.competing(table)] == [
+        "a, task.label=os", "a, task.label=pfs"
+    ]  # fmt: skip
+
+
 def test_cells_are_compared_with_the_reference_cell_of_the_same_axes():
     cells = [
         {"encoder": "a", "arm": "erm", "optim.lr": "1"},
