@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,27 +87,25 @@ def write(
         encoder_revision: which weights.
         precision: arithmetic of the encoder.
         licence: terms of the embeddings.
-        replacing: encoders that are written next, so that theirs need not agree with these views.
+        replacing: encoders that are written next, whose views need not agree with these.
         progress: called with bags done, and all.
 
     Raises:
-        DataError: Views contradict themselves or the data set, a bag differs from its view, or the
-            folder cannot be written. Nothing is left behind.
+        DataError: Views, bags or the data set disagree, or it cannot be written; nothing is left.
     """
     described = pd.DataFrame([asdict(view) for view in views]).assign(
         encoder=encoder, tile_um=tile_um, mpp_read=mpp_read, precision=precision, licence=licence
     )
     described["encoder_revision"] = encoder_revision
-    version, before = joining.version(root), joining.existing(root)
-    joined = joining.join(before, described, cases, folds, replacing=replacing)
+    join = partial(joining.join, added=described, cases=cases, folds=folds, replacing=replacing)
+    version, joined = joining.version(root), join(joining.existing(root))
     places = joining.places(joined, shard_bytes)
     made = [path for path in (root / "shards", root, *root.parents) if not path.exists()]
     try:
         (root / "shards").mkdir(parents=True, exist_ok=True)
         sums = _write_shards(root, places, {view.view: view for view in views}, load, progress)
         while version != (version := joining.version(root)):  # another encoder came meanwhile
-            before = joining.existing(root)
-            joined = joining.join(before, described, cases, folds, replacing=replacing)
+            joined = join(joining.existing(root))
         joining.commit(root, joined, places.assign(checksum=places["view"].map(sums)))
     except BlockingIOError as error:
         encoder = ""  # what lies there is the other writer's
