@@ -91,7 +91,8 @@ def write(
         progress: called with bags done, and all.
 
     Raises:
-        DataError: Views, bags or the data set disagree, or it cannot be written; nothing is left.
+        DataError: Views contradict themselves or the data set, a bag differs from its view, or the
+            folder cannot be written. Nothing is left behind.
     """
     described = pd.DataFrame([asdict(view) for view in views]).assign(
         encoder=encoder, tile_um=tile_um, mpp_read=mpp_read, precision=precision, licence=licence
@@ -102,7 +103,6 @@ def write(
     places = joining.places(joined, shard_bytes)
     made = [path for path in (root / "shards", root, *root.parents) if not path.exists()]
     try:
-        (root / "shards").mkdir(parents=True, exist_ok=True)
         sums = _write_shards(root, places, {view.view: view for view in views}, load, progress)
         while version != (version := joining.version(root)):  # another encoder came meanwhile
             joined = join(joining.existing(root))
@@ -133,16 +133,17 @@ def _write_shards(
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, str]:
     """Write all shards and return the checksum of each view."""
+    (root / "shards").mkdir(parents=True, exist_ok=True)
     sums: dict[str, str] = {}
     for shard, group in places.groupby("shard", sort=False):
         path = root / str(shard)
-        partial = path.with_name(f".{path.name}.partial")
-        with _create(partial, int(group["num_tiles"].sum()), group.iloc[0]) as file:
+        unfinished = path.with_name(f".{path.name}.partial")
+        with _create(unfinished, int(group["num_tiles"].sum()), group.iloc[0]) as file:
             for name, start in zip(group["view"], group["row_start"], strict=True):
                 sums[name] = _fill(file, load(views[name]), views[name], start)
                 if progress:
                     progress(len(sums), len(views))
-        tables.publish(partial, path)
+        tables.publish(unfinished, path)
     return sums
 
 
