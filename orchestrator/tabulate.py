@@ -27,21 +27,21 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
         asked: the flags.
         mode: how to show them.
     """
-    from orchestrator import aggregate as tables
-    from orchestrator import evidence, evidence_text, guards, licences, selected
+    from orchestrator import aggregate as cells
+    from orchestrator import evidence, evidence_text, guards, licences, selected, tables
 
     results = evidence.read(folder)
     if asked.cells:
         return _trace(folder, results, asked, mode)
     given = (results.plan, results.trials, results.predictions)
-    axes = tables.axes(results.plan)
-    joined = tables.join(*given, axes=axes, allow_missing=asked.allow_missing)
-    made = _tables(joined, reference=evidence.reference(results, asked.against))
+    axes = cells.axes(results.plan)
+    joined = cells.join(*given, axes=axes, allow_missing=asked.allow_missing)
+    made = tables.by_name(joined, reference=evidence.reference(results, asked.against))
     if asked.representation:
         made["representation"] = _representation(
             folder, results.plan, results.predictions, joined, reference=asked.reference, mode=mode
         )
-    paths = [path for name in made for path in tables.write(made[name], folder.tables, name)]
+    paths = [path for name in made for path in cells.write(made[name], folder.tables, name)]
     rule = selected.rule_of(folder, asked.select, asked.margin)
     if rule:
         chosen = selected.select(*given, axes=axes, rule=rule, allow_missing=asked.allow_missing)
@@ -69,21 +69,6 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
     if wrong and mode == "text":
         _warn(wrong, len(made["main"]), folder.name)
     return 1 if wrong and not asked.allow_missing else 0
-
-
-def _tables(joined: "Joined", *, reference: str) -> "dict[str, pd.DataFrame]":
-    """Make the tables that need no draws, by name."""
-    from orchestrator import aggregate as tables
-    from orchestrator import robustness, tradeoff
-
-    main, robust = tables.main(joined), robustness.cells(joined)
-    made = {
-        "main": main,
-        "robustness": robust,
-        "scanners": robustness.scanners(joined),
-        "tradeoff": tradeoff.table(joined, main, robust, reference=reference),
-    }
-    return {name: table for name, table in made.items() if table is not None}
 
 
 def _warn(wrong: int, cells: int, name: str) -> None:
