@@ -91,7 +91,7 @@ def write(
         progress: called with bags done, and all.
 
     Raises:
-        DataError: Views or a bag are wrong, or the folder cannot be written; nothing is left behind.
+        DataError: Views or a bag are wrong, or the folder cannot be written. Nothing is left.
     """
     described = pd.DataFrame([asdict(view) for view in views]).assign(
         encoder=encoder, tile_um=tile_um, mpp_read=mpp_read, precision=precision, licence=licence
