@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +14,17 @@ from cluster.profile import SlurmProfile
 from orchestrator import embed_jobs, licences, render
 from orchestrator.errors import SweepError
 from orchestrator.render import PLAIN_PROGRESS_S, Mode
+from training.data import joining
 from training.errors import DataError
 from training.extraction import checking, config_file, requests
 from training.extraction.config_embed import EmbedConfig
 from training.extraction.requests import Request
 
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+
 if TYPE_CHECKING:  # these load torch, which takes seconds and is not for login nodes
     from training.extraction.embedding import Report
-    from training.extraction.passing import Pace
+    from training.extraction.pace import Pace
 
 
 def request(
@@ -41,8 +45,8 @@ def request(
         SweepError: An option is wrong.
         DataError: The configuration is wrong.
     """
-    if device is not None and device != "cpu" and not device.startswith("cuda"):
-        raise SweepError(f"--device {device}: expected cpu or cuda")
+    if device is not None and not DEVICE.fullmatch(device):
+        raise SweepError(f"--device {device}: expected cpu or cuda, or cuda:1 for the second GPU")
     files = {}
     for text in checkpoints:
         name, found, path = text.partition("=")
@@ -70,7 +74,10 @@ def run(asked: Request, *, cluster: str | None, yes: bool, mode: Mode) -> int:
         return _submit(asked, profile, yes=yes, mode=mode)
     from training.extraction import embedding
 
-    asked = dataclasses.replace(asked, device=_device(asked.device))
+    device = _device(asked.device)
+    if not asked.device and device == "cpu":
+        _refuse_other_arithmetic(asked)
+    asked = dataclasses.replace(asked, device=device)
     report = embedding.run(asked, on_progress=_now_and_then(mode))
     report = dataclasses.replace(report, notes=(*terms(asked), *report.notes))
     show(report, asked.out, mode)
@@ -150,25 +157,58 @@ def _submit(asked: Request, profile: SlurmProfile, *, yes: bool, mode: Mode) -> 
         render.error(mode, kind="usage", message="this spends GPU time", hint=hint)
         return 2
     jobs = embed_jobs.submit(asked, profile, tasks=tasks)
+    told = embed_jobs.told(asked.out, jobs[-1])
     if mode == "json":
-        render.value({"data": str(asked.out), "jobs": jobs, "notes": notes})
+        render.value({"data": str(asked.out), "jobs": jobs, "report": str(told), "notes": notes})
     elif mode == "quiet":
         render.lines(jobs)
     else:
         render.facts([("submitted", ", ".join(jobs)), ("logs", str(embed_jobs.logs(asked.out)))])
-        render.note("When they have ended, the same command without --cluster says what is there.")
+        render.note(f"When they have ended, {told} says what is there.")
     return 0
 
 
 def _device(asked: str) -> str:
     import torch  # takes seconds
 
-    there = torch.cuda.is_available()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not asked:
-        return "cuda" if there else "cpu"
-    if asked != "cpu" and not there:
+        return "cuda" if count else "cpu"
+    if asked != "cpu" and not count:
         raise DataError(f"--device {asked}: there is no GPU here", hint="use: --device cpu")
+    if int(asked.partition(":")[2] or 0) >= max(count, 1):
+        raise DataError(f"--device {asked}: there are {count} GPUs here, the first is cuda:0")
     return asked
+
+
+def _refuse_other_arithmetic(asked: Request) -> None:
+    """Keep a machine without a GPU from making anew, unasked, what a GPU has made.
+
+    Raises:
+        DataError: The data set has bags of an encoder in another arithmetic than a CPU's.
+    """
+    try:
+        before = joining.existing(asked.out)
+    except DataError:  # told later, with all that is wrong
+        return
+    if before is None:
+        return
+    lines = []
+    for name in asked.encoders:
+        made = set(before.index["precision"][before.index["encoder"] == name]) - {""}
+        if not made:
+            continue
+        mine = requests.arithmetic(requests.describe(name, asked), asked, "cpu")
+        if mine not in made:
+            lines.append(
+                f"{asked.out}: has embeddings of {name!r} in {' and '.join(sorted(made))}, and "
+                f"there is no GPU here: it would all be made anew in {mine}"
+            )
+    if lines:
+        raise DataError(
+            "\n".join(lines),
+            hint="where there is a GPU, the same command goes on; to make all anew: --device cpu",
+        )
 
 
 def _now_and_then(mode: Mode) -> "Callable[[Pace], None]":

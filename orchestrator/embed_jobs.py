@@ -7,7 +7,9 @@ Whatever is killed, the same command goes on from there.
 import json
 import os
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cluster import allocation
 from cluster.profile import SlurmProfile
@@ -17,6 +19,9 @@ from training.errors import DataError
 from training.extraction import requests
 from training.extraction.requests import Request
 
+if TYPE_CHECKING:
+    from training.extraction.embedding import Report
+
 NAME = "embed-jobs.partial"
 """Folder of the jobs, below the data set."""
 
@@ -24,17 +29,15 @@ NAME = "embed-jobs.partial"
 def submit(asked: Request, profile: SlurmProfile, *, tasks: int) -> list[str]:
     """Submit the array and the last job; return their SLURM job ids.
 
-    Weights are fetched before, since nodes may have no way to the hub; torch is not loaded for
-    that, except for encoders that only timm knows.
+    Weights are fetched before, and all jobs take just these, since nodes may have no way to the
+    hub; torch is not loaded for that, except for encoders that only timm knows.
 
     Raises:
         DataError: Weights cannot be had.
         ClusterError: SLURM refused.
     """
-    for name in asked.encoders:
-        requests.choose(name, asked)
     request = replace(
-        asked,
+        requests.pinned(asked),
         slides=asked.slides.resolve(),
         out=asked.out.resolve(),
         folds=asked.folds and asked.folds.resolve(),
@@ -47,9 +50,10 @@ def submit(asked: Request, profile: SlurmProfile, *, tasks: int) -> list[str]:
         executor.update_parameters(job_name="sweep-embed", array_parallelism=tasks)
         array = pool.sbatch(executor, tasks, stage, request, tasks)
         further = dict(executor.parameters["additional_parameters"])
-        further["dependency"] = f"afterany:{array[0].partition('_')[0]}"
+        first = array[0].partition("_")[0]
+        further["dependency"] = f"afterany:{first}"
         executor.update_parameters(additional_parameters=further, job_name="sweep-embed-last")
-        return [*array, *pool.sbatch(executor, 1, finish, request)]
+        return [*array, *pool.sbatch(executor, 1, finish, request, first)]
 
 
 def logs(data: Path) -> Path:
@@ -57,16 +61,26 @@ def logs(data: Path) -> Path:
     return Folder(data / NAME).pool / "submitit"
 
 
+def told(data: Path, job: str) -> Path:
+    """Where the last job, by its SLURM job id, writes what is there and what could not be done."""
+    return data / NAME / f"report-{job}.json"
+
+
 def stage(request: Request, tasks: int) -> None:
     """Embed the slides of one task of the array."""
     from training.extraction import embedding  # torch, which no login node loads
 
     number = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
-    embedding.run(request, share=(number, tasks))
+    array = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ["SLURM_JOB_ID"]  # a lone job is none
+    _write(embedding.run(request, share=(number, tasks)), _of_task(request.out, array, number))
 
 
-def finish(request: Request) -> None:
+def finish(request: Request, array: str) -> None:
     """Do what is left, and bring all into the data set; the job fails where something failed.
+
+    Args:
+        request: what is embedded.
+        array: SLURM job id of the tasks, whose notes are told with those of this job.
 
     Raises:
         DataError: Something could not be done.
@@ -74,7 +88,17 @@ def finish(request: Request) -> None:
     from training.extraction import embedding
 
     report = embedding.run(request)
-    path = request.out / NAME / "report.json"
-    path.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False), encoding="utf-8")
+    tasks = sorted((request.out / NAME).glob(_of_task(request.out, array, "*").name))
+    notes = [json.loads(path.read_text(encoding="utf-8"))["notes"] for path in tasks]
+    report = replace(report, notes=tuple(dict.fromkeys([*chain(*notes), *report.notes])))
+    _write(report, told(request.out, os.environ["SLURM_JOB_ID"]))
     if report.failed:
         raise DataError("\n".join(report.failed))
+
+
+def _of_task(data: Path, array: str, number: int | str) -> Path:
+    return data / NAME / f"task-{array}-{number}.json"
+
+
+def _write(report: "Report", path: Path) -> None:
+    path.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False), encoding="utf-8")

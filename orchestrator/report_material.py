@@ -14,9 +14,9 @@ from orchestrator import (
     evidence,
     files,
     inputs,
-    robustness,
     spec,
     store,
+    tables,
     tradeoff,
 )
 from orchestrator.aggregate import Joined
@@ -121,14 +121,14 @@ def read(
     joined = aggregate.join(
         plan, results.trials, results.predictions, axes=axes, allow_missing=allow_missing
     )
-    main, robust = aggregate.main(joined), robustness.cells(joined)
+    reference = evidence.reference(results)
+    made = tables.by_name(joined, reference=reference)
+    main, traded = made["main"], made["tradeoff"]
     settings = _settings(plan)
     metrics = tuple(name for name in METRICS if name in main and main[name].notna().any())
     request = Request(metrics=metrics, draws=draws, allow_missing=allow_missing)
     cells = evidence.of(results, request, joined=joined)
-    reference = evidence.reference(results)
-    made = tradeoff.table(joined, main, robust, reference=reference)
-    quality, control = tradeoff.quality(made), _control(settings, reference)
+    quality, control = tradeoff.quality(traded), _control(settings, reference)
     both = tuple(name for name in (quality, "inconsistency") if name in metrics)
     told = events.read_events(folder)
     whole, data = _spec(folder)
@@ -140,9 +140,9 @@ def read(
         curves=curves,
         axes=tuple(axes),
         joined=joined,
-        robustness=robust,
-        scanners=robustness.scanners(joined),
-        tradeoff=made,
+        robustness=made.get("robustness"),
+        scanners=made.get("scanners"),
+        tradeoff=traded,
         reference=reference,
         control=control,
         quality=quality,

@@ -29,25 +29,24 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
         asked: the flags.
         mode: how to show them.
     """
-    from orchestrator import aggregate as tables
-    from orchestrator import evidence, evidence_text, guards, licences, selected
+    from orchestrator import aggregate as cells
+    from orchestrator import evidence, evidence_text, guards, licences, selected, tables
 
     results, judged = _results(folder, asked)
     rule = _rule(folder, asked, judged)
     if asked.cells:
         return _trace(results, answers.request(asked, results, rule), asked.cells, folder, mode)
     given = (results.plan, results.trials, results.predictions)
-    axes = tables.axes(results.plan)
-    joined = tables.join(*given, axes=axes, allow_missing=asked.allow_missing)
-    made = _tables(joined, reference=evidence.reference(results, asked.against))
+    axes = cells.axes(results.plan)
+    joined = cells.join(*given, axes=axes, allow_missing=asked.allow_missing)
+    made = tables.by_name(joined, reference=evidence.reference(results, asked.against))
     if asked.representation:
         made["representation"] = _representation(
             folder, results.plan, results.predictions, joined, reference=asked.reference, mode=mode
         )
-    start = f"{judged.stem}_" if judged else ""
-    paths = [
-        path for name in made for path in tables.write(made[name], folder.tables, start + name)
-    ]
+    stem = judged.stem if judged else ""
+    start = f"{stem}_" if stem else ""
+    paths = [path for name in made for path in cells.write(made[name], folder.tables, start + name)]
     if rule:
         chosen = selected.select(*given, axes=axes, rule=rule, allow_missing=asked.allow_missing)
         paths += selected.write(chosen, folder.tables, f"{start}selected")
@@ -56,7 +55,7 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
     if request.draws or asked.about_evidence:
         found = evidence.of(results, request, joined=joined)
         found = judged.told(found) if judged else found
-        name = start + asked.file_name if asked.file_name else start.rstrip("_")
+        name = f"{start}{asked.file_name}" if asked.file_name else stem
         paths += evidence_text.files(found, folder.tables, name=name)
     wrong = guards.count(joined.marks)
     notes = [*guards.remarks(made["main"]), *licences.remarks(results.licences)]
@@ -82,11 +81,13 @@ def aggregate(folder: Folder, asked: Asked, *, mode: Mode) -> int:
 
 def _results(folder: Folder, asked: Asked) -> "tuple[Results, Cohort | None]":
     """Read the results, and the cohort that stands in for held-out patients, if one does."""
-    from orchestrator import cohort, evidence
+    from orchestrator import evidence
 
     results = evidence.read(folder)
     if asked.cohort is None:
         return results, None
+    from orchestrator import cohort
+
     judged = cohort.read(results, asked.cohort)
     return judged.results, judged
 
@@ -103,21 +104,6 @@ def _rule(folder: Folder, asked: Asked, judged: "Cohort | None") -> "Select | No
             hint="make the table without --ensemble",
         )
     return None
-
-
-def _tables(joined: "Joined", *, reference: str) -> "dict[str, pd.DataFrame]":
-    """Make the tables that need no draws, by name."""
-    from orchestrator import aggregate as tables
-    from orchestrator import robustness, tradeoff
-
-    main, robust = tables.main(joined), robustness.cells(joined)
-    made = {
-        "main": main,
-        "robustness": robust,
-        "scanners": robustness.scanners(joined),
-        "tradeoff": tradeoff.table(joined, main, robust, reference=reference),
-    }
-    return {name: table for name, table in made.items() if table is not None}
 
 
 def _warn(wrong: int, cells: int, name: str) -> None:

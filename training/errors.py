@@ -14,3 +14,8 @@ class DataError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def told(self) -> str:
+        """Message and hint, for a line that has no place of its own for a hint."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message

@@ -5,10 +5,11 @@ import json
 
 import pytest
 
-from orchestrator import embed
+from orchestrator import embed, embed_jobs
 from orchestrator.errors import SweepError
+from training.errors import DataError
 from training.extraction.embedding import Report
-from training.extraction.passing import Pace
+from training.extraction.pace import Pace
 
 REPORT = Report(
     encoders={"uni": {"views": 2, "tiles": 1200, "licence": "CC-BY-NC-ND-4.0"}},
@@ -37,9 +38,60 @@ def test_a_checkpoint_without_name_or_path_is_refused(tmp_path, text):
         asked(tmp_path, checkpoints=(text,))
 
 
-def test_a_device_that_is_none_is_refused(tmp_path):
+@pytest.mark.parametrize("device", ["gpu0", "cudax", "cuda:", "cuda:-1", ""])
+def test_a_device_that_is_none_is_refused(tmp_path, device):
     with pytest.raises(SweepError, match="expected cpu or cuda"):
-        asked(tmp_path, device="gpu0")
+        asked(tmp_path, device=device)
+    assert asked(tmp_path, device="cuda:1").device == "cuda:1"
+
+
+def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert embed._device("cuda:1") == "cuda:1" and embed._device("") == "cuda"
+    with pytest.raises(DataError, match="cuda:2: there are 2 GPUs here"):
+        embed._device("cuda:2")
+
+
+def test_without_a_gpu_nothing_that_one_made_is_made_anew_unasked(tmp_path, monkeypatch):
+    import pandas as pd
+
+    from training.data import joining
+    from training.data.joining import Existing
+
+    made = pd.DataFrame({"encoder": ["uni", "phikon_v2", "hibou_l"],
+                         "precision": ["float16", "float32", ""]})  # fmt: skip
+    there = Existing(index=made, cases=pd.DataFrame(), folds=None)
+    monkeypatch.setattr(joining, "existing", lambda _root: there)
+    names = ("uni", "phikon_v2", "hibou_l", "virchow2")
+    monkeypatch.setattr(embed, "_device", lambda _asked: "cpu")
+    here = asked(tmp_path, encoders=names, device=None)
+    with pytest.raises(DataError, match=r"'uni' in float16, .* made anew in float32") as error:
+        embed.run(here, cluster=None, yes=False, mode="text")
+    assert "phikon" not in error.value.message and "--device cpu" in error.value.hint
+
+
+def test_what_tasks_had_to_say_is_in_the_report_of_the_last_job(tmp_path, monkeypatch):
+    from training.extraction import embedding
+
+    asked_for = asked(tmp_path)
+    (tmp_path / embed_jobs.NAME).mkdir()
+    monkeypatch.setattr(embedding, "run", lambda _asked, share=None: dataclasses.replace(
+        REPORT, failed=(), notes=("of all", f"of task {share[0]}") if share else ("of all",)
+    ))  # fmt: skip
+    for job, array, task in (("8", "7", "1"), ("7", "7", "0"), ("5", "", "")):
+        for name, value in (("JOB_ID", job), ("ARRAY_JOB_ID", array), ("ARRAY_TASK_ID", task)):
+            if value:
+                monkeypatch.setenv(f"SLURM_{name}", value)
+            else:
+                monkeypatch.delenv(f"SLURM_{name}")
+        embed_jobs.stage(asked_for, 2)
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    embed_jobs.finish(asked_for, "7")
+    found = json.loads(embed_jobs.told(tmp_path, "9").read_text())
+    assert found["notes"] == ["of all", "of task 0", "of task 1"]
 
 
 def test_progress_tells_speed_and_time_left_by_the_slides_seen():

@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from orchestrator import aggregate, external, store
+from orchestrator import aggregate, cohort, evidence, external, store
 from orchestrator.errors import StoreError
 from tests.orchestrator.finished import SPEC, planned, train, write_spec
 from tests.orchestrator.test_aggregate import NAN, plan_row, results
@@ -97,3 +97,8 @@ def test_a_sweep_with_values_left_out_and_a_locked_cohort_trains_and_is_measured
         store.read_plan(folder)[["trial", "fold"]].drop_duplicates(), on="trial"
     )
     assert (validated["scanner"] != validated["fold"].floordiv(2).map({0: "A", 1: "B"})).all()
+    judged = cohort.read(evidence.read(folder), "test").results
+    given = (judged.plan, judged.trials, judged.predictions)
+    alone = aggregate.table(*given, axes=["losses.score.weight"])
+    pd.testing.assert_series_equal(alone["auroc"], made["external_auroc"], check_names=False)
+    assert "external_auroc" not in alone and alone["unseen_scanner_auroc"].isna().all()

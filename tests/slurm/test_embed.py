@@ -29,7 +29,8 @@ def test_jobs_make_the_data_set_that_this_machine_makes(tmp_path):
     jobs = json.loads(submitted.stdout)["jobs"]
     assert len(jobs) == 3 and jobs[0].partition("_")[0] == jobs[1].partition("_")[0] != jobs[2]
     wait(lambda: slurm.queue([jobs[0].partition("_")[0], jobs[2]]) == {}, timeout=300)
-    report = json.loads((out / embed_jobs.NAME / "report.json").read_text())
+    report = json.loads(embed_jobs.told(out, jobs[2]).read_text())
+    assert json.loads(submitted.stdout)["report"] == str(embed_jobs.told(out, jobs[2]))
     assert report["failed"] == [] and report["encoders"][NAME]["views"] == 4
     assert report["num_embedded"] == 0  # the tasks had done it
     sweep("embed", slides, "--out", tmp_path / "here", *options, "--device", "cpu")

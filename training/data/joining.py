@@ -7,7 +7,7 @@ index.parquet last; before that rename the old tables are valid, after it the ne
 import itertools
 import math
 import re
-from collections.abc import Set
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,9 +85,21 @@ def existing(root: Path) -> Existing | None:
 
 
 def join(
-    old: Existing | None, added: pd.DataFrame, cases: pd.DataFrame, folds: pd.DataFrame | None
+    old: Existing | None,
+    added: pd.DataFrame,
+    cases: pd.DataFrame,
+    folds: pd.DataFrame | None,
+    *,
+    replacing: Collection[str] = (),
 ) -> Joined:
     """Put new views beside those of the other encoders.
+
+    Args:
+        old: what is there.
+        added: index rows of one encoder.
+        cases: one row per patient of these.
+        folds: held-out patients.
+        replacing: encoders whose views are written next: what is there of them need not agree.
 
     Raises:
         DataError: They contradict themselves or each other; all contradictions at once.
@@ -104,11 +116,13 @@ def join(
     lines += tables.repeated_patients(cases)
     if old is not None:
         before = old.cases[old.cases["patient"].isin(set(kept["patient"]))]
-        lines += _changed(before, cases)
+        agreeing = set(kept["patient"][~kept["encoder"].isin(replacing)])
+        lines += _changed(before[before["patient"].isin(agreeing)], cases)
         merged = _overlay(before, cases)
         bridge = _overlay(old.cases, cases)
     shared = [*tables.VIEW_STRINGS, "encoder", "routine", "num_tiles", "dim"]
-    views = added[shared] if kept.empty else pd.concat([kept[shared], added[shared]])
+    others = kept[~kept["encoder"].isin(replacing)]
+    views = added[shared] if others.empty else pd.concat([others[shared], added[shared]])
     lines += tables.contradictions(views, merged)
     if folds is None:
         folds = None if old is None else old.folds

@@ -7,9 +7,10 @@ killed at any moment leaves the data set as it was.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def write(
     encoder_revision: str = "",
     precision: str = "",
     licence: str = "",
+    replacing: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Create a data set, or add or replace one encoder of it.
@@ -85,25 +87,24 @@ def write(
         encoder_revision: which weights.
         precision: arithmetic of the encoder.
         licence: terms of the embeddings.
+        replacing: encoders that are written next, whose views need not agree with these.
         progress: called with bags done, and all.
 
     Raises:
-        DataError: Views contradict themselves or the data set, a bag differs from its view, or the
-            folder cannot be written. Nothing is left behind.
+        DataError: Views or a bag are wrong, or the folder cannot be written. Nothing is left.
     """
     described = pd.DataFrame([asdict(view) for view in views]).assign(
         encoder=encoder, tile_um=tile_um, mpp_read=mpp_read, precision=precision, licence=licence
     )
     described["encoder_revision"] = encoder_revision
-    version, before = joining.version(root), joining.existing(root)
-    joined = joining.join(before, described, cases, folds)
+    join = partial(joining.join, added=described, cases=cases, folds=folds, replacing=replacing)
+    version, joined = joining.version(root), join(joining.existing(root))
     places = joining.places(joined, shard_bytes)
     made = [path for path in (root / "shards", root, *root.parents) if not path.exists()]
     try:
-        (root / "shards").mkdir(parents=True, exist_ok=True)
         sums = _write_shards(root, places, {view.view: view for view in views}, load, progress)
         while version != (version := joining.version(root)):  # another encoder came meanwhile
-            joined = joining.join(joining.existing(root), described, cases, folds)
+            joined = join(joining.existing(root))
         joining.commit(root, joined, places.assign(checksum=places["view"].map(sums)))
     except BlockingIOError as error:
         encoder = ""  # what lies there is the other writer's
@@ -131,16 +132,17 @@ def _write_shards(
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, str]:
     """Write all shards and return the checksum of each view."""
+    (root / "shards").mkdir(parents=True, exist_ok=True)
     sums: dict[str, str] = {}
     for shard, group in places.groupby("shard", sort=False):
         path = root / str(shard)
-        partial = path.with_name(f".{path.name}.partial")
-        with _create(partial, int(group["num_tiles"].sum()), group.iloc[0]) as file:
+        unfinished = path.with_name(f".{path.name}.partial")
+        with _create(unfinished, int(group["num_tiles"].sum()), group.iloc[0]) as file:
             for name, start in zip(group["view"], group["row_start"], strict=True):
                 sums[name] = _fill(file, load(views[name]), views[name], start)
                 if progress:
                     progress(len(sums), len(views))
-        tables.publish(partial, path)
+        tables.publish(unfinished, path)
     return sums
 
 

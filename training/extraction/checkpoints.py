@@ -3,6 +3,7 @@
 No code is ever run that comes with weights.
 """
 
+import struct
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,6 +17,11 @@ from training.errors import DataError
 from training.extraction.weights import first_line
 
 _NESTED = ("state_dict", "model")
+_DAMAGE = (
+    OSError, SafetensorError, RuntimeError, EOFError, ValueError, LookupError, TypeError,
+    AttributeError, AssertionError, struct.error,
+)  # fmt: skip
+"""What readers of weights stumble with over a damaged file."""
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -34,7 +40,7 @@ def read(path: Path) -> dict[str, Tensor]:
             f"{path}: is damaged or holds more than weights, so it is not loaded",
             hint="save the weights alone: torch.save(model.state_dict(), path)",
         ) from error
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, LookupError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path}: cannot be read: {first_line(error)}") from error
     while isinstance(found, dict) and (
         inner := [k for k in _NESTED if isinstance(found.get(k), dict)]

@@ -1,6 +1,5 @@
 """How slides become embeddings, as configuration: the keys of `sweep embed --config`."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -8,13 +7,13 @@ from pydantic import Field, model_validator
 from training.config_base import Config
 from training.extraction.config import Tiling, Tissue
 from training.extraction.config_registration import RegistrationConfig
-from training.extraction.config_views import AugmentedView
+from training.extraction.config_views import AugmentedView, Place
 
 
 class EncoderChoice(Config):
     """What differs from the table of encoders."""
 
-    checkpoint: Path | None = Field(None, description="a local file of weights; null: the hub's")
+    checkpoint: Place | None = Field(None, description="a local file of weights; null: the hub's")
     revision: str = Field("", description="commit of the hub's repository; empty: its newest")
     precision: Literal["float32", "float16", "bfloat16"] | None = Field(
         None, description="arithmetic; null: the encoder's own on a GPU, float32 on a CPU"

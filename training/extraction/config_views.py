@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from training.config_base import Config
+
+Place = Annotated[Path, AfterValidator(Path.absolute)]
+"""A file, wherever the process that reads it runs: jobs need not run where they were submitted."""
 
 Range = TypeVar("Range", tuple[float, float], tuple[int, int])
 
@@ -28,7 +31,7 @@ class Reinhard(Config):
     """Colour mean and spread of the tissue, in Lab, as in a reference (Reinhard et al. 2001)."""
 
     kind: Literal["reinhard"] = "reinhard"
-    reference: Path = Field(description="picture of stained tissue")
+    reference: Place = Field(description="picture of stained tissue")
     strength: float = Field(1.0, ge=0, le=1, description="share of the way to the reference")
 
 
@@ -36,7 +39,7 @@ class Macenko(Config):
     """Stain colours and strengths as in a reference (Macenko et al. 2009)."""
 
     kind: Literal["macenko"] = "macenko"
-    reference: Path | None = Field(
+    reference: Place | None = Field(
         None, description="picture of stained tissue; null: the authors' published stains"
     )
     strength: float = Field(1.0, ge=0, le=1, description="share of the way to the reference")
@@ -92,3 +95,7 @@ class AugmentedView(Config):
     steps: tuple[Step, ...] = Field(
         min_length=1, description="what is done to the pixels, in order"
     )
+
+    def of(self, scan: str) -> str:
+        """Name the view of a scan in the index."""
+        return f"{scan}-{self.name}"

@@ -127,7 +127,7 @@ class _Tiles(Dataset[Decoded]):
         try:
             return _decode(job, self._opened(job.path, job.mpp))
         except (DataError, OSError) as error:
-            text = error.message if isinstance(error, DataError) else str(error)
+            text = error.told if isinstance(error, DataError) else f"{job.path}: {error}"
             return Decoded(part=job.part, start=job.start, error=text)
 
     def _opened(self, path: Path, mpp: float | None) -> Slide:

@@ -13,8 +13,10 @@ from typing import Any
 import psutil
 import torch
 
-from training.extraction import checking, gathering, pair_files, requests, staging
-from training.extraction.passing import Pace, Pass
+from training.errors import DataError
+from training.extraction import checking, gathering, pair_files, requests, staging, stored
+from training.extraction.pace import Pace
+from training.extraction.passing import Pass
 from training.extraction.requests import Chosen, Request
 from training.extraction.slide_table import Scan
 
@@ -64,6 +66,8 @@ def run(
     """
     table = checking.check(request)
     chosen = [requests.choose(name, request) for name in request.encoders]
+    if lines := [line for each in chosen for line in stored.conflicts(request.out, each, table)]:
+        raise DataError("\n".join(lines))
     slides = {
         name: scans
         for number, (name, scans) in enumerate(table.slides.items())
@@ -86,10 +90,12 @@ def run(
         recipes |= done.recipes
     lines = [f"scan {scan!r}: {text}" for scan, text in failed.items()]
     if share is None:
-        for each in chosen:
-            made = recipes[each.encoder.name]
-            lines += gathering.gather(request.out, each, table, made, request.config, notes)
-        staging.tidy(request.out)
+        for number, each in enumerate(chosen):
+            lines += gathering.gather(
+                request.out, each, table, recipes[each.encoder.name], request.config, notes,
+                replacing=request.encoders[number + 1 :],
+            )  # fmt: skip
+            staging.tidy(request.out, each.encoder.name)
     return Report(
         encoders={e.encoder.name: gathering.counts(request.out, e.encoder.name) for e in chosen},
         num_slides=len(slides),

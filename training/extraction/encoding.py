@@ -108,9 +108,9 @@ def _launch_on_gpu(
     current.wait_stream(stream)
     for each in tiles.values():
         each.record_stream(current)
-    marks[2].record()
+    marks[2].record(current)  # by itself it would take the stream of the first GPU
     found = [loaded.embed(tiles[look]).to("cpu", non_blocking=True) for look, loaded in wanted]
-    marks[3].record()
+    marks[3].record(current)
     return _Flight(batch=batch, found=found, done=marks[3], marks=marks)
 
 

@@ -1,6 +1,6 @@
 """Brings staged bags into the data set: shards and index rows, by the writer that imports use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from training.data.bags import Bag, BagReader
 from training.data.joining import Existing
 from training.data.shards import View
 from training.errors import DataError
-from training.extraction import slide_plan, staging
+from training.extraction import slide_plan, staging, stored
 from training.extraction.config_embed import EmbedConfig
 from training.extraction.requests import Chosen
 from training.extraction.slide_table import Table
@@ -39,6 +39,7 @@ def gather(
     recipes: Mapping[str, str],
     config: EmbedConfig,
     notes: dict[str, None],
+    replacing: Collection[str] = (),
 ) -> list[str]:
     """Bring what is staged of an encoder into the data set; nothing if nothing is new.
 
@@ -52,42 +53,38 @@ def gather(
         recipes: by view.
         config: names the augmented views.
         notes: is added to.
+        replacing: encoders that are gathered next.
 
     Returns:
         What could not be done, a line each.
     """
     name = chosen.encoder.name
     before = joining.existing(data)
-    index = None if before is None else before.index[before.index["encoder"] == name]
-    rows = {} if index is None else {str(r.view): r for r in index.itertuples(index=False)}
+    rows = stored.rows(before, name)
     kept = staging.kept(data, name)
-    known = {view: rows[view] for view in rows if kept.get(view) == recipes.get(view, "")}
-    sources = _sources(data, name, table, recipes, known, config, notes)
-    others = {str(scan) for scan in table.rows["slide"]}
-    staying = [row for row in rows.values() if str(row.slide) not in others]
-    if staying and not _same(staying, chosen):
-        return [
-            f"{data}: has views of encoder {name!r} by other weights or another arithmetic, of "
-            "slides that are not in this table: give a new --out, or all slides"
-        ]
+    sources = _sources(data, chosen, table, recipes, rows, kept, config, notes)
+    staying = [row for row in rows.values() if str(row.slide) not in table.slides]
+    gone = [v for v, row in rows.items() if str(row.slide) in table.slides and v not in recipes]
     sources += [_stored(row) for row in staying]
     cases = table.cases[table.cases["patient"].isin({each.view.patient for each in sources})]
     folds = _folds(before, name, table, cases)
-    if not sources or (before is not None and _as_before(before, sources, cases, folds)):
+    made = {**_of(kept, staying), **_of(recipes, sources)}
+    if not sources:
         return []
+    if before is not None and not gone and _as_before(before, chosen, sources, cases, folds):
+        return _finished(data, name, {**kept, **made}, kept, sources)
     if before is not None and staying:
         old = before.cases[before.cases["patient"].isin({str(row.patient) for row in staying})]
         cases = pd.concat([cases, old[~old["patient"].isin(cases["patient"])]]).fillna("")
     try:
-        _write(data, chosen, sources, cases, folds)
-        staging.keep(data, name, {**_of(kept, staying), **_of(recipes, sources)})
+        _write(data, chosen, sources, cases, folds, replacing)
     except (DataError, OSError) as error:
-        return [error.message if isinstance(error, DataError) else f"{data}: {error}"]
-    staging.clear(data, name, [each.view.view for each in sources])
+        return [error.told if isinstance(error, DataError) else f"{data}: {error}"]
+    lines = _finished(data, name, made, kept, sources)
     written = tables.read(data)[0]
     scans = written[(written["encoder"] == name) & (written["source_scan"] == "")]
     notes |= dict.fromkeys(doubles.notes(scans))
-    return []
+    return lines
 
 
 def counts(data: Path, encoder: str) -> dict[str, Any]:
@@ -120,6 +117,7 @@ def _folds(
 
 def _as_before(
     before: Existing,
+    chosen: Chosen,
     sources: Sequence[_Source],
     cases: pd.DataFrame,
     folds: pd.DataFrame | None,
@@ -129,6 +127,8 @@ def _as_before(
     if folds is not None and (before.folds is None or not before.folds.equals(folds)):
         return False
     if any(each.staged or _stored(each.row).view != each.view for each in sources):
+        return False
+    if any(str(each.row.licence) != chosen.encoder.licence for each in sources):
         return False
     if (
         not set(cases.columns) <= set(old.columns)
@@ -144,17 +144,34 @@ def _of(recipes: Mapping[str, str], views: Sequence[Any]) -> dict[str, str]:
     return {name: recipes[name] for name in names if name in recipes}
 
 
-def _same(staying: Sequence[Any], chosen: Chosen) -> bool:
-    mine = (chosen.weights.revision, chosen.precision)
-    return {(str(row.encoder_revision), str(row.precision)) for row in staying} == {mine}
+def _finished(
+    data: Path,
+    encoder: str,
+    recipes: Mapping[str, str],
+    kept: Mapping[str, str],
+    sources: Sequence[_Source],
+) -> list[str]:
+    """Write down by which recipes the bags in the data set were made, and clear up.
+
+    A call that was killed behind the index has left all this.
+    """
+    try:
+        if recipes != kept:
+            joining.tidy(data, encoder)
+            staging.keep(data, encoder, recipes)
+        staging.clear(data, encoder, [each.view.view for each in sources])
+    except OSError as error:
+        return [f"{data}: {error}"]
+    return []
 
 
 def _sources(
     data: Path,
-    encoder: str,
+    chosen: Chosen,
     table: Table,
     recipes: Mapping[str, str],
-    known: Mapping[str, Any],
+    rows: Mapping[str, Any],
+    kept: Mapping[str, str],
     config: EmbedConfig,
     notes: dict[str, None],
 ) -> list[_Source]:
@@ -168,8 +185,9 @@ def _sources(
                 row = described.loc[scan.name]
                 source = "" if name == scan.name else scan.name
                 each = _source(
-                    data, encoder, _view(row, name, source), recipes.get(name), known.get(name)
-                )
+                    staging.path(data, chosen.encoder.name, name), _view(row, name, source),
+                    recipes.get(name, ""), kept.get(name), rows.get(name), chosen,
+                )  # fmt: skip
                 if each is not None and each.view.source_scan in ("", *mine):
                     mine[name] = each
         if scans[0].name in mine:
@@ -182,17 +200,22 @@ def _sources(
 
 
 def _source(
-    data: Path, encoder: str, view: View, recipe: str | None, stored: Any
+    file: Path, view: View, recipe: str, kept: str | None, row: Any, chosen: Chosen
 ) -> _Source | None:
-    file = staging.path(data, encoder, view.view)
+    """Find the bag of a view: staged, or that of its row in the data set."""
     facts = staging.look(file)
-    if facts is not None and facts.recipe == recipe:
-        sized = replace(view, num_tiles=facts.num_tiles, dim=facts.dim, dtype=facts.dtype)
-        return _Source(view=sized, mpp_read=facts.mpp_read, tile_um=facts.tile_um, staged=file)
-    if stored is None:
-        return None
-    size = {name: _plain(getattr(stored, name)) for name in ("num_tiles", "dim", "dtype")}
-    return replace(_stored(stored), view=replace(view, **size))
+    if facts is None or facts.recipe != recipe:
+        return _described(view, row) if row is not None and kept == recipe else None
+    if row is not None and stored.is_bag(row, chosen, file, facts):
+        return _described(view, row)
+    sized = replace(view, num_tiles=facts.num_tiles, dim=facts.dim, dtype=facts.dtype)
+    return _Source(view=sized, mpp_read=facts.mpp_read, tile_um=facts.tile_um, staged=file)
+
+
+def _described(view: View, row: Any) -> _Source:
+    """A bag that the data set has, of the view as it is described now."""
+    size = {name: _plain(getattr(row, name)) for name in ("num_tiles", "dim", "dtype")}
+    return replace(_stored(row), view=replace(view, **size))
 
 
 def _view(row: Any, name: str, source: str) -> View:
@@ -225,6 +248,7 @@ def _write(
     sources: Sequence[_Source],
     cases: pd.DataFrame,
     folds: pd.DataFrame | None,
+    replacing: Collection[str],
 ) -> None:
     by_view = {each.view.view: each for each in sources}
     reader = BagReader(data)
@@ -248,4 +272,5 @@ def _write(
         encoder_revision=chosen.weights.revision,
         precision=chosen.precision,
         licence=chosen.encoder.licence,
+        replacing=replacing,
     )

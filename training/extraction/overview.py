@@ -1,7 +1,9 @@
 """One picture per scan with the kept tiles drawn, for looking, and its numbers beside it."""
 
+import hashlib
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -13,6 +15,16 @@ from training.extraction.slides import Slide
 EDGE = (0, 110, 60)
 VEIL = 0.55
 """How far what is outside the mask fades to white."""
+LONGEST = 200
+"""Characters of a file's name that are sure to have room on a disk, further ones around them."""
+
+
+def file_name(scan: str) -> str:
+    """Name the picture of a scan; a long name is cut, and a hash of the whole follows."""
+    name = quote(scan, safe=" ")
+    if len(name) > LONGEST:
+        name = f"{name[: LONGEST // 2]}-{hashlib.sha256(scan.encode()).hexdigest()[:32]}"
+    return f"{name}.png"
 
 
 def write(slide: Slide, mask: Mask, tiles: Tiles, out: Path, *, max_px: int = 1024) -> None:

@@ -7,14 +7,13 @@ registration was accepted or refused, and appear whole.
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
 from pydantic import ValidationError
 
 from training.config_base import Config
-from training.extraction import overlay, transform
+from training.extraction import overlay, overview, transform
 from training.extraction.registration import Registration, Thumbnail
 from training.extraction.slide_table import Scan
 
@@ -51,7 +50,7 @@ class Pair(Config):
 
 def picture(pictures: Path, scan: str) -> Path:
     """Where the picture of a pair lies, by its moving scan; the numbers lie beside it as JSON."""
-    return pictures / FOLDER / f"{quote(scan, safe=' ')}.png"
+    return pictures / FOLDER / overview.file_name(scan)
 
 
 def write(

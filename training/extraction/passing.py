@@ -14,6 +14,7 @@ from training.extraction.config_embed import EmbedConfig
 from training.extraction.decode import Decoded, Job
 from training.extraction.encoders import Loaded
 from training.extraction.encoding import Clock, Encoded
+from training.extraction.pace import Pace
 from training.extraction.recipes import Recipes
 from training.extraction.requests import Chosen
 from training.extraction.slide_plan import Part, Plan
@@ -21,44 +22,6 @@ from training.extraction.slide_table import Scan
 
 PLANNERS = 4
 """Processes that plan slides, at most; the others decode."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Pace:
-    """How far an extraction is.
-
-    Args:
-        num_slides: to do, over all passes.
-        planned: slides whose tiles are known, or that need nothing.
-        found: tiles that are to be embedded, of these slides.
-        tiles: embedded.
-        began: when the encoders were ready for the first batch; 0 before.
-        seconds: from then to the last batch.
-    """
-
-    num_slides: int
-    planned: int = 0
-    found: int = 0
-    tiles: int = 0
-    began: float = 0.0
-    seconds: float = 0.0
-
-    def add(self, tiles: int) -> None:
-        """Count tiles that were embedded just now."""
-        self.tiles += tiles
-        self.seconds = time.monotonic() - self.began
-
-    @property
-    def tiles_per_s(self) -> float:
-        """Tiles embedded a second, so far."""
-        return self.tiles / self.seconds if self.seconds else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time that is left if the slides to come are like those that were seen."""
-        if not self.tiles or not self.planned:
-            return None
-        return max(0.0, self.found * self.num_slides / self.planned - self.tiles) / self.tiles_per_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -167,12 +130,16 @@ class Pass:
     recipes: Recipes = field(default_factory=dict)
     _open: dict[int, _Open] = field(default_factory=dict)
     _loaded: dict[str, Loaded] = field(default_factory=dict)
+    _near: str = ""
 
     def run(self, slides: Mapping[str, tuple[Scan, ...]]) -> None:
         """Embed what is missing of slides."""
         (self.data / "thumbnails").mkdir(parents=True, exist_ok=True)
         names = [each.encoder.name for each in self.chosen]
+        self._near = next(iter(slides), "")
         self.recipes = {name: {} for name in names}
+        for name in names:
+            staging.begin(self.data, name)
         planner = Planner(
             data=self.data,
             config=self.config,
@@ -189,11 +156,18 @@ class Pass:
                 self._take(encoded)
                 if self.on_progress:
                     self.on_progress(self.pace)
+        except torch.OutOfMemoryError as error:
+            who = ", ".join(each.encoder.name for each in self.chosen)
+            raise DataError(
+                f"{who}: no room in the GPU's memory: {str(error).splitlines()[0]}",
+                hint="a smaller batch_size in --config, or fewer encoders at once",
+            ) from error
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if "DataLoader worker (pid" not in str(error):  # one that raised is our bug
                 raise
             raise DataError(
-                f"a process that decodes slides died: {str(error).splitlines()[0]}",
+                f"a process that decodes slides died, near slide {self._near!r}: "
+                f"{str(error).splitlines()[0]}",
                 hint="out of memory? fewer --workers; the same command goes on from here",
             ) from error
 
@@ -201,6 +175,7 @@ class Pass:
         """List the batches of all slides, as their plans come in."""
         number = 0
         for each in planned:
+            self._near = each.plan.slide
             self.pace.planned += 1
             for name, made in each.recipes.items():
                 self.recipes[name] |= made
@@ -256,10 +231,11 @@ class Pass:
         stop = batch.start + self.config.batch_size
         count = len(opened.whole[batch.start : stop])
         opened.left -= count
-        self.pace.add(count)
         if batch.error:
+            self.pace.found -= count
             self.failed.setdefault(opened.part.scan.name, batch.error)
         else:
+            self.pace.add(count)
             opened.whole[batch.start : stop] = batch.whole
             for bag, embeddings in zip(opened.bags, encoded.embeddings, strict=True):
                 bag[batch.start : stop] = embeddings
@@ -272,7 +248,7 @@ class Pass:
         part, whole = opened.part, opened.whole
         scan, broken = part.scan.name, int((~whole).sum())
         text = f"{broken} of {len(whole)} tiles are broken"
-        if broken > self.config.max_broken * len(whole):
+        if broken > self.config.max_broken * len(whole) or not whole.any():
             self.failed[scan] = f"{part.scan.path}: {text}"
             return
         if broken:

@@ -59,7 +59,8 @@ def _facts(chosen: Chosen) -> list[Any]:
 
 def _look(view: AugmentedView) -> list[Any]:
     references = [getattr(step, "reference", None) for step in view.steps]
-    return [view.model_dump(mode="json"), [_digest(path) for path in references]]
+    plain = view.model_dump(mode="json", exclude={"steps": {"__all__": {"reference"}}})
+    return [plain, [_digest(path) for path in references]]
 
 
 def _fingerprint(scan: Scan) -> str:

@@ -113,7 +113,11 @@ def register(fixed: Thumbnail, moving: Thumbnail, *, config: RegistrationConfig)
     """
     pictures = density(fixed), density(moving)
     found, problems = Transform(start=transform.IDENTITY, affine=transform.IDENTITY), list[str]()
-    if all(picture.inside.any() for picture in pictures):
+    if not all(picture.inside.any() for picture in pictures):
+        problems = ["a scan shows no tissue"]
+    elif any(np.ptp(picture.grey[picture.inside]) < FLAT for picture in pictures):
+        problems = ["a scan's tissue shows no structure"]  # elastix ends the process over it
+    else:
         start = starting.find(
             *pictures, angle_step=config.angle_step, min_overlap=config.min_overlap
         )
@@ -121,8 +125,6 @@ def register(fixed: Thumbnail, moving: Thumbnail, *, config: RegistrationConfig)
             found = elastix.refine(*pictures, start, config=config)
         except elastix.ElastixError as error:
             found, problems = replace(found, start=start), [str(error)]
-    else:
-        problems = ["a scan shows no tissue"]
     judged = _judged(*pictures, found)
     problems += [*_misplaced(judged, config), *_unlike(judged, config)]
     return replace(judged, refused="; ".join(problems))
@@ -185,15 +187,21 @@ def _judged(fixed: Picture, moving: Picture, found: Transform) -> Registration:
     areas[1] /= max(abs(float(np.linalg.det(found.linear()))), 1e-9)
     shared = float(both.sum() * fixed.um_per_px[0] * fixed.um_per_px[1])
     alike = _correlation(fixed.grey, np.nan_to_num(grey), shown)[tissue & shown]
-    along_y, along_x = (np.gradient(there, axis=axis) for axis in (0, 1))
-    turning = along_x[..., 0] * along_y[..., 1] - along_x[..., 1] * along_y[..., 0]
-    turning *= np.sign(np.linalg.det(found.linear()))
+    turning = _turning(there) * np.sign(np.linalg.det(found.linear()))
     return Registration(
         transform=found,
         quality=float(alike.mean()) if len(alike) else 0.0,
         overlap=min(1.0, shared / max(min(areas), 1e-9)),
         folded=float((turning[tissue] <= 0).mean()) if tissue.any() else 0.0,
     )
+
+
+def _turning(there: np.ndarray) -> np.ndarray:
+    """Give the area of each pixel at `there` [rows, columns, 2]; negative where turned over."""
+    if min(there.shape[:2]) < 2:
+        return np.ones(there.shape[:2])  # a line cannot fold over itself sideways
+    along_y, along_x = (np.gradient(there, axis=axis) for axis in (0, 1))
+    return np.asarray(along_x[..., 0] * along_y[..., 1] - along_x[..., 1] * along_y[..., 0])
 
 
 def _misplaced(judged: Registration, config: RegistrationConfig) -> Iterator[str]:

@@ -77,15 +77,40 @@ def choose(name: str, request: Request) -> Chosen:
     Raises:
         DataError: The weights cannot be had.
     """
-    setting = request.config.encoders.get(name, EncoderChoice())
     found = describe(name, request)
-    checkpoint = request.checkpoints.get(name) or setting.checkpoint
     return Chosen(
         encoder=found,
-        weights=weights.locate(found, checkpoint),
-        precision=encoder_table.arithmetic(found, request.device, setting.precision),
+        weights=weights.locate(found, _checkpoint(name, request)),
+        precision=arithmetic(found, request, request.device),
         tiling=_tiling(found, request.config.tiling),
     )
+
+
+def arithmetic(encoder: Encoder, request: Request, device: str) -> str:
+    """Choose the arithmetic of an encoder on a device, as the request has it."""
+    setting = request.config.encoders.get(encoder.name, EncoderChoice())
+    return encoder_table.arithmetic(encoder, device, setting.precision)
+
+
+def pinned(request: Request) -> Request:
+    """Find all weights, and ask for these from now on, whatever the hub has later.
+
+    Raises:
+        DataError: Weights cannot be had.
+    """
+    settings = dict(request.config.encoders)
+    for name in request.encoders:
+        found = choose(name, request).weights.revision
+        if _checkpoint(name, request) is None:
+            setting = settings.get(name, EncoderChoice())
+            settings[name] = setting.model_copy(update={"revision": found})
+    config = request.config.model_copy(update={"encoders": settings})
+    return dataclasses.replace(request, config=config)
+
+
+def _checkpoint(name: str, request: Request) -> Path | None:
+    setting = request.config.encoders.get(name, EncoderChoice())
+    return request.checkpoints.get(name) or setting.checkpoint
 
 
 def _tiling(encoder: Encoder, tiling: Tiling) -> Tiling:

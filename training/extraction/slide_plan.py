@@ -9,7 +9,6 @@ is left out as a whole, since the numbers of all its tiles come from there.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 
@@ -109,12 +108,12 @@ class _Work:
 def view_names(scan: Scan, config: EmbedConfig) -> list[str]:
     """Name the views that come of a file: itself, and augmented ones where it is a scan."""
     made = () if scan.source_scan else config.views
-    return [scan.name, *(augmented.view_name(scan.name, view) for view in made)]
+    return [scan.name, *(view.of(scan.name) for view in made)]
 
 
 def picture(folder: Path, scan: Scan) -> Path:
     """Where the picture of a scan with its tiles lies."""
-    return folder / f"{quote(scan.name, safe=' ')}.png"
+    return folder / overview.file_name(scan.name)
 
 
 def plan(
@@ -150,7 +149,7 @@ def plan(
                 parts.append(_part(scan, found, config, wanted[scan.name]))
         except (DataError, OSError) as error:
             failed[scan.name] = (
-                error.message if isinstance(error, DataError) else f"{pictures.parent}: {error}"
+                error.told if isinstance(error, DataError) else f"{pictures.parent}: {error}"
             )
             if scan is scans[0]:
                 break
@@ -268,7 +267,7 @@ def _part(scan: Scan, opened: _Opened, config: EmbedConfig, wanted: Sequence[str
     made = [] if scan.source_scan else list(config.views)
     sample = opened.slide.thumbnail(SAMPLE_PX)[0] if made else None
     for view in made:
-        name = augmented.view_name(scan.name, view)
+        name = view.of(scan.name)
         if name in wanted and sample is not None:
             looks[name] = augmented.draw(view, seed=config.seed, scan=scan.name, sample=sample)
     return Part(

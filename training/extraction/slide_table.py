@@ -4,7 +4,7 @@ Everything wrong is collected, by file and line of the table; no slide is opened
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,8 @@ def read(
         slide: tuple(sorted(scans, key=lambda scan: (scan.source_scan != "", not scan.routine)))
         for slide, scans in slides.items()
     }
+    for scans in ordered.values():
+        problems += _idle(path, scans)
     if held is not None:
         held = held[held["patient"].isin(set(cases["patient"]))].reset_index(drop=True)
     return Table(rows=rows, cases=cases.reset_index(drop=True), slides=ordered, folds=held)
@@ -112,9 +114,28 @@ def _file(path: Path, name: str, where: str, problems: list[str]) -> Path | None
     if not name:
         return None
     found = path.parent / name
-    if not found.exists():
-        problems.append(f"{where}: {found}: missing")
+    try:
+        if not found.exists():
+            problems.append(f"{where}: {found}: missing")
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        problems.append(f"{where}: {found}: {error.strerror}")
     return found
+
+
+def _idle(path: Path, scans: tuple[Scan, ...]) -> Iterator[str]:
+    """Name what the table gives and nothing would read."""
+    first, *others = scans
+    if first.transform is not None:
+        yield (
+            f"{path}: scan {first.name!r}: has a transform, but is the slide's routine scan, from "
+            "which transforms lead to the others"
+        )
+    for scan in others:
+        if scan.source_scan and (scan.mask or scan.transform):
+            yield (
+                f"{path}: view {scan.name!r}: has a mask or a transform, but its tiles are those "
+                f"of {scan.source_scan!r}"
+            )
 
 
 def _mpp(text: str, where: str, problems: list[str]) -> float | None:

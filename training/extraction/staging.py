@@ -7,7 +7,10 @@ data set already; recipes of the latter lie beside the shards.
 
 import hashlib
 import json
+import os
 import shutil
+import socket
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +19,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from training.data import feature_files, tables
+from training.data import feature_files, joining, tables
 from training.data.bags import Bag
 from training.errors import DataError
 
 FOLDER = "embed.partial"
 """Below the data set; gone when everything is in it."""
+
+_SCRATCH = ".scratch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +56,13 @@ def path(data: Path, encoder: str, view: str) -> Path:
 
 
 def scratch(data: Path) -> Path:
-    """Where files are made that are moved elsewhere when they are whole."""
-    return data / FOLDER / ".scratch"
+    """Where this process makes files that are moved elsewhere when they are whole."""
+    return data / FOLDER / _SCRATCH / f"{socket.gethostname()}-{os.getpid()}"
+
+
+def begin(data: Path, encoder: str) -> None:
+    """Make the folder of an encoder; while it is there, no other encoder's end clears up."""
+    path(data, encoder, "").parent.mkdir(parents=True, exist_ok=True)
 
 
 def recipe(content: Any) -> str:
@@ -78,7 +88,7 @@ def write(
     """
     dtype = feature_files.stored_type(embeddings)
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.partial")
+    partial = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
     try:
         with h5py.File(partial, "w") as out:
             for name, values in (("coords", coords), ("tile", tile)):
@@ -131,19 +141,29 @@ def bag(file: Path) -> Bag:
 
 
 def kept(data: Path, encoder: str) -> dict[str, str]:
-    """Read by which recipes the bags in the data set were made, by view; empty if not known."""
+    """Read by which recipes the bags in the data set were made, by view.
+
+    Those of a bag that came another way since, by an import of the encoder for one, are not known.
+    """
     try:
         found = json.loads(_kept(data, encoder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {str(view): str(made) for view, made in found.items()}
+    sums = _checksums(data, encoder)
+    items = found.items() if isinstance(found, dict) else ()
+    made = {view: str(text).partition(" ") for view, text in items}
+    return {
+        view: recipe for view, (recipe, _, bag) in made.items() if bag and bag == sums.get(view)
+    }
 
 
 def keep(data: Path, encoder: str, recipes: Mapping[str, str]) -> None:
-    """Write down by which recipes the bags in the data set were made."""
+    """Write down by which recipes the bags in the data set were made, and which these are."""
     file = _kept(data, encoder)
     partial = file.with_name(f".{file.name}.partial")
-    text = json.dumps(dict(sorted(recipes.items())), indent=0, ensure_ascii=False)
+    sums = _checksums(data, encoder)
+    made = {view: f"{recipes[view]} {sums[view]}" for view in sorted(recipes) if view in sums}
+    text = json.dumps(made, indent=0, ensure_ascii=False)
     partial.write_text(text, encoding="utf-8")
     tables.publish(partial, file)
 
@@ -152,16 +172,24 @@ def clear(data: Path, encoder: str, views: Iterable[str]) -> None:
     """Delete the staged bags of views that are in the data set now, and folders left empty."""
     for view in views:
         path(data, encoder, view).unlink(missing_ok=True)
+    tidy(data, encoder)
+
+
+def tidy(data: Path, encoder: str) -> None:
+    """Delete the folder of an encoder if no bag waits there, and that of all if it was the last."""
     mine = data / FOLDER / encoder
-    if mine.is_dir() and not any(mine.glob("*.h5")):
+    if not any(mine.glob("*.h5")):
         shutil.rmtree(mine, ignore_errors=True)
-    tidy(data)
-
-
-def tidy(data: Path) -> None:
-    """Delete the folder of staged bags if none is left."""
-    if not any((data / FOLDER).glob("*/*.h5")):
+    if not any(other.name != _SCRATCH for other in (data / FOLDER).glob("*")):
         shutil.rmtree(data / FOLDER, ignore_errors=True)
+
+
+def _checksums(data: Path, encoder: str) -> dict[str, str]:
+    before = joining.existing(data)
+    if before is None:
+        return {}
+    mine = before.index[before.index["encoder"] == encoder]
+    return dict(zip(mine["view"], mine["checksum"], strict=True))
 
 
 def _kept(data: Path, encoder: str) -> Path:

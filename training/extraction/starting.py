@@ -52,16 +52,19 @@ def find(fixed: Picture, moving: Picture, *, angle_step: float, min_overlap: flo
 
 
 def shrunk(picture: Picture, factor: float) -> Picture:
-    """Average over squares of about `factor` pixels a side, and leave the rest of the edges out."""
-    side = max(1, round(factor))
-    rows, columns = (max(1, length // side) for length in picture.grey.shape)
-    kept = np.s_[: rows * side, : columns * side]
+    """Average over squares of about `factor` pixels a side, and leave the rest of the edges out.
+
+    Two pixels stay along each side at least, where there are as many.
+    """
+    height, width = (max(1, min(round(factor), length // 2)) for length in picture.grey.shape)
+    rows, columns = picture.grey.shape[0] // height, picture.grey.shape[1] // width
+    kept = np.s_[: rows * height, : columns * width]
     grey, inside = (
-        part[kept].reshape(rows, side, columns, side).mean((1, 3))
+        part[kept].reshape(rows, height, columns, width).mean((1, 3))
         for part in (picture.grey, picture.inside.astype(np.float32))
     )
     x, y = picture.um_per_px
-    return Picture(grey=grey, inside=inside, um_per_px=(x * side, y * side))
+    return Picture(grey=grey, inside=inside, um_per_px=(x * width, y * height))
 
 
 def _try(

@@ -7,7 +7,7 @@ scanner's is. Glass stays as white as it was, but for a gain of `colour`.
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,6 @@ from PIL import Image
 from scipy import ndimage
 
 from training import seeds
-from training.data.shards import View
 from training.errors import DataError
 from training.extraction import stain
 from training.extraction.config_views import (
@@ -135,7 +134,7 @@ def draw(view: AugmentedView, *, seed: int, scan: str, sample: np.ndarray) -> Lo
             raise DataError(
                 f"scan {scan!r}, view {view.name!r}, {step.kind}: {error.message}", hint=error.hint
             ) from error
-    return Look(name=view_name(scan, view), steps=tuple(steps))
+    return Look(name=view.of(scan), steps=tuple(steps))
 
 
 def apply(look: Look, tiles: np.ndarray) -> np.ndarray:
@@ -147,16 +146,6 @@ def apply(look: Look, tiles: np.ndarray) -> np.ndarray:
             values = np.clip(step(values), 0, 255)
         out[...] = _bytes(values)
     return shown
-
-
-def view_name(scan: str, view: AugmentedView) -> str:
-    """Name the view of a scan in the index."""
-    return f"{scan}-{view.name}"
-
-
-def row(scan: View, view: AugmentedView) -> View:
-    """Give the index row of a view from that of its scan."""
-    return replace(scan, view=view_name(scan.scan, view), source_scan=scan.scan, routine=False)
 
 
 def _drawn(

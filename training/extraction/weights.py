@@ -66,11 +66,13 @@ def download(encoder: Encoder) -> tuple[Path, str]:
             f"encoder {encoder.name!r}: no weights are published under this name",
             hint=f"give a file: --checkpoint {encoder.name}=PATH",
         )
+    away: LocalEntryNotFoundError | None = None
     for name in FILES:
         try:
             path = Path(hf_hub_download(encoder.hub, name, revision=encoder.revision or None))
         except LocalEntryNotFoundError as error:
-            raise _unreachable(encoder, error) from error
+            away = error  # the other file may be in the cache
+            continue
         except EntryNotFoundError:
             continue
         except (GatedRepoError, RepositoryNotFoundError) as error:
@@ -88,6 +90,8 @@ def download(encoder: Encoder) -> tuple[Path, str]:
         except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
             raise _unreachable(encoder, error) from error
         return path, _commit(path)
+    if away is not None:
+        raise _unreachable(encoder, away) from away
     raise DataError(
         f"encoder {encoder.name!r}: {encoder.hub} has none of {', '.join(FILES)}",
         hint=f"look at {encoder.page}/tree/main and bring the file: "

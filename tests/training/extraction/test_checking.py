@@ -24,3 +24,23 @@ def test_everything_wrong_is_told_at_once_before_a_slide_is_opened(tmp_path):
                   "did you mean virchow2", "nowhere.pth: no such", "not asked for"):  # fmt: skip
         assert words in error.value.message, words
     assert not (tmp_path / "data").exists()
+
+
+def test_views_that_would_have_the_name_of_a_scan_and_missing_references_are_told(tmp_path):
+    (tmp_path / "a.png").touch()
+    rows = [
+        {"slide": name, "scan": name, "patient": name, "label": "x", "file": "a.png"}
+        for name in ("a", "a-j")
+    ]
+    looks = [{"name": "j", "steps": [{"kind": "jpeg"}]},
+             {"name": "r", "steps": [{"kind": "reinhard", "reference": "no.png"}]}]  # fmt: skip
+    config = CONFIG.model_validate({**CONFIG.model_dump(exclude_unset=True), "views": looks})
+    asked = request(table(tmp_path, rows), tmp_path / "data", config=config)
+    with pytest.raises(DataError) as error:
+        checking.check(asked)
+    assert "view 'a-j': more than once" in error.value.message
+    assert "no.png: no such file, the reference of view 'r'" in error.value.message
+    (tmp_path / "no.png").touch()
+    looks[1]["steps"][0]["reference"] = str(tmp_path / "no.png")
+    config = CONFIG.model_validate({**CONFIG.model_dump(exclude_unset=True), "views": looks[1:]})
+    checking.check(request(table(tmp_path, rows), tmp_path / "data", config=config))

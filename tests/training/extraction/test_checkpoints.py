@@ -41,3 +41,12 @@ def test_files_that_hold_code_or_rubbish_are_refused_by_name(tmp_path, monkeypat
             checkpoints.read(Path(name))
         assert error.value.message.startswith(name)
     assert not Path("run-by-pickle").exists()
+
+
+def test_a_file_cut_anywhere_is_refused_by_name(tmp_path):
+    torch.save({"a": torch.arange(3.0)}, tmp_path / "whole", _use_new_zipfile_serialization=False)
+    whole, cut = (tmp_path / "whole").read_bytes(), tmp_path / "cut.bin"
+    for length in range(0, len(whole), 7):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"cut\.bin"):
+            checkpoints.read(cut)

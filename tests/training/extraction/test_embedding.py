@@ -1,5 +1,6 @@
 """Slides become a data set: every tile once, nothing twice, what is wrong is named."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -20,10 +21,11 @@ from tests.training.extraction.made_up_slides import (
     weights,
 )  # fmt: skip
 from training.config import Task
-from training.data import index
-from training.data.bags import BagReader
+from training.data import index, shards, tables
+from training.data.bags import Bag, BagReader
+from training.data.shards import View
 from training.errors import DataError
-from training.extraction import embedding, encoders, slides, staging
+from training.extraction import decode, embedding, encoders, slides, staging
 from training.extraction import weights as kept_weights
 from training.extraction.config_registration import RegistrationConfig
 from training.extraction.encoder_table import find
@@ -106,6 +108,30 @@ def test_a_label_that_was_mended_reaches_the_data_set_without_reading_a_slide(
     assert list(dataset.index["scanner"]) == ["A", "B", "A"]
     found = bags(tmp_path / "data")
     assert all(np.array_equal(found[view][0], before[view][0]) for view in before)
+
+
+@pytest.mark.slow
+def test_what_was_mended_reaches_all_encoders_that_are_asked_for_and_no_others(
+    embedded, tmp_path, monkeypatch
+):
+    asked = request(embedded.slides, tmp_path / "data", encoders=(NAME, OTHER))
+    embedding.run(asked)
+    monkeypatch.setattr(slides.Slide, "read", None)
+    text = embedded.slides.read_text()
+    embedded.slides.write_text(text.replace("p1,A,b", "p1,B,a"))
+    try:
+        with pytest.raises(DataError, match="label is 'a', but 'b' in the data set, where another"):
+            embedding.run(dataclasses.replace(asked, encoders=(OTHER,), checkpoints={
+                OTHER: asked.checkpoints[OTHER]
+            }))  # fmt: skip
+        report = embedding.run(asked)
+    finally:
+        embedded.slides.write_text(text)
+    assert (report.num_embedded, report.failed) == (0, ())
+    dataset = index.read(asked.out)
+    assert list(dataset.cases["label"]) == ["a", "a", "a"]
+    assert list(dataset.index["scanner"]) == ["A", "B", "A"] * 2
+    assert tables.contradictions(dataset.index, dataset.cases) == []
 
 
 @pytest.mark.slow
@@ -336,12 +362,23 @@ def test_a_scan_with_broken_tiles_is_refused_or_loses_them(embedded, tmp_path, m
             raise slides.BrokenTileError("broken")
         return read(self, x, y, tiling)
 
+    def all_break(self, x, y, tiling):
+        if self.path.name.startswith("s 1"):
+            raise slides.BrokenTileError("broken")
+        return read(self, x, y, tiling)
+
     first = bags(embedded.out)["s 1'é"][1][0].tolist()
     monkeypatch.setattr(slides.Slide, "read", breaks)
     report = embedding.run(request(embedded.slides, tmp_path / "strict"))
     assert [line for line in report.failed if "1 of 12 tiles are broken" in line] == list(
         report.failed
     )
+    monkeypatch.setattr(slides.Slide, "read", all_break)
+    every = CONFIG.model_copy(update={"max_broken": 1.0})
+    report = embedding.run(request(embedded.slides, tmp_path / "none", config=every))
+    assert len(report.failed) == 1 and "12 of 12 tiles are broken" in report.failed[0]
+    assert report.encoders[NAME]["views"] == 2
+    monkeypatch.setattr(slides.Slide, "read", breaks)
     lenient = CONFIG.model_copy(update={"max_broken": 0.1})
     report = embedding.run(request(embedded.slides, tmp_path / "lenient", config=lenient))
     assert report.failed == () and "1 of 12 tiles are broken and left out" in report.notes[0]
@@ -368,6 +405,145 @@ def test_a_disk_that_is_full_is_named_by_scan_and_the_rest_goes_on(embedded, tmp
     assert embedding.run(request(embedded.slides, tmp_path / "data")).failed == ()
     found, expected = bags(tmp_path / "data"), bags(embedded.out)
     assert all(np.array_equal(found[view][0], expected[view][0]) for view in expected)
+
+
+def copied(asked, folder, **changes):
+    """The same request, of a copy of its data set."""
+    shutil.copytree(asked.out, folder / "data")
+    return request(asked.slides, folder / "data", **changes)
+
+
+def test_a_licence_that_is_given_later_reaches_the_data_set_and_no_slide_is_read(
+    embedded, tmp_path, monkeypatch
+):
+    given = {"encoders": {NAME: {"licence": "for our clinic only"}}}
+    config = CONFIG.model_validate({**CONFIG.model_dump(exclude_unset=True), **given})
+    monkeypatch.setattr(slides.Slide, "read", None)
+    report = embedding.run(copied(embedded, tmp_path, config=config))
+    assert report.encoders[NAME] == {"views": 3, "tiles": 36, "licence": "for our clinic only"}
+
+
+@pytest.mark.slow
+def test_a_scan_that_left_the_table_leaves_the_data_set(tmp_path):
+    simple(tmp_path, 1)
+    rows = [
+        {"slide": "a", "scan": name, "patient": "a", "label": "x", "file": "s 0'é.png"}
+        for name in ("a1", "a2")
+    ]
+    embedding.run(request(table(tmp_path, rows), tmp_path / "data"))
+    assert set(bags(tmp_path / "data")) == {"a1", "a2"}
+    report = embedding.run(request(table(tmp_path, rows[:1]), tmp_path / "data"))
+    assert report.num_embedded == 0 and set(bags(tmp_path / "data")) == {"a1"}
+
+
+def test_bags_that_an_import_put_in_their_place_are_not_taken_for_its_own(embedded, tmp_path):
+    asked = copied(embedded, tmp_path)
+    dataset = index.read(asked.out)
+    names = [field.name for field in dataclasses.fields(View)]
+    views = [
+        View(**{name: getattr(row, name) for name in names})
+        for row in dataset.index.itertuples(index=False)
+    ]
+
+    def load(view):
+        return Bag(
+            embeddings=np.zeros((view.num_tiles, view.dim), np.float16),
+            tile=np.arange(view.num_tiles, dtype=np.int32),
+            coords=np.zeros((view.num_tiles, 2), np.int32),
+        )
+
+    shards.write(asked.out, encoder=NAME, views=views, load=load, cases=dataset.cases)
+    assert embedding.run(asked).num_embedded == 36
+    found, expected = bags(asked.out), bags(embedded.out)
+    assert all(np.array_equal(found[view][0], expected[view][0]) for view in expected)
+
+
+@pytest.mark.parametrize("moment", ["keep", "clear"])
+def test_killed_behind_the_index_the_same_bytes_come(embedded, tmp_path, monkeypatch, moment):
+    asked = request(embedded.slides, tmp_path / "data")
+    with monkeypatch.context() as patched:
+
+        def kill(*_):
+            raise KeyboardInterrupt
+
+        patched.setattr(staging, moment, kill)
+        with pytest.raises(KeyboardInterrupt):
+            embedding.run(asked)
+    assert (asked.out / staging.FOLDER).exists() and (asked.out / "index.parquet").exists()
+    report = embedding.run(asked)
+    assert (report.num_embedded, report.failed) == (0, ())
+    assert bytes_of(asked.out) == bytes_of(embedded.out)
+    assert not (asked.out / staging.FOLDER).exists()
+
+
+@pytest.mark.parametrize("share", [None, (0, 2)])
+def test_views_made_otherwise_that_would_stay_are_told_before_a_slide_is_read(
+    embedded, tmp_path, monkeypatch, share
+):
+    draw(tmp_path / "new.png", seed=11)
+    rows = [{"slide": "n", "scan": "n", "patient": "pn", "label": "a", "file": "new.png"}]
+    smaller = CONFIG.model_copy(
+        update={"tiling": CONFIG.tiling.model_copy(update={"tile_px": 32, "mpp": 2.0})}
+    )
+    asked = dataclasses.replace(
+        copied(embedded, tmp_path, config=smaller), slides=table(tmp_path, rows),
+        checkpoints={NAME: weights(tmp_path)},
+    )  # fmt: skip
+    monkeypatch.setattr(slides.Slide, "read", None)
+    with pytest.raises(DataError, match="'test_vit' by other tiles, of slides that are not in"):
+        embedding.run(asked, share=share)
+
+
+def test_a_scan_without_a_scale_is_told_which_column_gives_it(tmp_path):
+    simple(tmp_path, 1)
+    rows = [{"slide": "a", "scan": "a", "patient": "a", "label": "x", "file": "s 0'é.png",
+             "mpp": ""}]  # fmt: skip
+    report = embedding.run(request(table(tmp_path, rows), tmp_path / "data"))
+    assert "scan 'a'" in report.failed[0] and "in the column 'mpp'" in report.failed[0]
+    assert (report.num_embedded, report.tiles_per_s) == (0, 0.0)
+
+
+def test_a_name_may_be_longer_than_names_of_files(tmp_path):
+    simple(tmp_path, 1)
+    name = "標本" * 60
+    rows = [{"slide": name, "scan": name, "patient": name, "label": "x", "file": "s 0'é.png"}]
+    report = embedding.run(request(table(tmp_path, rows), tmp_path / "data"))
+    assert report.failed == () and set(bags(tmp_path / "data")) == {name}
+    drawn = [path.name for path in (tmp_path / "data" / "thumbnails").iterdir()]
+    assert len(drawn) == 2 and max(map(len, drawn)) < 200
+
+
+def test_tiles_of_a_file_that_fails_are_not_counted_as_embedded(embedded, tmp_path, monkeypatch):
+    def fails(job, slide):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(decode, "_decode", fails)
+    report = embedding.run(request(embedded.slides, tmp_path / "data", limit=1))
+    assert (report.num_embedded, report.tiles_per_s) == (0, 0.0)
+    assert "s 0'é.png: [Errno 5]" in report.failed[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory.\nmore"), DataError, "test_vit: no room"),
+        (RuntimeError("Caught RuntimeError in DataLoader worker process 0."), RuntimeError, "ught"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal"),
+            DataError,
+            "died, near slide",
+        ),
+    ],
+)
+def test_memory_that_runs_out_is_told_and_our_bugs_are_not_taken_for_it(
+    embedded, tmp_path, monkeypatch, error, raised, words
+):
+    def fails(self, tiles):
+        raise error
+
+    monkeypatch.setattr(encoders.Loaded, "embed", fails)
+    with pytest.raises(raised, match=words):
+        embedding.run(request(embedded.slides, tmp_path / "data", limit=1))
 
 
 @pytest.mark.gpu

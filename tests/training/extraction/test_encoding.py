@@ -1,5 +1,7 @@
 """Batches come out in order with what was wanted of them, and time is counted."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -53,3 +55,26 @@ def test_a_gpu_gives_the_same_from_pinned_memory(loaded, tmp_path):
         expected = loaded.embed(batch.tiles[0]).numpy()
         np.testing.assert_allclose(each.embeddings[0], expected, rtol=1e-3, atol=1e-3)
     assert clock.copied > 0 and clock.encoded > 0
+
+
+class Fake:
+    """Stands for a stream or an event of the second GPU of a machine."""
+
+    def __init__(self, log):
+        self.log = log
+
+    def record(self, stream=None):
+        self.log.append(stream)
+
+    def wait_stream(self, _stream): ...
+
+
+def test_what_is_waited_for_is_on_the_gpu_that_encodes_and_not_on_the_first(loaded, monkeypatch):
+    log = []
+    second = Fake(log)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _device: second)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda _tensor, _stream: None)
+    monkeypatch.setattr(encoding, "_mark", lambda: Fake(log))
+    encoding._launch_on_gpu(batches(1)[0], [(0, loaded)], torch.device("cpu"), Fake(log))
+    assert log == [None, None, second, second]  # the copy is marked inside its own stream

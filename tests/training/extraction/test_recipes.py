@@ -54,3 +54,20 @@ def test_a_further_view_leaves_the_others_alone(made):
     more = CONFIG.model_validate({**CONFIG.model_dump(exclude_unset=True), "views": [view]})
     found = of(scans, chosen, more)
     assert len(found) == 2 and found[scans[0].name] == of(scans, chosen)[scans[0].name]
+
+
+def test_a_reference_counts_by_its_content_wherever_it_lies(made, tmp_path, monkeypatch):
+    _, scans, chosen = made
+    (tmp_path / "here").write_bytes(b"picture")
+    (tmp_path / "there").write_bytes(b"picture")
+    (tmp_path / "other").write_bytes(b"another")
+    monkeypatch.chdir(tmp_path)
+
+    def recipe(reference):
+        step = {"kind": "macenko", **({"reference": reference} if reference else {})}
+        view = {"views": [{"name": "m", "steps": [step]}]}
+        config = CONFIG.model_validate({**CONFIG.model_dump(exclude_unset=True), **view})
+        return of(scans, chosen, config)[f"{scans[0].name}-m"]
+
+    assert recipe("here") == recipe(str(tmp_path / "there"))
+    assert len({recipe("here"), recipe("other"), recipe("")}) == 3

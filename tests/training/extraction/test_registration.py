@@ -180,3 +180,30 @@ def test_glass_alone_is_refused() -> None:
     for scans in ((blank, picture()), (picture(), blank), (blank, blank)):
         found = registration.register(*scans, config=CONFIG)
         assert found.refused.startswith("a scan shows no tissue; 0% of the tissue meets tissue")
+
+
+@pytest.mark.parametrize(("shape", "um"), [((20, 20), 0.5), ((1, 1), 0.5), ((120, 2), 10.0)])
+def test_a_scan_of_another_size_by_far_is_refused(shape: tuple[int, int], um: float) -> None:
+    crumb = Thumbnail(
+        rgb=np.random.default_rng(0).integers(60, 255, (*shape, 3), np.uint8),
+        inside=np.ones(shape, bool), um_per_px=(um, um),
+    )  # fmt: skip
+    quick = RegistrationConfig(iterations=5)
+    assert registration.register(picture(), crumb, config=quick).refused
+    assert registration.register(crumb, picture(), config=quick).refused
+
+
+def test_a_scan_as_thin_as_a_line_is_judged() -> None:
+    line = Thumbnail(
+        rgb=np.random.default_rng(0).integers(60, 255, (3, 2048, 3), np.uint8),
+        inside=np.ones((3, 2048), bool), um_per_px=(10.0, 10.0),
+    )  # fmt: skip
+    judged = registration.judge(line, line, shifted(0, 0), config=CONFIG)
+    assert judged.folded == 0.0 and judged.quality > 0.9
+
+
+def test_tissue_of_one_colour_is_refused() -> None:
+    flat = replace(picture(), rgb=np.full((120, 160, 3), (200, 90, 170), np.uint8))
+    for scans in ((flat, picture()), (picture(), flat)):
+        found = registration.register(*scans, config=CONFIG)
+        assert found.refused.startswith("a scan's tissue shows no structure")

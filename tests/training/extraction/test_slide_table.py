@@ -47,3 +47,19 @@ def test_missing_files_and_impossible_scales_are_told_all_at_once(tmp_path):
                   "mpp is 'nan'", "mpp is 'x'"):  # fmt: skip
         assert words in text
     assert len(problems) == 6
+
+
+def test_what_nothing_would_read_is_told(tmp_path):
+    (tmp_path / "t.json").touch()
+    path = rows(tmp_path, {"scan": "a", "transform": "t.json"}, {"scan": "b"},
+                {"scan": "c", "source_scan": "b", "mask": "a.png"})  # fmt: skip
+    problems = []
+    slide_table.read(path, problems)
+    assert ["scan 'a': has a transform" in line for line in problems] == [True, False]
+    assert "view 'c': has a mask or a transform, but its tiles are those of 'b'" in problems[1]
+
+
+def test_a_name_that_no_disk_can_have_is_told(tmp_path):
+    problems = []
+    slide_table.read(rows(tmp_path, {"scan": "a", "file": "x" * 300}), problems)
+    assert len(problems) == 1 and "File name too long" in problems[0]

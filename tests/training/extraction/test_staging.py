@@ -1,8 +1,12 @@
 """Staged bags appear whole, know their recipe, and leave nothing behind."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from training.data import shards
+from training.data.bags import Bag
+from training.data.shards import View
 from training.errors import DataError
 from training.extraction import staging
 
@@ -51,13 +55,42 @@ def test_a_damaged_bag_counts_as_none(tmp_path):
         staging.bag(file)
 
 
-def test_recipes_in_the_data_set_survive_damage_as_not_known(tmp_path):
+def put(data, *views):
+    """Make a data set of bags of uni."""
+    shards.write(
+        data, encoder="uni", cases=pd.DataFrame({"patient": ["p"]}),
+        views=[
+            View(patient="p", slide=name, scan=name, view=name, routine=True, num_tiles=3, dim=2)
+            for name in views
+        ],
+        load=lambda view: Bag(
+            embeddings=np.full((3, 2), len(view.view), np.float16), tile=TILE, coords=COORDS
+        ),
+    )  # fmt: skip
+
+
+def test_recipes_in_the_data_set_are_known_until_they_or_its_bags_are_others(tmp_path):
     assert staging.kept(tmp_path, "uni") == {}
-    (tmp_path / "shards").mkdir()
-    staging.keep(tmp_path, "uni", {"b": "2", "a": "1"})
+    put(tmp_path, "a", "b")
+    staging.keep(tmp_path, "uni", {"b": "2", "a": "1", "gone": "3"})
     assert staging.kept(tmp_path, "uni") == {"a": "1", "b": "2"}
-    next((tmp_path / "shards").iterdir()).write_text("{")
-    assert staging.kept(tmp_path, "uni") == {}
+    assert staging.kept(tmp_path, "other") == {}
+    put(tmp_path, "a", "longer")
+    assert staging.kept(tmp_path, "uni") == {"a": "1"}
+    for damage in ("{", "[]", '{"a": "1", "longer": {}}'):
+        (tmp_path / "shards" / "uni.recipes.json").write_text(damage)
+        assert staging.kept(tmp_path, "uni") == {}
+
+
+def test_what_another_encoder_has_at_work_stays(tmp_path):
+    staging.begin(tmp_path, "uni")
+    staging.begin(tmp_path, "other")
+    staging.scratch(tmp_path).mkdir(parents=True)
+    staging.tidy(tmp_path, "uni")
+    assert not staging.path(tmp_path, "uni", "").parent.exists()
+    assert staging.scratch(tmp_path).is_dir()
+    staging.tidy(tmp_path, "other")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_clearing_keeps_what_other_views_and_encoders_staged(tmp_path):

@@ -8,7 +8,6 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pydantic import ValidationError
 
-from training.data.shards import View
 from training.errors import DataError
 from training.extraction import stain, views
 from training.extraction.config_views import AugmentedView
@@ -162,16 +161,6 @@ def test_a_useless_reference_is_named(tmp_path: Path) -> None:
         with pytest.raises(DataError) as error:
             look({"kind": "macenko", "reference": str(path)})
         assert f"view 'look', macenko: {path}: {part}" in error.value.message
-
-
-def test_a_view_belongs_to_its_scan() -> None:
-    scan = View(
-        patient="p", slide="s", scan="s AT2", view="s AT2", scanner="AT2", routine=True,
-        num_tiles=3, dim=4,
-    )  # fmt: skip
-    made = views.row(scan, view({"kind": "jpeg"}))
-    assert (made.view, made.source_scan, made.routine) == ("s AT2-look", "s AT2", False)
-    assert (made.scan, made.slide, made.num_tiles) == ("s AT2", "s", 3)
 
 
 def test_wrong_steps_are_refused() -> None:

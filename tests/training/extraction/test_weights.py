@@ -106,3 +106,12 @@ def test_a_file_that_is_given_is_taken_and_none_names_the_argument_that_brings_o
     with pytest.raises(DataError) as error:
         weights.locate(dataclasses.replace(UNI, hub=""))
     assert "--checkpoint uni=PATH" in error.value.hint
+
+
+def test_a_file_of_the_second_name_is_found_in_the_cache_without_internet(monkeypatch, tmp_path):
+    def answer(_repository, name, _revision):
+        cached = name == "pytorch_model.bin"
+        return tmp_path / name if cached else LocalEntryNotFoundError("Cannot find it on the disk")
+
+    hub(monkeypatch, answer)
+    assert weights.download(UNI) == (tmp_path / "pytorch_model.bin", "")
