@@ -66,22 +66,18 @@ def told(scores: np.ndarray, threshold: float, task: Task, classes: Sequence[str
         classes: names, or numbers as text where these are not known.
     """
     wide = scores.astype(np.float64)
+    score, cut, none = wide[:, 0], np.full(len(wide), threshold), np.full(len(wide), np.nan)
     if task.kind == "survival":
-        return pd.DataFrame({"score": wide[:, 0]})
+        return pd.DataFrame({"score": score, "threshold": none, "predicted": ""})
     if task.kind == "binary":
-        score = wide[:, 0]
-        return pd.DataFrame(
-            {
-                "score": score,
-                "probability": probability(score),
-                "threshold": threshold,
-                "predicted": np.where(score >= threshold, classes[1], classes[0]),
-            }
-        )
+        said = np.where(score >= cut, classes[1], classes[0])
+        columns = {"score": score, "probability": probability(score)}
+        return pd.DataFrame({**columns, "threshold": cut, "predicted": said})
     chance = np.exp(wide - np.logaddexp.reduce(wide, axis=1, keepdims=True))
     named = dict(zip(score_columns(classes), wide.T, strict=True))
     named |= {f"probability_{name}": each for name, each in zip(classes, chance.T, strict=True)}
-    return pd.DataFrame({**named, "predicted": np.array(classes)[scores.argmax(1)]})
+    said = np.array(classes)[wide.argmax(1)]
+    return pd.DataFrame({**named, "threshold": none, "predicted": said})
 
 
 def fingerprint(scans: Mapping[str, pd.DataFrame]) -> str:

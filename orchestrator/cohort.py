@@ -98,8 +98,7 @@ def _of_spec(results: Results, wanted: str, locked: Mapping[str, Sequence[str]])
     """Take the rows of an external cohort: all external ones, where a trial has no other."""
     rows, plan = results.predictions, results.plan
     alone = [trial for trial, names in locked.items() if list(names) == [wanted]]
-    part = rows.get("part", pd.Series("", index=rows.index))
-    mine = part.eq(EXTERNAL) & (rows["cohort"].eq(wanted) | rows["trial"].isin(alone))
+    mine = _part(rows).eq(EXTERNAL) & (rows["cohort"].eq(wanted) | rows["trial"].isin(alone))
     having = [trial for trial, names in locked.items() if wanted in names]
     cells = plan.loc[plan["trial"].isin(having), "cell"]
     return _made(
@@ -122,7 +121,7 @@ def _made(
     """Put the cohort in the place of held-out patients; validation rows stay as they were."""
     config = {text: _without_scanners(text) for text in plan["config"].unique()}
     before = results.predictions
-    judges = before[before["part"].eq("validation") & before["trial"].isin(rows["trial"].unique())]
+    judges = before[_part(before).eq("validation") & before["trial"].isin(rows["trial"].unique())]
     every = pd.concat([judges, rows], ignore_index=True) if len(judges) else rows
     told = list(remarks)
     if results.analysis is not None:
@@ -145,6 +144,10 @@ def _made(
         ensembles=ensembles,
         remarks=tuple(told),
     )
+
+
+def _part(rows: pd.DataFrame) -> pd.Series:
+    return rows["part"] if "part" in rows else pd.Series("", index=rows.index)
 
 
 def _without_scanners(config: str) -> str:
@@ -177,18 +180,15 @@ def _of_table(
         int(cell): TrialConfig.model_validate_json(config).task
         for cell, config in plan.drop_duplicates("cell")[["cell", "config"]].itertuples(index=False)
     }
-    frame = frame[~frame["patient"].isin(seen)]
-    if ensembles:
-        frame = frame.assign(trial=[_ensemble(cell) for cell in frame["cell"]])
-    rows, more = _labelled(frame, tasks, about["classes"], data)
-    trials = results.trials
+    frame, trials = frame[~frame["patient"].isin(seen)], results.trials
     if ensembles:
         plan, trials = _as_trials(plan, trials, frame, members)
-    else:
-        applied_to = trials["trial"].isin(frame["trial"].unique())
-        trials = trials[applied_to | trials["state"].ne("done")]
+        frame = frame.assign(trial=[_ensemble(cell) for cell in frame["cell"]])
+        remarks += _incomplete(about)
+    rows, more = _labelled(frame, tasks, about["classes"], data)
+    told = trials["trial"].isin(rows["trial"].unique()) | trials["state"].ne("done")
     return _made(
-        results, path.stem, plan=plan, trials=trials, rows=rows, remarks=[*remarks, *more],
+        results, path.stem, plan=plan, trials=trials[told], rows=rows, remarks=[*remarks, *more],
         ensembles=ensembles, licences=about["licences"]["applied_to"],
     )  # fmt: skip
 
@@ -202,6 +202,15 @@ def _data(about: Mapping[str, Any]) -> Dataset:
             hint="sweep predict makes the table anew",
         )
     return data
+
+
+def _incomplete(about: Mapping[str, Any]) -> list[str]:
+    """Say which cells have no ensemble, or one of fewer or mixed models."""
+    marked = {each["cell"]: each["marks"] for each in about["cells"] if each["marks"]}
+    return [
+        *(f"cell {cell} has no ensemble: {mark}" for cell, mark in about["left_out"].items()),
+        *(f"ensemble of cell {cell}: {mark}" for cell, mark in marked.items()),
+    ]
 
 
 def _ensemble(cell: int) -> str:

@@ -75,12 +75,7 @@ def frames(given: Given, made: Scores, *, ensemble: bool) -> Iterator[pd.DataFra
             seen=[seen.get(patient, "") for patient in scans["patient"]],
         )
         threshold = float(members["threshold"].mean())
-        frame = frame.join(_told(given, trials[0], score, threshold)).reindex(columns=columns)
-        yield (
-            frame.assign(predicted=frame["predicted"].astype("object").fillna("").astype("str"))
-            if ("predicted" in columns)
-            else frame
-        )
+        yield frame.join(_told(given, trials[0], score, threshold)).reindex(columns=columns)
 
 
 def _told(given: Given, trial: str, score: np.ndarray, threshold: float) -> pd.DataFrame:
@@ -93,19 +88,12 @@ def _told(given: Given, trial: str, score: np.ndarray, threshold: float) -> pd.D
 
 def _columns(given: Given, made: Scores, own: Sequence[str], *, ensemble: bool) -> list[str]:
     """Name the columns of all frames: tasks differ in those of their scores."""
-    left = [
-        *own,
-        "trial",
-        "models",
-        *([] if ensemble else ["fold", "seed"]),
-        *applied.SCANS,
-        "seen",
-    ]
+    place = [] if ensemble else ["fold", "seed"]
     right: dict[str, None] = {}
     for trial, score in made.items():
-        right |= dict.fromkeys(map(str, _told(given, trial, score[:0], 0.0).columns))
-    last = [name for name in ("threshold", "predicted") if name in right]
-    return [*left, *(name for name in right if name not in last), *last]
+        right |= dict.fromkeys(map(str, _told(given, trial, score[:0], 0.0).columns[:-2]))
+    left = [*own, "trial", "models", *place, *applied.SCANS, "seen"]
+    return [*left, *right, "threshold", "predicted"]
 
 
 def _seen(known: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """`sweep predict` on a sweep that was really trained, with its weights kept."""
 
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from orchestrator import applied, inputs, predict, spec, store
+from orchestrator import cohort, evidence, inputs, predict, spec, store
 from orchestrator.errors import StoreError, SweepError
 from orchestrator.predict import Asked
 from tests.orchestrator import finished
@@ -62,7 +63,8 @@ def rename(root, pattern):
 def run(folder, data, capsys, *, code=0, **given):
     assert predict.predict(folder, Asked(data=data, **given), mode="json") == code
     shown = json.loads(capsys.readouterr().out)
-    return *applied.read(folder.root / shown["files"][0]), shown
+    table, _, about = shown["files"]
+    return pd.read_parquet(table), json.loads(pathlib.Path(about).read_text()), shown
 
 
 def test_held_out_scans_get_the_scores_that_training_gave_them(folder, copied, capsys):
@@ -94,9 +96,9 @@ def test_an_ensemble_is_the_mean_of_scores_and_the_same_again_to_the_byte(
     np.testing.assert_allclose(mine["threshold"], wanted["threshold"], rtol=1e-12)
     assert set(found["trial"]) == {"ensemble"} and set(found["models"]) == {4}
     assert about["cells"][0]["trials"] == list(each["trial"].unique())
-    before = [(folder.root / path).read_bytes() for path in shown["files"]]
+    before = [pathlib.Path(path).read_bytes() for path in shown["files"]]
     _, _, again = run(folder, strangers, capsys, where=("arm=score",), ensemble=True)
-    assert [(folder.root / path).read_bytes() for path in again["files"]] == before
+    assert [pathlib.Path(path).read_bytes() for path in again["files"]] == before
     text = pd.read_csv(again["files"][1])
     np.testing.assert_allclose(text["score"], found["score"], rtol=1e-7)
 
@@ -144,7 +146,7 @@ def test_what_cannot_be_applied_is_refused_with_what_to_do(folder, strangers, tm
 
 def test_weights_that_were_not_kept_or_are_damaged_are_refused(folder, strangers, tmp_path, capsys):
     home = type(folder)(tmp_path / "results" / folder.name)
-    shutil.copytree(folder.root, home.root)
+    shutil.copytree(folder.root.parent, home.root.parent)
     files = sorted(home.segments.glob("*/artefacts/weights-*"))
     whole = files[0].read_bytes()
     files[0].write_bytes(whole[: len(whole) // 2])
@@ -163,10 +165,13 @@ def test_weights_that_were_not_kept_or_are_damaged_are_refused(folder, strangers
     lacking = next(each["cell"] for each in shown["cells"] if each["marks"])
     _, _, shown = run(home, strangers, capsys, code=1, ensemble=True)
     assert shown["left_out"] == {str(lacking): "1 without weights"}
+    shutil.rmtree(home.predictions)
     with pytest.raises(SweepError, match="no ensemble: each chosen cell is incomplete"):
         predict.predict(home, Asked(data=strangers, cells=(lacking,), ensemble=True), mode="quiet")
     found, _, _ = run(home, strangers, capsys, ensemble=True, allow_missing=True)
     assert sorted(found.groupby("cell")["models"].first()) == [3, 4]
+    judged = cohort.read(evidence.read(home), str(next(home.predictions.glob("*.csv"))))
+    assert f"ensemble of cell {lacking}: 1 without weights" in judged.remarks
     for path in files[1:]:
         path.unlink()
     with pytest.raises(SweepError, match="no weights were kept of the 8 chosen trials") as no:
