@@ -26,6 +26,8 @@ from orchestrator.worker import Assignment, Job, Setting
 
 BROKER = "broker"
 REPORT_S = 1.0
+TELL_S = 0.1
+"""A worker tells how far it is after epochs, but not more often."""
 START_S = 180.0
 """On this machine a worker has drawn a pack by then, or something is broken."""
 REFUSED_S = 1.0
@@ -114,14 +116,18 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]  # ray is not typed
         return reason
 
     def _train(self, name: str, assignment: Assignment) -> None:
-        told: list[Any] = []
+        answer, ends, told = None, False, -math.inf
 
         def report(epoch: int, epochs: int) -> None:
+            nonlocal answer, ends, told
+            if epoch < epochs and time.monotonic() - told < TELL_S:
+                return
             # The answer to one report is read at the next: training waits for nobody.
-            told[:] = [*told[-1:], self._broker.report.remote(name, epoch / epochs)]
+            ends = answer is not None and ray.get(answer)
+            answer, told = self._broker.report.remote(name, epoch / epochs), time.monotonic()
 
         def stop() -> bool:
-            return self._node.draining() or (len(told) > 1 and ray.get(told[0]))
+            return ends or self._node.draining()
 
         def judge(bracket: Bracket, epoch: int, values: Mapping[str, float]) -> list[str]:
             found: list[str] = ray.get(self._broker.judge_rung.remote(bracket, epoch, values))
