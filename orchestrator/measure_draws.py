@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 
 from orchestrator import weighted
 from orchestrator.measure_cases import Cases, Means
@@ -231,6 +232,8 @@ def _inconsistency(found: Cases, layout: _Layout, weight: np.ndarray) -> np.ndar
     score = found.slide.score[layout.rows]  # [trial, row, column]
     if score.shape[2] > 1:
         score = score - score.mean(2, keepdims=True)
+    # Sparse: of 25,000 patients a full matrix of slides and owners has 5 GB.
+    to_owner = scipy.sparse.csr_array((keep * 1.0, (np.arange(len(starts)), place)))
     made = []
     for column in np.moveaxis(score, 2, 0):
         shifted = column - column[:, -1:]  # equal scores become exact zeros, as in the metric
@@ -239,8 +242,6 @@ def _inconsistency(found: Cases, layout: _Layout, weight: np.ndarray) -> np.ndar
         within = np.add.reduceat(squares, starts, axis=1) / np.maximum(counts - 1, 1)
         centre = mean[:, keep].mean(1, keepdims=True) if keep.any() else 0.0
         centred = (mean - centre) * keep
-        to_owner = np.zeros((len(starts), len(owner)))
-        to_owner[np.arange(len(starts)), place] = keep
         varied, total, squared = (each @ to_owner for each in (within, centred, np.square(centred)))
         paired = np.broadcast_to(to_owner.sum(0), varied.shape)
         made.append(weighted.inconsistency(paired, varied, total, squared, weight[owner]))
