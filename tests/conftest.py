@@ -2,7 +2,12 @@
 
 import signal
 
+import hypothesis
 import pytest
+
+# No test is timed: a busy machine is no defect.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:
