@@ -1,6 +1,5 @@
 """One system, one load, once: from the command to the last trial."""
 
-import itertools
 import math
 import os
 import shutil
@@ -8,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -114,24 +113,30 @@ def _sweep(spec: Path, bench: Bench, load: Load, *, slurm: bool) -> tuple[Pairs,
         time.sleep(POLL_S)
     accepted = {event["pack"]: event for event in _events(folder, "accepted")}
     pairs: Pairs = []
-    packs: dict[str, Pairs] = {}
+    packs: Pairs = []
     for segment in sorted(folder.segments.iterdir()):
         table = pq.read_table(segment / "trials.parquet").to_pylist()
         told, begin = accepted[table[0]["pack"]], _unix(table[0]["started"])
         end = _unix(told["time"])
         pairs += [(begin, end) for row in table if row["state"] == "done"]
         trained = begin + sum(row["seconds"] for row in table)
-        packs.setdefault(told["worker"], []).append((begin, trained))
-    return pairs, gap(packs.values())
+        packs.append((begin, trained))
+    return pairs, gap(packs)
 
 
-def gap(workers: Iterable[Pairs]) -> float:
-    """Find the median time from the end of a worker's pack to the beginning of its next."""
-    gaps = [
-        begin - end
-        for packs in workers
-        for (_, end), (begin, _) in itertools.pairwise(sorted(packs))
-    ]
+def gap(packs: Pairs) -> float:
+    """Find the median time from the end of a pack to the beginning of the next on that worker.
+
+    Events name the ticket that drew a pack, not the worker: a pack counts as the next of the one
+    that ended last before it and has no next yet.
+    """
+    gaps, ended = [], list[float]()
+    for begin, end in sorted(packs):
+        before = max((one for one in ended if one <= begin), default=None)
+        if before is not None:
+            gaps.append(begin - before)
+            ended.remove(before)
+        ended.append(end)
     return statistics.median(gaps) if gaps else math.nan
 
 

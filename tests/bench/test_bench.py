@@ -132,9 +132,9 @@ def test_the_tables_hold_medians_of_paired_repeats(tmp_path: Path):
 
 
 def test_the_gap_is_between_packs_of_one_worker():
-    first, second = [(10.0, 12.0), (12.5, 14.0), (0.0, 9.75)], [(3.0, 5.0)]
-    assert systems.gap([first, second]) == 0.375
-    assert math.isnan(systems.gap([second]))
+    packs = [(0.0, 9.75), (10.0, 12.0), (12.5, 14.0), (1.0, 11.0), (11.25, 20.0)]
+    assert systems.gap(packs) == 0.25  # of .25, .25 and .5
+    assert math.isnan(systems.gap([(3.0, 5.0), (4.0, 6.0)]))
 
 
 def test_a_page_keeps_what_stands_around_the_tables(tmp_path: Path):
