@@ -4,8 +4,7 @@ import dataclasses
 import os
 import re
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from cluster import profile as profiles
 from cluster.profile import SlurmProfile
 from orchestrator import embed_jobs, licences, render
 from orchestrator.errors import SweepError
-from orchestrator.render import PLAIN_PROGRESS_S, Mode
+from orchestrator.render import Mode
 from training.data import joining
 from training.errors import DataError
 from training.extraction import checking, config_file, requests
@@ -78,7 +77,7 @@ def run(asked: Request, *, cluster: str | None, yes: bool, mode: Mode) -> int:
     if not asked.device and device == "cpu":
         _refuse_other_arithmetic(asked)
     asked = dataclasses.replace(asked, device=device)
-    report = embedding.run(asked, on_progress=_now_and_then(mode))
+    report = embedding.run(asked, on_progress=render.now_and_then(mode, progress_text))
     report = dataclasses.replace(report, notes=(*terms(asked), *report.notes))
     show(report, asked.out, mode)
     return 1 if report.failed else 0
@@ -209,19 +208,6 @@ def _refuse_other_arithmetic(asked: Request) -> None:
             "\n".join(lines),
             hint="where there is a GPU, the same command goes on; to make all anew: --device cpu",
         )
-
-
-def _now_and_then(mode: Mode) -> "Callable[[Pace], None]":
-    """Say on stderr how far it is."""
-    last = time.monotonic()
-
-    def report(pace: "Pace") -> None:
-        nonlocal last
-        if mode == "text" and time.monotonic() - last > PLAIN_PROGRESS_S:
-            last = time.monotonic()
-            render.note(progress_text(pace))
-
-    return report
 
 
 def progress_text(pace: "Pace") -> str:

@@ -7,8 +7,7 @@ knows, unless that is asked for and marked.
 import dataclasses
 import hashlib
 import shlex
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from orchestrator.errors import SweepError
 from orchestrator.folder import Folder, folder_mode
 from orchestrator.kept_models import Chosen
 from orchestrator.predict_check import Given
-from orchestrator.render import PLAIN_PROGRESS_S, Mode
+from orchestrator.render import Mode
 
 _NAME_MAX = 60
 """Letters of the name of the data in that of a file."""
@@ -75,7 +74,7 @@ def predict(folder: Folder, asked: Asked, *, mode: Mode) -> int:
     about = _about(folder, asked, given, left_out)
     path = asked.out or _place(folder, asked, about)
     applied.require_ours(path)
-    made = predict_rows.scores(given, _now_and_then(mode))
+    made = predict_rows.scores(given, render.now_and_then(mode, "{:,} of {:,} scores made".format))
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if asked.out is None:
         path.parent.chmod(folder_mode(folder.root))
@@ -215,16 +214,3 @@ def _warn(folder: Folder, about: Mapping[str, Any]) -> None:
         render.note(f"cell {cell}: {mark}{out}", kind="warning")
     if wrong:
         render.note(f"hint: sweep resume {folder.name}; or --allow-missing")
-
-
-def _now_and_then(mode: Mode) -> Callable[[int, int], None]:
-    """Say on stderr how many scores are made."""
-    last = time.monotonic()
-
-    def report(done: int, total: int) -> None:
-        nonlocal last
-        if mode == "text" and time.monotonic() - last > PLAIN_PROGRESS_S:
-            last = time.monotonic()
-            render.note(f"{done:,} of {total:,} scores made")
-
-    return report

@@ -15,8 +15,9 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec
 
+P = ParamSpec("P")
 Mode = Literal["text", "json", "quiet"]
 PLAIN_PROGRESS_S = 5.0
 # What moves a cursor, starts an escape sequence, or turns the direction of writing around.
@@ -61,6 +62,19 @@ def note(text: str, *, hint: str = "", kind: str = "") -> None:
     if hint:
         sys.stderr.write(f"hint: {_visible(hint)}\n")
     sys.stderr.flush()
+
+
+def now_and_then(mode: Mode, text: Callable[P, str]) -> Callable[P, None]:
+    """Give a function that tells the user the text of its arguments, but not too often."""
+    last = time.monotonic()
+
+    def tell(*given: P.args, **named: P.kwargs) -> None:
+        nonlocal last
+        if mode == "text" and time.monotonic() - last > PLAIN_PROGRESS_S:
+            last = time.monotonic()
+            note(text(*given, **named))
+
+    return tell
 
 
 def error(mode: Mode, *, kind: str, message: str, hint: str = "") -> None:

@@ -1,14 +1,13 @@
 """What `aggregate` does and shows."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator import answers, render
 from orchestrator.answers import Asked
 from orchestrator.errors import SweepError
 from orchestrator.folder import Folder
-from orchestrator.render import PLAIN_PROGRESS_S, Mode
+from orchestrator.render import Mode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,22 +182,9 @@ def _representation(
         predictions,
         joined=joined,
         dataset=index.read(data) if data.is_dir() else None,
-        report=_now_and_then(mode),
+        report=render.now_and_then(mode, "{:,} of {:,} sets of embeddings measured".format),
     )
     return representations.table(joined, measured, reference=against)
-
-
-def _now_and_then(mode: Mode) -> Callable[[int, int], None]:
-    """Say on stderr how many sets of embeddings are measured."""
-    last = time.monotonic()
-
-    def report(done: int, total: int) -> None:
-        nonlocal last
-        if mode == "text" and time.monotonic() - last > PLAIN_PROGRESS_S:
-            last = time.monotonic()
-            render.note(f"{done:,} of {total:,} sets of embeddings measured")
-
-    return report
 
 
 def _show_table(made: "pd.DataFrame") -> None:
