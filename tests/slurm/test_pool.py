@@ -70,7 +70,7 @@ def all_done(folder):
 
 
 def test_a_pilot_of_a_failed_node_is_replaced_and_idle_ones_leave(tmp_path):
-    spec = write_spec(tmp_path, epochs=80)
+    spec = write_spec(tmp_path, epochs=200)
     folder = launch(spec, profile(tmp_path, cpus=WHOLE_NODE),
                     tmp_path / "results")  # fmt: skip
     wait(lambda: len({event["pilot"] for event in told(folder, "assigned")}) == 2, timeout=120)
@@ -93,7 +93,7 @@ def test_a_pilot_of_a_failed_node_is_replaced_and_idle_ones_leave(tmp_path):
 
 
 def test_preemption_is_free_and_a_requeued_driver_goes_on(tmp_path):
-    spec = write_spec(tmp_path, epochs=150)
+    spec = write_spec(tmp_path, epochs=300)
     site = profile(tmp_path, partition="scavg", cpus=WHOLE_NODE,
                    driver={"partition": "gpu"})  # fmt: skip
     folder = launch(spec, site, tmp_path / "results")
