@@ -63,6 +63,7 @@ class Joined:
         known: the rows of `trials` of trials that are done, by trial.
         tasks: these trials as they are measured, apart for classes and survival.
         measured: the metrics of the main table, by trial.
+        settings: the configurations, by trial.
     """
 
     rows: pd.DataFrame
@@ -73,6 +74,7 @@ class Joined:
     known: pd.DataFrame
     tasks: tuple[Measured, ...]
     measured: pd.DataFrame
+    settings: pd.Series
 
     def averaged(self, measured: pd.DataFrame) -> pd.DataFrame:
         """Average metrics of trials, by trial: over seeds, a row per cell and fold."""
@@ -128,6 +130,7 @@ def join(
         known=done,
         tasks=tasks,
         measured=measured,
+        settings=settings,
     )
 
 

@@ -4,7 +4,6 @@ Class tasks, survival tasks and external cohorts are each measured on patients o
 have draws of their own.
 """
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
@@ -27,7 +26,6 @@ _BCA_MAX = 10_000
 
 def of(
     joined: Joined,
-    plan: pd.DataFrame,
     predictions: pd.DataFrame,
     *,
     metrics: Collection[str],
@@ -39,7 +37,6 @@ def of(
 
     Args:
         joined: plan and results.
-        plan: a row per cell and trial, as in `plan.parquet`.
         predictions: a row per trial and scan.
         metrics: which; those without draws are left out.
         num_draws: how many.
@@ -50,7 +47,7 @@ def of(
         SweepError: There are too many patients for the method.
     """
     drawn = []
-    for found, names in _samples(joined, plan, predictions, metrics):
+    for found, names in _samples(joined, predictions, metrics):
         if method == "bca" and num_draws and len(found.patients) > _BCA_MAX:
             raise SweepError(
                 f"bca of {len(found.patients):,} patients: expected {_BCA_MAX:,} at most",
@@ -73,7 +70,7 @@ def of(
 
 
 def _samples(
-    joined: Joined, plan: pd.DataFrame, predictions: pd.DataFrame, metrics: Collection[str]
+    joined: Joined, predictions: pd.DataFrame, metrics: Collection[str]
 ) -> Iterator[tuple[Cases, Mapping[str, str]]]:
     """Give the cases of each kind, and names of the metrics."""
     inside = {name: name for name in measure_draws.METRICS if name in metrics}
@@ -82,10 +79,8 @@ def _samples(
         yield task.cases, inside
     if not outside:
         return
-    config = plan.drop_duplicates("trial").set_index("trial")["config"]
-    settings = config.loc[joined.known.index].map(json.loads)
-    lives = settings.map(aggregate.is_survival).to_numpy(bool)
-    locked = settings.map(lambda each: bool(each.get("external_cohorts"))).to_numpy(bool)
+    lives = joined.settings.map(aggregate.is_survival).to_numpy(bool)
+    locked = joined.settings.map(lambda each: bool(each.get("external_cohorts"))).to_numpy(bool)
     if not locked.any():
         return
     rows = predictions[predictions["part"].eq("external")].assign(held_out=True)

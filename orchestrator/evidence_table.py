@@ -106,7 +106,7 @@ def make(
     measured = _measured(joined, metrics)
     rows = evidence_rows.rows(joined.cells, by)
     drawn = evidence_draws.of(
-        joined, plan, predictions,
+        joined, predictions,
         metrics=list(measured.columns), num_draws=num_draws, method=method, seed=seed,
     )  # fmt: skip
     without = [name for name in measured.columns if name not in evidence_draws.METRICS]
