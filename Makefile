@@ -16,6 +16,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/c
 	$(if $(WHEELHOUSE),--no-index --find-links=$(WHEELHOUSE))
 UNIT := -n 2 --dist loadscope -m "not slurm and not slow and not gpu"
 
+# Commands start as an installed sweep does, with compiled modules, whatever the caller's shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test check clean wheelhouse format testbed chaos science bench-embed bench bench-full coverage
 
 setup: .venv/.installed

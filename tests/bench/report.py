@@ -95,10 +95,11 @@ def _explained(cores: int) -> list[str]:
         f"Every system trains the same trials on {cores} cores, one thread each. *Efficiency*: "
         "core-seconds of bare training (an ordinary single model, warm process, data in memory) "
         "over wall time × cores, from the command to the end of the last trial; above 1 where "
-        "lanes are cheaper than single models. *Start-up*: until the first trial trains. *Between "
-        "packs*: from the end of a pack's training until the worker trains the next. The last "
-        "column is the median over repeats of the ratio of wall times. All but the `sweep` rows "
-        "train with an ordinary single model, without the companion of a lone lane.",
+        "lanes are cheaper than single models. *Start-up*: until the first trial trains; in "
+        "brackets from the start of the first pilot. *Between packs*: from the end of a pack's "
+        "training until the worker trains the next. The last column is the median over repeats of "
+        "the ratio of wall times. All but the `sweep` rows train with an ordinary single model, "
+        "without the companion of a lone lane.",
     ]
 
 
@@ -126,8 +127,10 @@ def _system_row(
     ratio = f"{statistics.median(paired):.2f} ×" if paired and name != "sweep" else ""
     gaps = [mine[n]["gap_s"] for n in both if "gap_s" in mine[n]]
     gap = f"{1e3 * statistics.median(gaps):.0f}" if gaps else ""
+    pilots = [mine[n]["pilot_s"] for n in both if "pilot_s" in mine[n]]
+    pilot = f" ({statistics.median(pilots):.1f})" if pilots else ""
     return (
-        f"| {name} | {wall:.1f} | {whole:.2f} | {startup:.1f} | {steady:.2f} | {warm:.2f} "
+        f"| {name} | {wall:.1f} | {whole:.2f} | {startup:.1f}{pilot} | {steady:.2f} | {warm:.2f} "
         f"| {gap} | {ratio} |"
     )
 

@@ -56,12 +56,14 @@ class Time:
         gone_s: from the command until it has returned and nothing of it is left.
         gap_s: of sweeps, from the end of a pack's training on a worker until the next one trains
             there, the median; NaN where no worker had two.
+        pilot_s: of sweeps on SLURM, from the start of the first pilot until a trial trains.
     """
 
     wall_s: float
     startup_s: float
     gone_s: float
     gap_s: float = math.nan
+    pilot_s: float = math.nan
 
 
 def measure(name: str, load: Load, bench: Bench) -> Time:
@@ -74,9 +76,9 @@ def measure(name: str, load: Load, bench: Bench) -> Time:
     shutil.rmtree(folder, ignore_errors=True)
     spec = folder / "bench_load.yaml"
     trials.write_spec(spec, load, data=bench.data)
-    began, gap = time.time(), math.nan
+    began, of_sweep = time.time(), dict[str, float]()
     if name in OURS:
-        pairs, gap = _sweep(spec, bench, load, slurm=name != "sweep")
+        pairs, of_sweep = _sweep(spec, bench, load, slurm=name != "sweep")
     else:
         files = trials.write_trials(folder / "trials", trials.configs(spec))
         began = time.time()
@@ -92,13 +94,13 @@ def measure(name: str, load: Load, bench: Bench) -> Time:
         wall_s=max(end for _, end in pairs) - began,
         startup_s=min(begin for begin, _ in pairs) - began,
         gone_s=time.time() - began,
-        gap_s=gap,
+        **of_sweep,
     )
 
 
-def _sweep(spec: Path, bench: Bench, load: Load, *, slurm: bool) -> tuple[Pairs, float]:
-    """Launch a sweep and wait for its end; when the packs of its trials began and ended, and the
-    gap between them."""
+def _sweep(spec: Path, bench: Bench, load: Load, *, slurm: bool) -> tuple[Pairs, dict[str, float]]:
+    """Launch a sweep and wait for its end; when the packs of its trials began and ended, and what
+    `Time` has of sweeps alone."""
     results = spec.parent / "results"
     profile = spec.parent / "profile.yaml"
     write_profile(profile, bench.cores, slurm=slurm)
@@ -121,7 +123,10 @@ def _sweep(spec: Path, bench: Bench, load: Load, *, slurm: bool) -> tuple[Pairs,
         pairs += [(begin, end) for row in table if row["state"] == "done"]
         trained = begin + sum(row["seconds"] for row in table)
         packs.append((begin, trained))
-    return pairs, gap(packs)
+    of_sweep = {"gap_s": gap(packs)}
+    if started := [_unix(event["time"]) for event in _events(folder, "started")]:
+        of_sweep["pilot_s"] = min(begin for begin, _ in pairs) - min(started)
+    return pairs, of_sweep
 
 
 def gap(packs: Pairs) -> float:

@@ -107,6 +107,10 @@ def made_up(path: Path) -> record.Record:
         for name, values in (
             ("bare", {"core_s": 16.0, "trials": 16.0}),
             ("sweep", {"wall_s": wall, "startup_s": 2.0, "gone_s": wall, "gap_s": 0.05}),
+            (
+                "sweep on slurm",
+                {"wall_s": wall, "startup_s": 8.0, "gone_s": wall, "pilot_s": 6.0 + repeat},
+            ),
             ("shell", {"wall_s": 2 * wall + repeat, "startup_s": 3.0, "gone_s": 2 * wall}),
         ):
             found.once(figure, name, repeat, lambda values=values: values)
@@ -126,6 +130,8 @@ def test_the_tables_hold_medians_of_paired_repeats(tmp_path: Path):
     ours = next(line for line in text.splitlines() if line.startswith("| sweep |"))
     assert ours.split(" | ")[1:3] == ["11.0", f"{16 / (11 * cores):.2f}"]
     assert ours.split(" | ")[6] == "50" and line.split(" | ")[6] == ""
+    on_slurm = next(line for line in text.splitlines() if line.startswith("| sweep on slurm |"))
+    assert on_slurm.split(" | ")[3] == "8.0 (7.0)"
     assert "| time per trial | 2.00 | 1.00 | 0.50 |" in text
     assert "| driver's queue, MB | 3.2 | 3.2 |" in text
     assert "submitit" not in text.split("### Systems")[1]
