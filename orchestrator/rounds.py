@@ -2,8 +2,9 @@
 
 A round is a batch of settings for one group of cells (`Searched.group`). Once all of its trials are
 done or given up, the next batch is suggested from the mean validation value of each setting over
-its folds and seeds; held-out patients take no part. What was suggested is kept with the plan, so
-that it is never suggested otherwise.
+its folds and seeds; held-out patients take no part, since such a search needs folds that hold out
+the same ones (`spec_search_check`). What was suggested is kept with the plan, so that it is never
+suggested otherwise.
 """
 
 import json

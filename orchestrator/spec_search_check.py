@@ -12,8 +12,15 @@ from orchestrator.spec_expand import Cell, Draft
 from orchestrator.spec_lines import Place
 from orchestrator.spec_model import Arm, Spec, kinds, section
 from orchestrator.spec_problems import describe, shown, unknown
-from orchestrator.spec_search import AshaSearch, Choices, RandomSearch, Range, Search
-from training.config import TrialConfig
+from orchestrator.spec_search import (
+    AshaSearch,
+    Choices,
+    OptunaSearch,
+    RandomSearch,
+    Range,
+    Search,
+)
+from training.config import CohortFolds, TrialConfig, num_folds
 
 SECTIONS = ("optim", "regularisation", "mixstyle", "input", "head", "sampling")
 """What a search may set, beside losses: nothing that changes what is predicted, or on whom."""
@@ -44,6 +51,18 @@ def cell_flaw(draft: Draft, cell: Cell) -> Flaw | None:
     place: Place = ("arms", draft.arm, "search")
     if cell.config.stopping.validation_share == 0:
         text = f"{search.kind} needs validation patients, and stopping.validation_share is 0"
+        return Flaw((*place, "kind"), text)
+    folds = cell.config.folds
+    if (
+        isinstance(search, OptunaSearch)
+        and num_folds(folds) > 1
+        and not isinstance(folds, CohortFolds)
+    ):
+        # Whom one fold validates on another holds out: a mean over folds has seen them all.
+        text = (
+            f"found optuna with folds of kind {folds.kind}, where the validation patients of a "
+            "fold are held out in another; expected folds of kind cohort, or random or asha"
+        )
         return Flaw((*place, "kind"), text)
     epochs = cell.config.optim.epochs
     if isinstance(search, AshaSearch) and search.grace >= epochs:

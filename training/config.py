@@ -30,7 +30,15 @@ from training.config_inputs import InputMethod as InputMethod
 from training.config_inputs import NoInputMethod as NoInputMethod
 from training.config_inputs import PairedErasure, Regularisation
 from training.config_lanes import lane_key as lane_key
-from training.config_losses import ClamClustering, GroupLoss, Mixup, PairLoss, blind, compares_pairs
+from training.config_losses import (
+    ClamClustering,
+    GroupDRO,
+    GroupLoss,
+    Mixup,
+    PairLoss,
+    blind,
+    compares_pairs,
+)
 from training.config_losses import InfoNCE as InfoNCE
 from training.config_losses import Loss as Loss
 from training.config_losses import MixStyle as MixStyle
@@ -202,6 +210,12 @@ class TrialConfig(Config):
                 )
             if isinstance(loss, ClamClustering) and self.task.kind == "survival":
                 raise ValueError("clam_clustering needs classes, not a survival task")
+        instead = sum(each.weight for each in self.losses if isinstance(each, Mixup | GroupDRO))
+        if instead > 1 + 1e-9:
+            raise ValueError(
+                f"mixup and group_dro replace shares of the task loss, {instead:g} of it together; "
+                "expected weights of at most 1 in all"
+            )
         if self.precision in ("bfloat16", "float16") and not self.head.embed_dims:
             raise ValueError(
                 f"precision: {self.precision} changes nothing in a head of kind {self.head.kind}"

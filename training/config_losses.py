@@ -45,8 +45,9 @@ class ScoreLoss(Config):
         "logit_mse", "probability_mse", "variance", "jensen_shannon", "huber", "attention"
     ] = Field(
         "logit_mse",
-        description="S1 logit_mse, S2 probability_mse, S3 variance over scans, S4 jensen_shannon, "
-        "S5 huber on the logit, S6 attention: Jensen-Shannon on the attention of shared places",
+        description="S1 logit_mse, S2 probability_mse, S3 variance over the two scans of a pair, a "
+        "quarter of S1, S4 jensen_shannon, S5 huber on the logit, S6 attention: Jensen-Shannon on "
+        "the attention of shared places",
     )
 
 

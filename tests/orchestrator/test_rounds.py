@@ -9,7 +9,8 @@ SPACE = {"optim.lr": {"low": 1e-4, "high": 1, "log": True}}
 def rows(folder, suggested=None, *, samples=5, **changes):
     search = {"kind": "optuna", "samples": samples, "batch": 2, "space": SPACE}
     arms = {"erm": {"views": "routine"}, "a": {"views": "all", "search": search}}
-    return spec.expand(read(folder, small(arms=arms, **changes)), suggested or {})
+    folds = {"kind": "cohort", "train": ["dev"], "test": ["test"], "num_folds": 3}
+    return spec.expand(read(folder, small(arms=arms, folds=folds, **changes)), suggested or {})
 
 
 def make(found, *, without=(), failed=()):

@@ -9,6 +9,7 @@ from orchestrator import spec, spec_search
 from orchestrator.spec_search import Search
 from tests.orchestrator.specs import problems, read, small
 
+COHORT = {"kind": "cohort", "train": ["dev"], "test": ["test"], "num_folds": 3}
 WEIGHT = {"losses.score.weight": {"low": 0.01, "high": 10, "log": True}}
 
 
@@ -154,7 +155,9 @@ def test_a_bracket_compares_settings_and_nothing_else(tmp_path):
 
 
 def test_suggestions_follow_the_first_settings_up_to_the_samples(tmp_path):
-    text = searched(random(samples=5) | {"kind": "optuna", "batch": 2}, encoders=["uni"])
+    text = searched(
+        random(samples=5) | {"kind": "optuna", "batch": 2}, encoders=["uni"], folds=COHORT
+    )
     sweep = read(tmp_path, text)
     first = [row for row in spec.expand(sweep) if row.searched]
     assert len({row.cell for row in first}) == 2
@@ -220,10 +223,26 @@ def test_a_wrong_search_is_refused_with_one_line(tmp_path, search, expected):
 @pytest.mark.parametrize("kind", ["asha", "optuna"])
 def test_a_search_that_compares_needs_validation_patients(tmp_path, kind):
     stopping = {"validation_share": 0, "epoch": "last", "threshold": "half"}
-    text = searched(random() | {"kind": kind}, stopping=stopping)
+    text = searched(random() | {"kind": kind}, stopping=stopping, folds=COHORT | {"num_folds": 1})
     (line,) = problems(tmp_path, text)
     assert f"{kind} needs validation patients" in line
     assert problems(tmp_path, searched(random(), stopping=stopping)) == []
+
+
+@pytest.mark.parametrize(
+    "folds",
+    [
+        {"kind": "stratified", "num_folds": 2},
+        {"kind": "leave_one_out", "column": "site", "values": ["a", "b"]},
+        {"kind": "given", "num_folds": 2, "repetitions": 2},
+    ],
+)
+def test_optuna_never_hears_of_patients_that_another_fold_holds_out(tmp_path, folds):
+    text = searched(random() | {"kind": "optuna"}, folds=folds)
+    (line,) = problems(tmp_path, text)
+    assert "arms.score.search.kind: found optuna with folds of kind " + folds["kind"] in line
+    assert problems(tmp_path, searched(random() | {"kind": "asha"}, folds=folds)) == []
+    assert problems(tmp_path, searched(random() | {"kind": "optuna"}, folds=COHORT)) == []
 
 
 def test_a_key_is_in_the_grid_or_in_the_search(tmp_path):

@@ -20,10 +20,11 @@ from training.config import (
 )
 from training.config_heads import DSMILHead, LinearProbeHead
 from training.config_inputs import Regularisation
-from training.config_losses import BarlowTwins, Mixup, ScanGen, SupCon, VRex
+from training.config_losses import BarlowTwins, GroupDRO, Mixup, ScanGen, SupCon, VRex
 
 PROBE = LinearProbeHead(kind="linear_probe")
 SUPCON, SCANGEN = SupCon(kind="supcon"), ScanGen(kind="scangen")
+DRO = GroupDRO(kind="group_dro", weight=0.1)
 TWINS, MIXUP = BarlowTwins(kind="barlow_twins"), Mixup(kind="mixup")
 ATTENTION = ScoreLoss(kind="score", form="attention")
 TILE = InfoNCE(kind="infonce", level="tile")
@@ -65,6 +66,7 @@ def cohort_folds(num_folds: int) -> CohortFolds:
             "precision: float16 changes nothing in a head of kind linear_probe",
         ),
         ({"losses": (MIXUP,), "head": DSMILHead(kind="dsmil")}, "mixup needs a head that scores"),
+        ({"losses": (MIXUP, DRO)}, "shares of the task loss, 1.1 of it together; expected"),
         ({"fold": 3}, "fold 3 does not exist: there are 3"),
         ({"losses": (), "pairs": "shuffled"}, "changes nothing without a loss between scans"),
         ({"pairs": "same_scan", "views": "routine", "losses": ()}, "same_scan needs views: all"),
@@ -101,6 +103,7 @@ def test_what_cannot_be_trained_is_refused(changed: dict[str, object], expected:
         {"losses": (TWINS.model_copy(update={"level": "tile"}),), "sampling": Sampling()},
         {"losses": (ScoreLoss(kind="score"), MIXUP, VRex(kind="vrex")), "head": PROBE},
         {"losses": (ATTENTION,), "precision": "float16"},
+        {"losses": (MIXUP.model_copy(update={"weight": 0.9}), DRO)},
         {"folds": cohort_folds(1), "stopping": NO_VALIDATION},
         {"folds": cohort_folds(2)},
         {"losses": (), "pairs": "same_scan"},

@@ -164,7 +164,9 @@ def information(
     permuted, reason = _permuted(target, patient, block, num_draws, generator)
     targets = np.concatenate([target[None], permuted])
     chance = np.full(targets.shape, np.nan)
-    for train, test in folds(target, patient, generator=generator, num_folds=num_folds):
+    # Folds that knew the target would balance it, and not its permutations.
+    anyone = np.zeros_like(target)
+    for train, test in folds(anyone, patient, generator=generator, num_folds=num_folds):
         logits = reader.read(
             embeddings[train],
             targets[:, train],
@@ -174,7 +176,8 @@ def information(
         )
         right = np.take_along_axis(logits, targets[:, test, None], axis=2)[..., 0]
         chance[:, test] = right - np.logaddexp.reduce(logits, axis=2)
-    null = _entropy(target, np.ones((1, len(target))))[0] + chance[1:].mean(1)
+    entropy = [_entropy(each, np.ones((1, len(target))))[0] for each in permuted]
+    null = np.array(entropy) + chance[1:].mean(1)
     return Information(
         target=target, patient=patient, log_chance=chance[0], null=null, reason=reason
     )

@@ -62,6 +62,25 @@ def test_the_null_is_honest():
     assert 0.3 < np.mean(found) < 0.75
 
 
+def test_the_null_of_a_label_is_what_the_bound_of_the_permuted_label_would_be():
+    """Folds and entropy treat the label as they treat its permutations, or no p-value holds."""
+    embeddings, _, label, slide = scans(0.0, 2.0, num_slides=24)
+    uneven = np.sort(np.concatenate([np.arange(0, 48, 2), np.arange(1, 16, 2)]))
+    embeddings, label, slide = embeddings[uneven], label[uneven], slide[uneven]
+    found = information(
+        embeddings, label, slide, generator=np.random.default_rng(0), num_draws=3
+    )  # fmt: skip
+    generator = np.random.default_rng(0)
+    _, first, number = np.unique(slide, return_index=True, return_inverse=True)
+    order = generator.random((3, len(first))).argsort(1)
+    permuted = label[first][order][:, number]
+    for target, bound in zip(permuted, found.null, strict=True):
+        again = information(
+            embeddings, target, slide, generator=np.random.default_rng(0), num_draws=3
+        )
+        assert again.bound == pytest.approx(bound)
+
+
 def test_permutations_stay_within_slides():
     """The first scanner's slides have a mark: within slides nothing can be learned from it."""
     generator = np.random.default_rng(0)

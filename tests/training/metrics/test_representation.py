@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from croma import apd
+from croma.metrics.ri import RobustnessIndex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
@@ -46,6 +49,23 @@ def test_the_robustness_index_agrees_with_a_loop_over_scikit_learns_neighbours(s
     for own in (np.arange(40), np.arange(40) // 3):
         found = robustness_index(embeddings, biology, scanner, num_neighbours=k, own=own)
         assert found == pytest.approx(slow_index(embeddings, biology, scanner, own, k))
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 2**32), st.integers(1, 12))
+def test_the_robustness_index_and_the_drop_agree_with_croma(seed: int, k: int):
+    generator = np.random.default_rng(seed)
+    embeddings, own = generator.normal(size=(60, 5)), np.arange(60) // 3
+    biology, scanner = generator.integers(0, 2, 60), generator.integers(0, 3, 60)
+    columns = {"sample_id": np.arange(60), "label": biology, "group_id": own, "scanner": scanner}
+    manifest = pd.DataFrame(columns).astype(str).assign(image_path="-")
+    curve = RobustnessIndex.compute_curve(
+        embeddings, manifest, confounder_column="scanner", k_values=[k]
+    )
+    found = robustness_index(embeddings, biology, scanner, num_neighbours=k, own=own)
+    assert found == pytest.approx(curve[k])
+    accuracy = generator.uniform(0.4, 1, size=(4, 6))
+    assert average_performance_drop(accuracy) == pytest.approx(apd(accuracy))
 
 
 def worlds(weight: float, seed: int = 0, num: int = 60):
