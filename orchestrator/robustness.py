@@ -2,7 +2,7 @@
 
 Classes and survival have columns of their own; a sweep of both has both.
 Values are averaged as in the main table (`aggregate`). What a segment's `trials` table says of
-attention and of gradients beside the state of a trial is averaged along with them.
+attention, gradients and views beside the state of a trial is averaged along with them.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ ARTEFACTS = (
     "gradient_energy",
     "gradient_chance",
     "gradient_subspace",
+    "view_shift",
 )
 """Columns of `trials` that a trial has where the spec asked for them (`training.artefacts`)."""
 
@@ -31,14 +32,14 @@ _NAMED = ("trial", "scanner", "seen")
 
 
 def cells(joined: Joined) -> pd.DataFrame | None:
-    """Make the table of robustness, a row per cell; None where no trial has two scanners.
+    """Make the table of robustness, a row per cell; None where no trial has two scanners or views.
 
     Returns:
         encoder, arm, axes and counts as in the main table; `SHARED`, `measure_agreement.METRICS`,
         `measure_scanners.GAPS` or `measure_survival.GAPS`, and `ARTEFACTS`, NaN where one does not
         apply.
     """
-    if not _several_scanners(joined.tasks):
+    if not _several_scanners(joined.tasks) and "view_shift" not in joined.known:
         return None
     measured = joined.measured[list(SHARED)].join(trials(joined))
     folds = joined.averaged(measured)

@@ -110,4 +110,5 @@ def keep(wanted: Artefacts) -> "Keep":
         embeddings=wanted.embeddings == "evaluation",
         attention=wanted.attention == "top",
         gradients=wanted.gradients == "energy",
+        views=wanted.views == "shift",
     )

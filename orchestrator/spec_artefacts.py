@@ -30,6 +30,11 @@ class Artefacts(Config):
         description="energy: share of the score's gradient in the directions in which scanners "
         "differ, of the held-out scans",
     )
+    views: Literal["none", "shift"] = Field(
+        "none",
+        description="shift: how far scores move from the held-out scans to the augmented views "
+        "that were made from them",
+    )
 
 
 NO_ARTEFACTS = Artefacts()

@@ -1,8 +1,8 @@
 """What a trial leaves beside its predictions, where it is asked for: of the held-out scans.
 
 Bag embeddings, the tiles with the most attention, how far the attention of a slide's scans agrees,
-and the share of the score's gradient in the directions in which scanners differ. Nothing here
-changes a bit of a result.
+the share of the score's gradient in the directions in which scanners differ, and how far scores
+move to the views of scans. Nothing here changes a bit of a result.
 """
 
 import logging
@@ -42,11 +42,13 @@ class Keep:
         embeddings: bag embeddings z.
         attention: attention of the top tiles, and its agreement between scans.
         gradients: share of the gradient in the scanner subspace.
+        views: how far scores move from scans to their augmented views.
     """
 
     embeddings: bool = False
     attention: bool = False
     gradients: bool = False
+    views: bool = False
 
 
 NOTHING = Keep()
@@ -66,8 +68,8 @@ class Kept:
             both have), spearman, overlap (of the top 5 %); NaN without shared places.
         gradients: per scan: view, energy (share of the gradient in the scanner subspace).
         measured: for the table of trials: means of the two tables, over slides and over scans, the
-            chance level of the energy, and the share of the differences between training scans
-            that the subspace holds.
+            chance level of the energy, the share of the differences between training scans that
+            the subspace holds, and `view_shift.NAME`.
     """
 
     scans: pd.DataFrame

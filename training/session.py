@@ -34,6 +34,7 @@ class Session:
         dataset: what they read.
         device: where they train.
         resident_bytes: see `Loader`.
+        held_out_views: read the views of scans to test, to score them in the end.
     """
 
     def __init__(
@@ -43,12 +44,13 @@ class Session:
         *,
         device: torch.device,
         resident_bytes: int,
+        held_out_views: bool = False,
     ) -> None:
         self.configs, self.device = list(configs), device
         shared = self.shared = configs[0]
         fingerprint, split = folds.identify(dataset, shared)
         self.identity = _identity(configs, fingerprint, device)
-        self.scans = scans.read(dataset, shared, split)
+        self.scans = scans.read(dataset, shared, split, held_out_views=held_out_views)
         self.pool = sampling.pool(
             self.scans, paired=shared.views == "all", augmented=shared.pairs == "augmented"
         )

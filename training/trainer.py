@@ -23,7 +23,7 @@ import torch
 from safetensors.numpy import save_file
 
 from training import checkpoint as checkpoints
-from training import evaluation, lanes, memory
+from training import evaluation, lanes, memory, view_shift
 from training.artefacts import NOTHING, Collector, Keep, Kept
 from training.config import TrialConfig, lane_key
 from training.data import index
@@ -117,9 +117,11 @@ def train(
         raise ValueError("lanes need trials of one lane key")
     if not lanes.aligned_alike():
         log.warning("MKL_CBWR=AUTO is not in force: equal trials may differ in their last bits")
-    companions = [configs[0]] if len(configs) == 1 else []
-    everyone = [*configs, *companions]
-    session = Session(everyone, dataset, device=torch.device(device), resident_bytes=resident_bytes)
+    everyone = configs if len(configs) > 1 else [*configs, *configs]
+    session = Session(
+        everyone, dataset, device=torch.device(device), resident_bytes=resident_bytes,
+        held_out_views=keep.views,
+    )  # fmt: skip
     if checkpoint is not None:
         _resume(session, checkpoint)
     epochs = session.shared.optim.epochs
@@ -188,6 +190,8 @@ def _results(session: Session, keep: Keep) -> list[LaneResult]:
     if collector is None:
         return found
     kept = collector.finish(stack, [result.state == "done" for result in found])
+    if keep.views:
+        kept = view_shift.added(session, kept, test, scores[:, : len(test)])
     return [dataclasses.replace(one, kept=its) for one, its in zip(found, kept, strict=True)]
 
 

@@ -100,6 +100,13 @@ def test_what_trials_say_of_attention_and_gradients_is_averaged():
     assert table["attention_spearman"].isna().all()
 
 
+def test_how_far_scores_move_to_views_needs_no_second_scanner():
+    given = results(list("abcde"), scanners="A", view_shift=[0.1, 0.3, 0.6, 0.5, np.nan])
+    table = robustness.cells(join(PLAN, *given))
+    assert table["view_shift"].to_list() == pytest.approx([0.4, 0.5])
+    assert robustness.scanners(join(PLAN, *given)) is None
+
+
 def test_no_order_of_rows_matters():
     trials, predictions = results(list("abcde"))
     draw = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Augmented views of training scans, for `pairs: augmented`; nothing else reads a view.
+"""Augmented views: of training scans for `pairs: augmented`, of held-out ones to see scores move.
 
 A view belongs to its scan: patient, scanner, site, lab, stain and cohort are the scan's, whatever
 the view's own row says.
@@ -24,9 +24,19 @@ def views(dataset: Dataset, config: TrialConfig, patients: Collection[str]) -> p
         patients: of the training part.
     """
     mine = dataset.index[dataset.index["encoder"] == config.encoder]
-    made = mine[(mine["source_scan"] != "") & (config.pairs == "augmented")]
     scans = mine[(mine["source_scan"] == "") & mine["patient"].isin(patients)]
-    scans = scans[seen.is_seen(dataset, scans, config)]
+    scans = scans[seen.is_seen(dataset, scans, config) & (config.pairs == "augmented")]
+    return of(dataset, scans)
+
+
+def of(dataset: Dataset, scans: pd.DataFrame) -> pd.DataFrame:
+    """List the views made from scans of one encoder: rows of the index, in order of views.
+
+    Args:
+        dataset: where they are.
+        scans: rows of the index.
+    """
+    made = dataset.index[dataset.index["encoder"].isin(scans["encoder"])]
     made = made[made["source_scan"].isin(scans["scan"])].sort_values("view", kind="stable")
     source = scans.set_index("scan").loc[made["source_scan"]]
     return made.assign(**{name: source[name].to_numpy() for name in _OF_THE_SCAN})

@@ -1,7 +1,8 @@
 """The scans that a trial reads: one row each, with part, label and what sampling needs to know.
 
-Augmented views come with `pairs: augmented` alone, and are of a part of their own. Rows are ordered
-by view id, so that the order of shards and of the index does not change a result.
+Augmented views come with `pairs: augmented` or where they are asked for, and are of parts of their
+own. Rows are ordered by view id, so that the order of shards and of the index does not change a
+result; views of held-out scans come last.
 """
 
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ class Scans:
 
     Attributes:
         table: index rows with the column `part`: train, validation, test or external; augmented for
-            views of training scans that may train, whose patient, scanner and groups are their
-            scan's.
+            views of training scans that may train, view for those of scans to test; their patient,
+            scanner and groups are their scan's.
         label: class number of the patient, after the permutation of `shuffle_labels`; of a survival
             task 1 where the event happened, else 0.
         seen: whether a scan may train and validate, if its patient does (`seen.is_seen`).
@@ -69,13 +70,20 @@ class Scans:
         return np.flatnonzero(rows & self.seen if seen_only else rows)
 
 
-def read(dataset: Dataset, config: TrialConfig, split: folds.Split | None = None) -> Scans:
+def read(
+    dataset: Dataset,
+    config: TrialConfig,
+    split: folds.Split | None = None,
+    *,
+    held_out_views: bool = False,
+) -> Scans:
     """Choose the scans of the configuration's encoder, fold and task.
 
     Args:
         dataset: where they are.
         config: of the trial.
         split: the trial's, where it is known already.
+        held_out_views: read the views of the scans to test, too.
 
     Raises:
         DataError: No scans of the encoder, embeddings of several widths, or a wrong split.
@@ -90,6 +98,10 @@ def read(dataset: Dataset, config: TrialConfig, split: folds.Split | None = None
     if len(made):
         table = pd.concat([table, made.assign(part="augmented")])
     table = table.sort_values("view", kind="stable").reset_index(drop=True)
+    table = _of_the_fold(dataset, config, table)
+    if held_out_views:
+        more = augmented.of(dataset, table[table["part"] == "test"])
+        table = pd.concat([table, more.assign(part="view")], ignore_index=True)
     widths = table["dim"].unique()
     if len(widths) != 1:
         raise DataError(
@@ -97,7 +109,6 @@ def read(dataset: Dataset, config: TrialConfig, split: folds.Split | None = None
             "expected one width",
             hint="rebuild the index of this encoder",
         )
-    table = _of_the_fold(dataset, config, table)
     labels, outcomes = _told(dataset, config, split)
     patient = np.unique(table["patient"], return_inverse=True)[1].astype(np.int64)
     is_seen = seen.is_seen(dataset, table, config)
