@@ -13,6 +13,7 @@ from orchestrator import identification, price, trial
 from orchestrator.spec import Row
 from orchestrator.trial import Trial
 from training.config import lane_key
+from training.config_lanes import in_common
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +73,22 @@ class Plan:
     def shared(self) -> int:
         """How many rows use a trial that an earlier row has already."""
         return len(self.rows) - len(self.trials)
+
+    def apart(self) -> tuple[list[int], list[str]]:
+        """Say which trials to train share no pass: sizes of the groups, and fields they differ in.
+
+        Empty fields where there is one group.
+        """
+        sizes: dict[tuple[str, str], int] = {}
+        shared: dict[str, set[str]] = {}
+        for one in self.packs:
+            config = one.trials[0].config
+            group = (lane_key(config), one.trials[0].fingerprint)
+            if group not in sizes:
+                for name, text in in_common(config):
+                    shared.setdefault(name, set()).add(text)
+            sizes[group] = sizes.get(group, 0) + len(one.trials)
+        return list(sizes.values()), [name for name, texts in shared.items() if len(texts) > 1]
 
     def kind(self, pack: Pack) -> str:
         """Name what packs that cost the same have in common."""

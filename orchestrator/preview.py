@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.profile import LocalProfile, SlurmProfile
 from orchestrator import preparation, quote, render
+from orchestrator.plan import Plan
 from orchestrator.preparation import Prepared
 from orchestrator.price import Price
 from orchestrator.quote import Footprint, Start
@@ -73,6 +74,7 @@ def value(preview: Preview) -> dict[str, Any]:
         "done": len(plan.done),
         "to_train": plan.num_to_train,
         "packs": len(plan.packs),
+        "lanes_apart": dict(zip(("groups", "differ_in"), plan.apart(), strict=True)),
         "searches": {
             name: {"kind": arm.search.kind, "samples": arm.search.samples}
             for name, arm in prepared.spec.arms.items()
@@ -125,6 +127,7 @@ def _rows(preview: Preview) -> list[tuple[str, str]]:
             f"{plan.num_to_train:,} to train{packs}",
         ),
         *_others(prepared),
+        *_lanes(plan),
         *_searches(prepared),
         ("data", str(prepared.data)),
     ]
@@ -137,6 +140,16 @@ def _rows(preview: Preview) -> list[tuple[str, str]]:
         lines = [f"{name}: {count:,} trials" for name, count in plan.missing.items()]
         rows.append(("missing", "\n".join([f"embeddings of {len(lines)} encoders", *lines])))
     return rows
+
+
+def _lanes(plan: Plan) -> list[tuple[str, str]]:
+    """Say what keeps trials from sharing a pass over the bags."""
+    sizes, fields = plan.apart()
+    if len(sizes) < 2 or not fields:
+        return []
+    each = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
+    text = f"{len(sizes):,} groups of {each} trials, which differ in {', '.join(fields)}"
+    return [("lanes", f"{text}: each group trains apart")]
 
 
 def _searches(prepared: Prepared) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -20,8 +21,14 @@ def lane_key(config: Config) -> str:
     Lanes may differ in seed, learning rate, weight decay, clipping, in the weight and temperature
     of a loss, and in what is done with scores after training; everything else must agree.
     """
-    parts = (f'"{name}":{_shared(name, getattr(config, name))}' for name in _names(type(config)))
+    parts = (f'"{name}":{text}' for name, text in in_common(config))
     return hashlib.sha256(f"{{{','.join(parts)}}}".encode()).hexdigest()[:12]
+
+
+def in_common(config: Config) -> Iterator[tuple[str, str]]:
+    """Write by field, in order of their names, what the lanes of one pass must agree in."""
+    for name in _names(type(config)):
+        yield name, _shared(name, getattr(config, name))
 
 
 def scalar(value: Any) -> str:

@@ -41,6 +41,17 @@ def test_a_price_has_an_interval_a_source_and_a_cap(tmp_path, site, capsys):
     assert "12 trials in 4 cells; 0 done, 12 to train in 6 packs of up to 2 lanes" in text
 
 
+def test_what_keeps_trials_from_sharing_a_pass_is_told(tmp_path, capsys):
+    made = prepare(write_spec(tmp_path), tmp_path / "r")
+    line = "lanes    4 groups of 2 to 4 trials, which differ in fold, losses, views: each group"
+    assert line + " trains apart" in shown(made, capsys)
+    told = json.loads(shown(made, capsys, mode="json"))
+    assert told["lanes_apart"] == {"groups": [2, 2, 4, 4], "differ_in": ["fold", "losses", "views"]}
+    alone = SPEC.partition("  score:")[0].replace("num_folds: 2", "num_folds: 1")
+    one = prepare(write_spec(tmp_path, text=alone, name="one"), tmp_path / "r")
+    assert one.plan.apart() == ([2], []) and "\nlanes" not in shown(one, capsys)
+
+
 def test_without_a_cap_the_first_pilots_are_told(tmp_path, site, capsys):
     made = prepare(write_spec(tmp_path), tmp_path / "r", cluster=site)
     assert "no cap (--max-gpu-hours); the first pilots use at most 48 GPU-h" in shown(made, capsys)
