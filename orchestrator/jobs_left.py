@@ -31,7 +31,7 @@ def read_jobs(folder: Folder) -> list[Job]:
     jobs = []
     for pack in left:
         trials = state.packs[pack]
-        if unknown := set(trials) - known.keys():
+        if unknown := [trial for trial in trials if trial not in known]:
             log.warning("pack=%s passed over: no configuration of trial %s", pack, min(unknown))
             continue
         rows = [known[trial] for trial in trials]

@@ -204,6 +204,7 @@ def _scale(record: Record) -> list[str]:
     for title, what, key, digits in (
         ("spec to packs, 100 cells, s", "plan, 100 cells", "seconds", 2),
         ("spec to packs, a cell per trial, s", "plan, a cell per trial", "seconds", 2),
+        ("driver's queue, s", "driver", "seconds", 2),
         ("driver's queue, MB", "driver", "mb", 1),
         ("`status`, s", "commands", "status", 2),
         ("`aggregate` without intervals, s", "commands", "aggregate", 2),

@@ -134,6 +134,7 @@ def test_the_tables_hold_medians_of_paired_repeats(tmp_path: Path):
     assert on_slurm.split(" | ")[3] == "8.0 (7.0)"
     assert "| time per trial | 2.00 | 1.00 | 0.50 |" in text
     assert "| driver's queue, MB | 3.2 | 3.2 |" in text
+    assert "| driver's queue, s | 1.00 | 1.00 |" in text
     assert "submitit" not in text.split("### Systems")[1]
 
 
