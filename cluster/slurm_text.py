@@ -26,6 +26,8 @@ ENDED = frozenset(
         "TIMEOUT",
     }
 )
+SILENT_WORDS = ("Unable to contact", "Socket timed out", "Connection refused", "temporarily")
+LIMIT_WORDS = ("submit limit", "MaxSubmit", "MaxJobs", "job limit", "GrpSubmit", "Job count")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,16 @@ def parse_estimate(text: str) -> Estimate:
     if match is None or start is None:
         raise ClusterError(f"sbatch --test-only gave no estimate: {text.strip()!r}")
     return Estimate(start=start, node=match[2])
+
+
+def is_silent(said: str) -> bool:
+    """Tell whether a program that failed had no answer: SLURM may have done what it asked for."""
+    return not said or any(words in said for words in SILENT_WORDS)
+
+
+def is_limit(said: str) -> bool:
+    """Tell whether a job was refused for a limit on jobs, so that there is room later."""
+    return any(words in said for words in LIMIT_WORDS)
 
 
 def expand(job_ids: str) -> list[str]:
