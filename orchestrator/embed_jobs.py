@@ -4,6 +4,7 @@ Tasks stage bags; the last job does what they could not and brings everything in
 Whatever is killed, the same command goes on from there.
 """
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, replace
@@ -11,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster import allocation
+from cluster import allocation, slurm
 from cluster.profile import SlurmProfile
 from orchestrator import pool
 from orchestrator.folder import Folder
@@ -34,7 +35,8 @@ def submit(asked: Request, profile: SlurmProfile, *, tasks: int) -> list[str]:
 
     Raises:
         DataError: Weights cannot be had.
-        ClusterError: SLURM refused.
+        ClusterError: SLURM refused, or (NoAnswerError) did not say what it took; what was
+            submitted is cancelled again.
     """
     request = replace(
         requests.pinned(asked),
@@ -45,15 +47,18 @@ def submit(asked: Request, profile: SlurmProfile, *, tasks: int) -> list[str]:
         device=profile.device,
         workers=max(1, profile.cpus - 1),
     )
-    with allocation.hidden():
+    with allocation.hidden(), contextlib.ExitStack() as undo:
         executor = pool.pilot_executor(Folder(request.out / NAME), profile, avoid=())
         executor.update_parameters(job_name="sweep-embed", array_parallelism=tasks)
         array = pool.sbatch(executor, tasks, stage, request, tasks)
         further = dict(executor.parameters["additional_parameters"])
         first = array[0].partition("_")[0]
+        undo.callback(slurm.cancel, [first])
         further["dependency"] = f"afterany:{first}"
         executor.update_parameters(additional_parameters=further, job_name="sweep-embed-last")
-        return [*array, *pool.sbatch(executor, 1, finish, request, first)]
+        last = pool.sbatch(executor, 1, finish, request, first)
+        undo.pop_all()
+    return [*array, *last]
 
 
 def logs(data: Path) -> Path:

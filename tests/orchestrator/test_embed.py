@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from cluster import profile as profiles
+from cluster.errors import ClusterError
 from orchestrator import embed, embed_jobs
 from orchestrator.errors import SweepError
 from training.errors import DataError
@@ -92,6 +94,26 @@ def test_what_tasks_had_to_say_is_in_the_report_of_the_last_job(tmp_path, monkey
     embed_jobs.finish(asked_for, "7")
     found = json.loads(embed_jobs.told(tmp_path, "9").read_text())
     assert found["notes"] == ["of all", "of task 0", "of task 1"]
+
+
+def test_an_array_without_its_last_job_does_not_stay_in_the_queue(tmp_path, monkeypatch):
+    programs = {
+        "sbatch": f"[ -e {tmp_path}/one ] && {{ echo 'QOSMaxSubmitJob' >&2; exit 1; }}\n"
+        f"touch {tmp_path}/one; echo Submitted batch job 71",
+        "scancel": f'echo "$*" >> {tmp_path}/ended',
+        "srun": "",
+    }
+    (tmp_path / "bin").mkdir()
+    for name, text in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    (tmp_path / "w.bin").write_bytes(b"")
+    files = [f"{name}={tmp_path / 'w.bin'}" for name in ("uni", "virchow2")]
+    site = profiles.parse({"kind": "slurm"}, where="test")
+    with pytest.raises(ClusterError, match="QOSMaxSubmitJob"):
+        embed_jobs.submit(asked(tmp_path, checkpoints=files), site, tasks=2)
+    assert (tmp_path / "ended").read_text() == "--quiet 71\n"
 
 
 def test_progress_tells_speed_and_time_left_by_the_slides_seen():
