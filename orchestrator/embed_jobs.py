@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cluster import allocation, slurm
 from cluster.profile import SlurmProfile
 from orchestrator import pool
-from orchestrator.folder import Folder
+from orchestrator.folder import Folder, write_file
 from training.errors import DataError
 from training.extraction import requests
 from training.extraction.requests import Request
@@ -94,8 +94,8 @@ def finish(request: Request, array: str) -> None:
 
     report = embedding.run(request)
     tasks = sorted((request.out / NAME).glob(_of_task(request.out, array, "*").name))
-    notes = [json.loads(path.read_text(encoding="utf-8"))["notes"] for path in tasks]
-    report = replace(report, notes=tuple(dict.fromkeys([*chain(*notes), *report.notes])))
+    notes = chain(*map(_notes, tasks), report.notes)
+    report = replace(report, notes=tuple(dict.fromkeys(notes)))
     _write(report, told(request.out, os.environ["SLURM_JOB_ID"]))
     if report.failed:
         raise DataError("\n".join(report.failed))
@@ -105,5 +105,13 @@ def _of_task(data: Path, array: str, number: int | str) -> Path:
     return data / NAME / f"task-{array}-{number}.json"
 
 
+def _notes(path: Path) -> list[str]:
+    """Read what a task had to say; nothing of one that was ended while it said it."""
+    try:
+        return [str(line) for line in json.loads(path.read_text(encoding="utf-8"))["notes"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
 def _write(report: "Report", path: Path) -> None:
-    path.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False), encoding="utf-8")
+    write_file(path, json.dumps(asdict(report), indent=1, ensure_ascii=False).encode())

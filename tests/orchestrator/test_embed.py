@@ -90,6 +90,8 @@ def test_what_tasks_had_to_say_is_in_the_report_of_the_last_job(tmp_path, monkey
             else:
                 monkeypatch.delenv(f"SLURM_{name}")
         embed_jobs.stage(asked_for, 2)
+    for task, torn in (("2", '{"notes": ["of ta'), ("3", ""), ("4", "[]"), ("5", "{}")):
+        (tmp_path / embed_jobs.NAME / f"task-7-{task}.json").write_text(torn)
     monkeypatch.setenv("SLURM_JOB_ID", "9")
     embed_jobs.finish(asked_for, "7")
     found = json.loads(embed_jobs.told(tmp_path, "9").read_text())
