@@ -8,7 +8,8 @@ import pytest
 from cluster import profile as profiles
 from cluster.errors import ClusterError
 from orchestrator import embed, embed_jobs
-from orchestrator.errors import SweepError
+from orchestrator.cli_embed import embed as command
+from orchestrator.errors import PlanError, SweepError
 from training.errors import DataError
 from training.extraction.embedding import Report
 from training.extraction.pace import Pace
@@ -38,6 +39,34 @@ def test_an_encoder_named_twice_is_one_and_files_are_by_encoder(tmp_path):
 def test_a_checkpoint_without_name_or_path_is_refused(tmp_path, text):
     with pytest.raises(SweepError, match="NAME=PATH"):
         asked(tmp_path, checkpoints=(text,))
+
+
+def slurm_site(folder):
+    path = folder / "site.yaml"
+    path.write_text("kind: slurm\n")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "given", [("--device", "cuda"), ("--workers", "0"), ("--device", "cpu", "--workers", "2")]
+)
+def test_what_a_profile_says_is_not_said_again_with_cluster(tmp_path, given):
+    options = ["s.csv", "--out", str(tmp_path), "--encoder", "uni", *given]
+    with pytest.raises(SweepError, match=" and ".join(given[::2])) as error:
+        command.main([*options, "--cluster", slurm_site(tmp_path)], standalone_mode=False)
+    assert "profile" in error.value.hint
+
+
+@pytest.mark.parametrize("name", ["100%j", "back\\slash", "two\nlines"])
+def test_a_data_folder_that_slurm_would_read_otherwise_is_refused(tmp_path, name):
+    site = slurm_site(tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    for out in (tmp_path / name, tmp_path / "link" / "data"):
+        with pytest.raises(PlanError, match="data may not lie here") as error:
+            embed.run(asked(tmp_path, out=out, device=None), cluster=site, yes=True, mode="text")
+        assert "--out" in error.value.hint
+    assert not list((tmp_path / name).iterdir())
 
 
 @pytest.mark.parametrize("device", ["gpu0", "cudax", "cuda:", "cuda:-1", ""])
