@@ -21,3 +21,7 @@ class ProfileError(ClusterError):
 
 class NoProfileError(ProfileError):
     """SLURM is here, and nobody says how to use it."""
+
+
+class NoAnswerError(ClusterError):
+    """SLURM was asked for something and did not say whether it did it."""

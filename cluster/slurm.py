@@ -201,10 +201,11 @@ def account(
     begin = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     try:
         text = call([*command, f"--starttime={begin}"], timeout_s=timeout_s).stdout
+        told = slurm_text.parse_account(text, wanted=job_ids)
     except ClusterError as error:
         log.warning("accounting does not answer: %s", error.message)
-        text = ""
-    found = {found.id: found for found in slurm_text.parse_account(text, wanted=job_ids)}
+        told = []
+    found = {one.id: one for one in told}
     known = {slurm_text.array(job_id) for job_id in found}
     for job_id in job_ids:
         if job_id not in found and not ("_" not in job_id and job_id in known):

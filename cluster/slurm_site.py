@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from cluster.slurm_text import UNKNOWN, parse_duration
+from cluster.slurm_text import UNKNOWN, parse_duration, parse_number
 
 USER_FIELDS = (
     "DefaultAccount,Account,Partition,MaxJobs,MaxSubmit,GrpJobs,GrpSubmit,MaxWall,MaxTRES,GrpTRES,"
@@ -92,8 +92,10 @@ def parse_partitions(shown: str, *, nodes: str) -> list[Partition]:
     """Read `scontrol --oneliner show partition` and sinfo's lines of `%R|%G|%c|%m`."""
     largest: dict[str, tuple[int, int, int]] = {}
     types: dict[str, dict[str, int]] = {}
-    for line in nodes.splitlines():
-        name, gres, cpus, memory = line.split("|")
+    for fields in (line.split("|") for line in nodes.splitlines()):
+        if len(fields) != 4:
+            continue
+        name, gres, cpus, memory = fields
         here = (num_gpus(gres), _leading_int(cpus), _leading_int(memory))
         old = largest.get(name, (0, 0, 0))
         largest[name] = (max(old[0], here[0]), max(old[1], here[1]), max(old[2], here[2]))
@@ -139,7 +141,7 @@ def gpu_types(gres: str) -> dict[str, int]:
     plain = re.sub(r"\([^)]*\)", "", gres)
     found: dict[str, int] = {}
     for part in plain.split(","):
-        if match := re.fullmatch(r"gpu(?::([^:]+))?:(\d+)", part):
+        if match := re.fullmatch(r"gpu(?::([^:]+))?:(\d{1,9})", part):
             kind = match[1] or ""
             found[kind] = found.get(kind, 0) + int(match[2])
     return found
@@ -180,8 +182,8 @@ def merge(known: Limits, config: Mapping[str, str]) -> Limits:
     return replace(
         kept,
         # The largest index is MaxArraySize - 1, and 0 counts.
-        max_array_size=_count(config.get("MaxArraySize", "")),
-        max_job_count=_count(config.get("MaxJobCount", "")),
+        max_array_size=parse_number(config.get("MaxArraySize", "")),
+        max_job_count=parse_number(config.get("MaxJobCount", "")),
         enforced=enforced - {"", "none"},
     )
 
@@ -212,8 +214,8 @@ def parse_limits(
     bounds += [row[1:8] for row in services if row[0] in used]
     bounds += [[row[8], row[9], *[""] * 5] for row in services if row[0] in used]
     return Limits(
-        max_jobs=_least(_count(row[at]) for row in bounds for at in (0, 2)),
-        max_submit=_least(_count(row[at]) for row in bounds for at in (1, 3)),
+        max_jobs=_least(parse_number(row[at]) for row in bounds for at in (0, 2)),
+        max_submit=_least(parse_number(row[at]) for row in bounds for at in (1, 3)),
         max_wall_s=_least(parse_duration(row[4]) for row in bounds),
         max_gpus=_least(_gpus(row[at]) for row in bounds for at in (5, 6)),
         accounts=_distinct([main, *(row[1] for row in rows)]),
@@ -231,14 +233,10 @@ def _least(amounts: Iterable[int | None]) -> int | None:
     return min((amount for amount in amounts if amount is not None), default=None)
 
 
-def _count(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
-
-
 def _gpus(tres: str) -> int | None:
     """Find the GPUs in a list such as `cpu=64,gres/gpu=8,gres/gpu:a100=4`; types do not count."""
     amounts = dict(part.split("=", 1) for part in tres.split(",") if "=" in part)
-    return _count(amounts.get("gres/gpu", ""))
+    return parse_number(amounts.get("gres/gpu", ""))
 
 
 def _distinct(names: Iterable[str]) -> tuple[str, ...]:
@@ -246,5 +244,5 @@ def _distinct(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _leading_int(text: str) -> int:
-    match = re.match(r"\d+", text)
+    match = re.match(r"\d{1,18}", text)
     return int(match[0]) if match else 0

@@ -26,6 +26,8 @@ ENDED = frozenset(
         "TIMEOUT",
     }
 )
+SILENT_WORDS = ("Unable to contact", "Socket timed out", "Connection refused", "temporarily")
+LIMIT_WORDS = ("submit limit", "MaxSubmit", "MaxJobs", "job limit", "GrpSubmit", "Job count")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,8 @@ def parse_queue(text: str, *, wanted: Iterable[str]) -> list[Job]:
     """Read lines of `%i|%T|%N|%S|%L|%M|%r`; keep wanted ids and the elements of wanted arrays."""
     asked = set(wanted)
     lines = (line.split("|", 6) for line in text.splitlines())
-    return [job for fields in lines for job in _jobs(*fields) if _is_asked(job.id, asked)]
+    whole = (fields for fields in lines if len(fields) == 7)
+    return [job for fields in whole for job in _jobs(*fields) if _is_asked(job.id, asked)]
 
 
 def parse_tagged(text: str, *, tags: Iterable[str]) -> list[Job]:
@@ -113,6 +116,8 @@ def parse_account(text: str, *, wanted: Iterable[str]) -> list[Account]:
     for line in text.splitlines():
         ids, *fields = line.split("|")
         base, _, step = ids.partition(".")
+        if len(fields) != 6:
+            continue
         if step:
             out_of_memory |= {base} if fields[0] == "OUT_OF_MEMORY" else set()
             continue
@@ -136,6 +141,16 @@ def parse_estimate(text: str) -> Estimate:
     return Estimate(start=start, node=match[2])
 
 
+def is_silent(said: str) -> bool:
+    """Tell whether a program that failed had no answer: SLURM may have done what it asked for."""
+    return not said or any(words in said for words in SILENT_WORDS)
+
+
+def is_limit(said: str) -> bool:
+    """Tell whether a job was refused for a limit on jobs, so that there is room later."""
+    return any(words in said for words in LIMIT_WORDS)
+
+
 def expand(job_ids: str) -> list[str]:
     """Name each element of an array expression: `12_[4-9:5,11%2]` is 12_4, 12_9 and 12_11.
 
@@ -147,7 +162,7 @@ def expand(job_ids: str) -> list[str]:
         return [job_ids]
     elements: list[str] = []
     for part in match[2].split(","):
-        span = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
+        span = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7})(?::([1-9]\d{0,6}))?)?", part)
         if span is None:
             raise ClusterError(f"cannot read the array elements {job_ids!r}")
         first, last, step = int(span[1]), int(span[2] or span[1]), int(span[3] or 1)
@@ -157,7 +172,7 @@ def expand(job_ids: str) -> list[str]:
 
 def parse_duration(text: str) -> int | None:
     """Read `[days-][hours:]minutes:seconds` as seconds; None for UNLIMITED, N/A and the like."""
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
+    match = re.fullmatch(r"(?:(\d{1,9})-)?(?:(\d{1,9}):)?(\d{1,9}):(\d{1,9})", text.strip())
     if match is None:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
@@ -168,12 +183,20 @@ def parse_time(text: str) -> datetime | None:
     """Read a time that SLURM printed under TZ=UTC; None for N/A, Unknown and None."""
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", text.strip()):
         return None
-    return datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
+    try:
+        return datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
+    except ValueError:  # such as a month 13
+        return None
+
+
+def parse_number(text: str) -> int | None:
+    """Read a whole number; None where the text is none."""
+    return int(text) if re.fullmatch(r"\d{1,18}", text) else None
 
 
 def parse_restarts(text: str) -> int:
     """Read how often a job was requeued from `scontrol --oneliner show job`."""
-    match = re.search(r"\bRestarts=(\d+)", text)
+    match = re.search(r"\bRestarts=(\d{1,9})", text)
     return int(match[1]) if match else 0
 
 
@@ -210,9 +233,9 @@ def _account(
     return Account(
         id=job_id,
         state=state.split(" ", 1)[0],
-        exit_code=int(code),
-        signal=int(signal),
-        elapsed_s=int(elapsed or 0),
+        exit_code=parse_number(code),
+        signal=parse_number(signal),
+        elapsed_s=parse_number(elapsed) or 0,
         node="" if node == "None assigned" else node,
         start=parse_time(start),
         end=parse_time(end),

@@ -8,7 +8,12 @@ from orchestrator.cli_options import mode_of, output_options, results_option
 
 
 @click.command(short_help="Look at this site, and propose a profile.")
-@click.option("--cluster", envvar="SWEEP_CLUSTER", help="A profile to compare with the site.")
+@click.option(
+    "--cluster",
+    envvar="SWEEP_CLUSTER",
+    show_envvar=True,
+    help="A profile to compare with the site.",
+)
 @click.option("--write", is_flag=True, help="Write the proposed profile as your default.")
 @click.option("-y", "--yes", is_flag=True, help="Write without asking.")
 @results_option

@@ -70,4 +70,9 @@ def embed(
         cluster=cluster,
         yes=yes,
         mode=mode_of(**output),
+        given=[
+            name
+            for name, value in (("--device", device), ("--workers", workers))
+            if value is not None
+        ],
     )  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from cluster.errors import NoProfileError
 from orchestrator.cli_options import mode_of, output_options, results_option
@@ -19,7 +20,8 @@ def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--cluster",
             envvar="SWEEP_CLUSTER",
-            help="Profile; default: the spec's, else your own default.",
+            show_envvar=True,
+            help="Profile; default: to resume, the last one; else the spec's, else your own.",
         ),
         click.option(
             "-n", "--dry-run", is_flag=True, help="Check, plan and price; submit nothing."
@@ -82,7 +84,9 @@ def resume(name: str, retry: tuple[str, ...], results: Path, **chosen: Any) -> i
 
     folder = Folder(results / name)
     commands.require_own_spec(folder)
-    cluster = chosen.pop("cluster") or preparation.last_cluster(folder)
+    named, last = chosen.pop("cluster"), preparation.last_cluster(folder)
+    source = click.get_current_context().get_parameter_source("cluster")
+    cluster = named if source is ParameterSource.COMMANDLINE else last or named
     return _launch(folder.spec, cluster=cluster, retry=retry, results=results, **chosen)
 
 

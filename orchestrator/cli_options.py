@@ -23,6 +23,7 @@ def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Path(file_okay=False, path_type=Path),
         default=Path("results"),
         envvar="SWEEP_RESULTS",
+        show_envvar=True,
         show_default=True,
         help="Folder of all sweeps.",
     )(command)

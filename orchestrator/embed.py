@@ -12,6 +12,7 @@ from cluster import profile as profiles
 from cluster.profile import SlurmProfile
 from orchestrator import embed_jobs, licences, render
 from orchestrator.errors import SweepError
+from orchestrator.folder import Folder
 from orchestrator.render import Mode
 from training.data import joining
 from training.errors import DataError
@@ -66,10 +67,31 @@ def request(
     )
 
 
-def run(asked: Request, *, cluster: str | None, yes: bool, mode: Mode) -> int:
-    """Embed here, or submit jobs that do; 1 where something could not be done."""
+def run(
+    asked: Request, *, cluster: str | None, yes: bool, mode: Mode, given: Sequence[str] = ()
+) -> int:
+    """Embed here, or submit jobs that do; 1 where something could not be done.
+
+    Args:
+        asked: what is embedded.
+        cluster: profile name; None for this machine.
+        yes: spend GPU time without asking.
+        mode: how it is shown.
+        given: options of the command that a profile says for jobs.
+
+    Raises:
+        SweepError: Jobs cannot be as the options want them.
+        DataError: What is asked for cannot be done.
+        ClusterError: The profile is wrong, or SLURM took no jobs.
+    """
     profile = profiles.load(cluster) if cluster else None
     if isinstance(profile, SlurmProfile):
+        if given:
+            raise SweepError(
+                f"{' and '.join(given)}: profile {cluster} says this for jobs",
+                hint="leave it out, or set device and cpus in the profile",
+            )
+        Folder(asked.out.resolve()).require_plain("data", option="--out")
         return _submit(asked, profile, yes=yes, mode=mode)
     from training.extraction import embedding
 

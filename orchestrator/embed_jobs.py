@@ -4,6 +4,7 @@ Tasks stage bags; the last job does what they could not and brings everything in
 Whatever is killed, the same command goes on from there.
 """
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, replace
@@ -11,10 +12,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster import allocation
+from cluster import allocation, slurm
 from cluster.profile import SlurmProfile
 from orchestrator import pool
-from orchestrator.folder import Folder
+from orchestrator.folder import Folder, write_file
 from training.errors import DataError
 from training.extraction import requests
 from training.extraction.requests import Request
@@ -34,7 +35,8 @@ def submit(asked: Request, profile: SlurmProfile, *, tasks: int) -> list[str]:
 
     Raises:
         DataError: Weights cannot be had.
-        ClusterError: SLURM refused.
+        ClusterError: SLURM refused, or (NoAnswerError) did not say what it took; what was
+            submitted is cancelled again.
     """
     request = replace(
         requests.pinned(asked),
@@ -45,15 +47,18 @@ def submit(asked: Request, profile: SlurmProfile, *, tasks: int) -> list[str]:
         device=profile.device,
         workers=max(1, profile.cpus - 1),
     )
-    with allocation.hidden():
+    with allocation.hidden(), contextlib.ExitStack() as undo:
         executor = pool.pilot_executor(Folder(request.out / NAME), profile, avoid=())
         executor.update_parameters(job_name="sweep-embed", array_parallelism=tasks)
         array = pool.sbatch(executor, tasks, stage, request, tasks)
         further = dict(executor.parameters["additional_parameters"])
         first = array[0].partition("_")[0]
+        undo.callback(slurm.cancel, [first])
         further["dependency"] = f"afterany:{first}"
         executor.update_parameters(additional_parameters=further, job_name="sweep-embed-last")
-        return [*array, *pool.sbatch(executor, 1, finish, request, first)]
+        last = pool.sbatch(executor, 1, finish, request, first)
+        undo.pop_all()
+    return [*array, *last]
 
 
 def logs(data: Path) -> Path:
@@ -89,8 +94,8 @@ def finish(request: Request, array: str) -> None:
 
     report = embedding.run(request)
     tasks = sorted((request.out / NAME).glob(_of_task(request.out, array, "*").name))
-    notes = [json.loads(path.read_text(encoding="utf-8"))["notes"] for path in tasks]
-    report = replace(report, notes=tuple(dict.fromkeys([*chain(*notes), *report.notes])))
+    notes = chain(*map(_notes, tasks), report.notes)
+    report = replace(report, notes=tuple(dict.fromkeys(notes)))
     _write(report, told(request.out, os.environ["SLURM_JOB_ID"]))
     if report.failed:
         raise DataError("\n".join(report.failed))
@@ -100,5 +105,13 @@ def _of_task(data: Path, array: str, number: int | str) -> Path:
     return data / NAME / f"task-{array}-{number}.json"
 
 
+def _notes(path: Path) -> list[str]:
+    """Read what a task had to say; nothing of one that was ended while it said it."""
+    try:
+        return [str(line) for line in json.loads(path.read_text(encoding="utf-8"))["notes"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
 def _write(report: "Report", path: Path) -> None:
-    path.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False), encoding="utf-8")
+    write_file(path, json.dumps(asdict(report), indent=1, ensure_ascii=False).encode())

@@ -105,22 +105,22 @@ class Folder:
         known = f"sweeps here: {', '.join(siblings)}" if siblings else "no sweep was launched here"
         raise SweepError(f"{self.root}: no sweep of this name", hint=known)
 
-    def require_plain(self) -> None:
+    def require_plain(self, what: str = "results", *, option: str = "--results") -> None:
         """Refuse a path of which batch scripts would make another one.
 
         In the names of log files SLURM and submitit replace `%` and what follows, SLURM takes away
         backslashes, and the end of a line ends an option.
 
         Raises:
-            PlanError: The results cannot lie here.
+            PlanError: It cannot lie here.
         """
-        path = str(self.root.absolute())
+        path = str(self.root.resolve())
         if path.isprintable() and set("%\\").isdisjoint(path):
             return
         raise PlanError(
-            f"results may not lie here: {path!r}; SLURM takes no %, backslash or line break in "
+            f"{what} may not lie here: {path!r}; SLURM takes no %, backslash or line break in "
             "the path of a log file",
-            hint="give another folder: --results FOLDER",
+            hint=f"give another folder: {option} FOLDER",
         )
 
 

@@ -100,7 +100,8 @@ def cancel(folder: Folder) -> list[str]:
     state = events.progress(folder)
     queue = ask(state)
     ids = [event["job"] for event in state.submitted if queue is None or event["job"] in queue]
-    ids += _untracked(state, queue, "driver") + _untracked(state, queue, "pilot")
+    tagged = slurm.queue_by_tag(state.untracked) if queue is None else queue
+    ids += _untracked(state, tagged, "driver") + _untracked(state, tagged, "pilot")
     if ids:
         slurm.cancel(ids)
     alive = [launch for launch in state.launches.values() if _alive(launch, queue)]

@@ -3,10 +3,11 @@
 Nothing here waits for a job: jobs are submitted, one sbatch a second at most, and their ids
 returned. Each submission carries a tag in SLURM's comment, which the journal holds before sbatch
 is called: a crash in between loses no job. The pickles that submitit writes lie in a 0700 folder of
-the sweep.
+the sweep. What SLURM refused is written down; what it may have taken stays known by its tag.
 """
 
 import logging
+import subprocess
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -15,8 +16,8 @@ from typing import Any
 
 import submitit
 
-from cluster import pilot, slurm
-from cluster.errors import ClusterError
+from cluster import pilot, slurm, slurm_text
+from cluster.errors import ClusterError, NoAnswerError
 from cluster.pilot import Offer
 from cluster.profile import SlurmProfile
 from cluster.slurm import Limits
@@ -31,8 +32,7 @@ PACE_S = 1.0
 ARRAY_MAX = 1000
 """Elements of an array where the site's MaxArraySize is not known; SLURM's own default."""
 HINT = "check the profile: partition, account, limits; or: sweep doctor"
-SILENT_WORDS = ("Unable to contact", "Socket timed out", "Connection refused", "temporarily")
-LIMIT_WORDS = ("submit limit", "MaxSubmit", "MaxJobs", "job limit", "GrpSubmit", "Job count")
+SILENT_HINT = "what it took is shown by: sweep status {0}; and is ended by: sweep cancel {0}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +43,13 @@ class Taken:
         jobs: SLURM job ids.
         refused: why it took no more; empty where it took all.
         limited: whether that is a limit on jobs in the queue, so that there is room later.
+        silent: whether SLURM did not say if it took more.
     """
 
     jobs: tuple[str, ...] = ()
     refused: str = ""
     limited: bool = False
-
-    @property
-    def silent(self) -> bool:
-        """Whether SLURM did not answer, so that it may later."""
-        return any(words in self.refused for words in SILENT_WORDS)
+    silent: bool = False
 
 
 class Submitter:
@@ -80,7 +77,7 @@ class Submitter:
         """Submit the driver job, which calls `body`; return its SLURM job id.
 
         Raises:
-            ClusterError: SLURM refused it.
+            ClusterError: SLURM refused it, or (NoAnswerError) did not say if it took it.
         """
         executor = _driver_executor(self._folder, self._profile)
         inside = self._profile.driver.inside
@@ -118,31 +115,27 @@ class Submitter:
                     size=size, gpus=profile.billed_gpus,
                 )  # fmt: skip
             except ClusterError as error:
-                refused = error.message
-                if not _is_limit(refused):
-                    return Taken(jobs=tuple(jobs), refused=refused)
+                refused, silent = error.message, isinstance(error, NoAnswerError)
+                if silent or not slurm_text.is_limit(refused):
+                    return Taken(jobs=tuple(jobs), refused=refused, silent=silent)
                 if number == 1:
                     break
                 step = number // 2
         return Taken(jobs=tuple(jobs), refused=refused, limited=bool(refused))
 
     def _submit(
-        self,
-        executor: Any,
-        role: str,
-        count: int,
-        function: Any,
-        *args: Any,
-        size: str,
-        gpus: int,
-        **kwargs: Any,
-    ) -> list[str]:
+        self, executor: Any, role: str, count: int, function: Any, *args: Any, size: str,
+        gpus: int, **kwargs: Any,
+    ) -> list[str]:  # fmt: skip
         tag = roster.new_tag(role)
         executor.update_parameters(comment=tag, array_parallelism=count)
         self._journal.write("submitting", role=role, count=count, tag=tag)
         time.sleep(max(0.0, self._next - time.monotonic()))
         try:
             jobs = sbatch(executor, count, function, *args, **kwargs)
+        except NoAnswerError as error:
+            hint = SILENT_HINT.format(self._folder.name)
+            raise NoAnswerError(error.message, hint=hint) from error
         except ClusterError as error:
             self._journal.write("refused", role=role, count=count, tag=tag, message=error.message)
             raise
@@ -201,17 +194,12 @@ def limits(profile: SlurmProfile) -> Limits:
 
 def _offer(folder: Folder, profile: SlurmProfile, size: str) -> Offer:
     return Offer(
-        pool=folder.pool.resolve(),
-        workers=profile.workers,
-        gpus=profile.gpus if profile.device == "cuda" else 0,
-        memory_gb=profile.memory_gb,
-        walltime_s=60.0 * profile.walltime_min,
-        node_ip=profile.node_ip,
-        size=size,
-        charged_gpus=profile.billed_gpus,
-        wait_s=60 * profile.wait_min,
+        pool=folder.pool.resolve(), node_ip=profile.node_ip, size=size,
+        workers=profile.workers, memory_gb=profile.memory_gb,
+        gpus=profile.gpus if profile.device == "cuda" else 0, charged_gpus=profile.billed_gpus,
+        walltime_s=60.0 * profile.walltime_min, wait_s=60 * profile.wait_min,
         signal_s=profile.signal_s,
-    )
+    )  # fmt: skip
 
 
 def _driver_executor(folder: Folder, profile: SlurmProfile, *, write: bool = True) -> Any:
@@ -281,19 +269,29 @@ def _executor(folder: Folder, profile: SlurmProfile, *, role: str, write: bool) 
 
 
 def sbatch(executor: Any, count: int, function: Any, *args: Any, **kwargs: Any) -> list[str]:
-    """Submit a function once, or as an array of tasks; return their SLURM job ids."""
+    """Submit a function once, or as an array of tasks; return their SLURM job ids.
+
+    Raises:
+        ClusterError: SLURM refused them, or (NoAnswerError) did not say if it took them.
+    """
     try:
         if count == 1:
             return [executor.submit(function, *args, **kwargs).job_id]
         with executor.batch():
             jobs = [executor.submit(function, *args, **kwargs) for _ in range(count)]
     except (submitit.core.utils.FailedJobError, RuntimeError, OSError) as error:
-        raise ClusterError(f"SLURM refused the job: {error}", hint=HINT) from error
+        if _is_refusal(error):
+            raise ClusterError(f"SLURM refused the job: {error}", hint=HINT) from error
+        text = f"SLURM did not say whether it took the job: {error}"
+        raise NoAnswerError(text, hint="what it took is shown by: squeue --me") from error
     return [job.job_id for job in jobs]
 
 
-def _is_limit(message: str) -> bool:
-    return any(words in message for words in LIMIT_WORDS)
+def _is_refusal(error: Exception) -> bool:
+    """Tell whether sbatch ran to its end and said no."""
+    ran = error.__cause__
+    ended = isinstance(ran, subprocess.CalledProcessError) and ran.returncode > 0
+    return ended and not slurm_text.is_silent(str(error))
 
 
 def _memory(gigabytes: float) -> str:

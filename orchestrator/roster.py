@@ -29,6 +29,8 @@ KEPT = frozenset(
     }
 )  # fmt: skip
 """The events that tell about pilots and what the user asked for; few, also in a large sweep."""
+SEARCH_S = 300.0
+"""So long pilots are looked for that SLURM may have taken without a word, once it answers."""
 
 
 def new_tag(role: str) -> str:
@@ -64,7 +66,7 @@ class Roster:
         self._missing: dict[str, float] = {}
         self._cancelled: set[str] = set()
         self._earlier: set[str] = set()
-        self._searched = False
+        self._sought: dict[str, float] = {}
         self.records: dict[str, Record] = {}
         self.read()
 
@@ -128,7 +130,7 @@ class Roster:
 
     def ask(self, now: float) -> None:
         """Learn how pilots ended: one squeue, and sacct for what squeue does not know any more."""
-        self._search()
+        self._search(now)
         asked = [one.job for one in self.records.values() if _is_open(one) and one.job != self._own]
         try:
             found = slurm.queue(asked, ended=True)
@@ -177,15 +179,16 @@ class Roster:
             self._earlier = set(self.records)
         fleet.note(self.records, event)
 
-    def _search(self) -> None:
-        """Find, once, the pilots whose submission an earlier driver did not survive."""
-        lost = [] if self._searched else self.progress().untracked
+    def _search(self, now: float) -> None:
+        """Find the pilots whose submission a driver did not survive, or SLURM did not answer."""
+        tags = [tag for tag in self.progress().untracked if role(tag) == "pilot"]
+        lost = [tag for tag in tags if now - self._sought.get(tag, now) < SEARCH_S]
         try:
-            found = slurm.queue_by_tag([tag for tag in lost if role(tag) == "pilot"])
+            found = slurm.queue_by_tag(lost)
         except ClusterError as error:
             log.warning("slurm does not answer: %s", error.message)
             return
-        self._searched = True
+        self._sought = {tag: self._sought.get(tag, now) for tag in tags}
         for job in found.values():
             self.write("submitted", role="pilot", job=job.id, by="driver", tag=job.tag)
 

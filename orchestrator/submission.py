@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import allocation, pilot, ray_node, slurm
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, NoAnswerError
 from cluster.profile import SlurmProfile
 from orchestrator.events import Journal
 from orchestrator.folder import Folder
@@ -52,7 +52,8 @@ def submit(
         grow: a function of a module, which the driver calls when nothing is left to train.
 
     Raises:
-        ClusterError: SLURM refused; what was submitted is cancelled again.
+        ClusterError: SLURM refused, or (NoAnswerError) did not say what it took; what was
+            submitted is cancelled again.
     """
     from orchestrator import pool
 
@@ -68,6 +69,8 @@ def submit(
         taken = submitter.pilots(count) if count > 0 else pool.Taken()
         undo.callback(slurm.cancel, taken.jobs)
         if taken.refused and not (taken.limited and (taken.jobs or inside or pilots == 0)):
+            if taken.silent:
+                raise NoAnswerError(taken.refused, hint=pool.SILENT_HINT.format(folder.name))
             raise ClusterError(taken.refused, hint=pool.HINT)
         undo.pop_all()
     return [driver, *taken.jobs]

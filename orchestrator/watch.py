@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator import control, events, jobs, lookup, render, screen, status_text, summary
+from orchestrator import control, events, jobs, lookup, render, roster, screen, status_text, summary
 from orchestrator.errors import StoreError
 from orchestrator.events import Progress
 from orchestrator.folder import Folder
@@ -205,10 +205,16 @@ def _tell(seen: Look, mode: Mode) -> None:
 
 def _value(seen: Look) -> dict[str, Any]:
     queue = seen.queue
+    known = [(event["job"], event["role"]) for event in seen.state.submitted]
+    known += [
+        (job.id, roster.role(job.tag))
+        for job in (queue or {}).values()
+        if job.tag in seen.state.untracked
+    ]
     entries = [
-        {"id": event["job"], "role": event["role"], **_job_value(queue, event["job"])}
-        for event in seen.state.submitted
-        if queue is None or event["job"] in queue
+        {"id": job, "role": role, **_job_value(queue, job)}
+        for job, role in known
+        if queue is None or job in queue
     ]
     return status_text.value(seen.folder.name, seen.found, seen.state, entries)
 

@@ -1,5 +1,6 @@
 """Texts as SLURM 22.05 printed them on the test bed; the calls themselves: tests/slurm."""
 
+import contextlib
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import slurm, slurm_text
+from cluster import slurm, slurm_site, slurm_text
 from cluster.errors import ClusterError
 
 QUEUE = """\
@@ -133,6 +134,58 @@ def test_an_element_that_ended_counts_before_the_waiting_range_of_its_array() ->
     for text in (ACCOUNTS, "".join(reversed(ACCOUNTS.splitlines(keepends=True)))):
         (found,) = slurm_text.parse_account(text, wanted=["6_2"])
         assert found.state == "COMPLETED"
+
+
+def test_lines_with_other_fields_are_left_out_and_numbers_may_be_missing() -> None:
+    odd = "squeue: a word to all users\n\n7|RUNNING\n"
+    jobs = slurm_text.parse_queue(odd + QUEUE, wanted=["7", "45720003"])
+    assert [job.id for job in jobs] == ["45720003"]
+    bare = "9|FAILED|||n1||\n10.batch\n10|FAILED\n11.0|FAILED|0:0|0\n"
+    (found,) = slurm_text.parse_account(bare, wanted=["9", "10", "11"])
+    assert (found.id, found.exit_code, found.signal, found.elapsed_s) == ("9", None, None, 0)
+    assert slurm_text.parse_time("2026-13-45T25:61:00") is None
+
+
+PIECES = st.sampled_from(
+    ["\n", "|", "12", "12_", "[1-5:0]", "[0-3]", "12_[8-9", ".batch", ":", "-", "RUNNING", "x", "٣",
+     "OUT_OF_MEMORY", "2026-11-23T20:39:31", "2026-99-99T99:99:99", "9" * 5000, "Restarts=",
+     "to start at ", " on nodes n1", "gpu:a100:", "gres/gpu=", "=", ",", "PartitionName=p ",
+     "MaxTime=", "TotalNodes=", "TRES=", " ", *QUEUE.splitlines(), *ACCOUNTS.splitlines()]
+)  # fmt: skip
+TEXTS = st.lists(PIECES | st.text(max_size=3), max_size=40).map("".join)
+
+
+@given(TEXTS, TEXTS)
+def test_no_text_is_a_bug_of_ours(text: str, other: str) -> None:
+    asked = ["12", "3", "45720001", ""]
+    for read in (
+        lambda: slurm_text.parse_queue(text, wanted=asked),
+        lambda: slurm_text.parse_tagged(text, tags=["", "12"]),
+        lambda: slurm_text.parse_account(text, wanted=asked),
+        lambda: slurm_text.parse_estimate(text),
+        lambda: slurm_text.parse_restarts(text),
+        lambda: slurm_site.parse_partitions(text, nodes=other),
+        lambda: slurm_site.merge(slurm.Limits(), slurm_site.parse_config(text)),
+        lambda: slurm_site.parse_limits(
+            text, qos=other, account=None, named_qos=None, partition=None
+        ),
+    ):
+        with contextlib.suppress(ClusterError):
+            read()
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "²", "-1", "", "1-1-1", "0"])
+def test_no_number_is_a_bug_of_ours(digits: str) -> None:
+    slurm_text.parse_account(f"12|FAILED|{digits}:{digits}|{digits}|n1|None|None", wanted=["12"])
+    slurm_text.parse_restarts(f"Restarts={digits}")
+    slurm_text.parse_duration(f"{digits}-{digits}:{digits}:00")
+    nodes = f"gpu|gpu:a100:{digits}|{digits}|{digits}"
+    slurm_site.parse_partitions(f"PartitionName=gpu TotalNodes={digits}", nodes=nodes)
+    row = "|".join(["lab", "lab", "", *[digits] * 5, *[f"gres/gpu={digits}"] * 2, "", ""])
+    slurm_site.parse_limits(row, qos="", account=None, named_qos=None, partition=None)
+    for elements in (f"1-{digits}:2", digits, f"1-2:{digits}"):
+        with contextlib.suppress(ClusterError):
+            slurm_text.expand(f"12_[{elements}]")
 
 
 def test_an_estimate_names_time_and_node() -> None:

@@ -5,8 +5,11 @@ import json
 
 import pytest
 
+from cluster import profile as profiles
+from cluster.errors import ClusterError
 from orchestrator import embed, embed_jobs
-from orchestrator.errors import SweepError
+from orchestrator.cli_embed import embed as command
+from orchestrator.errors import PlanError, SweepError
 from training.errors import DataError
 from training.extraction.embedding import Report
 from training.extraction.pace import Pace
@@ -36,6 +39,34 @@ def test_an_encoder_named_twice_is_one_and_files_are_by_encoder(tmp_path):
 def test_a_checkpoint_without_name_or_path_is_refused(tmp_path, text):
     with pytest.raises(SweepError, match="NAME=PATH"):
         asked(tmp_path, checkpoints=(text,))
+
+
+def slurm_site(folder):
+    path = folder / "site.yaml"
+    path.write_text("kind: slurm\n")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "given", [("--device", "cuda"), ("--workers", "0"), ("--device", "cpu", "--workers", "2")]
+)
+def test_what_a_profile_says_is_not_said_again_with_cluster(tmp_path, given):
+    options = ["s.csv", "--out", str(tmp_path), "--encoder", "uni", *given]
+    with pytest.raises(SweepError, match=" and ".join(given[::2])) as error:
+        command.main([*options, "--cluster", slurm_site(tmp_path)], standalone_mode=False)
+    assert "profile" in error.value.hint
+
+
+@pytest.mark.parametrize("name", ["100%j", "back\\slash", "two\nlines"])
+def test_a_data_folder_that_slurm_would_read_otherwise_is_refused(tmp_path, name):
+    site = slurm_site(tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    for out in (tmp_path / name, tmp_path / "link" / "data"):
+        with pytest.raises(PlanError, match="data may not lie here") as error:
+            embed.run(asked(tmp_path, out=out, device=None), cluster=site, yes=True, mode="text")
+        assert "--out" in error.value.hint
+    assert not list((tmp_path / name).iterdir())
 
 
 @pytest.mark.parametrize("device", ["gpu0", "cudax", "cuda:", "cuda:-1", ""])
@@ -88,10 +119,32 @@ def test_what_tasks_had_to_say_is_in_the_report_of_the_last_job(tmp_path, monkey
             else:
                 monkeypatch.delenv(f"SLURM_{name}")
         embed_jobs.stage(asked_for, 2)
+    for task, torn in (("2", '{"notes": ["of ta'), ("3", ""), ("4", "[]"), ("5", "{}")):
+        (tmp_path / embed_jobs.NAME / f"task-7-{task}.json").write_text(torn)
     monkeypatch.setenv("SLURM_JOB_ID", "9")
     embed_jobs.finish(asked_for, "7")
     found = json.loads(embed_jobs.told(tmp_path, "9").read_text())
     assert found["notes"] == ["of all", "of task 0", "of task 1"]
+
+
+def test_an_array_without_its_last_job_does_not_stay_in_the_queue(tmp_path, monkeypatch):
+    programs = {
+        "sbatch": f"[ -e {tmp_path}/one ] && {{ echo 'QOSMaxSubmitJob' >&2; exit 1; }}\n"
+        f"touch {tmp_path}/one; echo Submitted batch job 71",
+        "scancel": f'echo "$*" >> {tmp_path}/ended',
+        "srun": "",
+    }
+    (tmp_path / "bin").mkdir()
+    for name, text in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    (tmp_path / "w.bin").write_bytes(b"")
+    files = [f"{name}={tmp_path / 'w.bin'}" for name in ("uni", "virchow2")]
+    site = profiles.parse({"kind": "slurm"}, where="test")
+    with pytest.raises(ClusterError, match="QOSMaxSubmitJob"):
+        embed_jobs.submit(asked(tmp_path, checkpoints=files), site, tasks=2)
+    assert (tmp_path / "ended").read_text() == "--quiet 71\n"
 
 
 def test_progress_tells_speed_and_time_left_by_the_slides_seen():

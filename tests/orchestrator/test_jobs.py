@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from cluster import slurm
+from cluster.errors import ClusterError
 from orchestrator import events, jobs
 from orchestrator.errors import StoreError
 from orchestrator.events import Journal, Progress, fold
@@ -171,3 +172,15 @@ def test_pilots_that_slurm_still_has_are_not_submitted_again():
     )  # fmt: skip
     assert jobs.pilots(state, {"1": job("1", "RUNNING"), "2_1": job("2_1", "RUNNING")}) == ["2_1"]
     assert jobs.pilots(state, None) == []
+
+
+def test_jobs_that_slurm_may_have_are_not_said_to_be_none_while_it_does_not_answer(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PATH", "")
+    folder = Folder(tmp_path / "s")
+    folder.create()
+    folder.plan.touch()
+    Journal(folder, "launch").write("submitting", role="driver", count=1, tag="sweep-driver-1")
+    with pytest.raises(ClusterError, match="squeue"):
+        jobs.cancel(folder)

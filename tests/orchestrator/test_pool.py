@@ -3,10 +3,10 @@
 import pytest
 
 from cluster import profile as profiles
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, NoAnswerError
 from cluster.slurm import Limits
-from orchestrator import pool
-from orchestrator.events import Journal, read_events
+from orchestrator import jobs, pool, submission, watch
+from orchestrator.events import Journal, progress, read_events
 from orchestrator.folder import Folder
 
 REFUSAL = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
@@ -106,7 +106,75 @@ def test_another_refusal_is_not_met_with_fewer_pilots(site, tmp_path):
     assert len((tmp_path / "calls").read_text().splitlines()) == 1
     with pytest.raises(ClusterError, match="gpux"):
         submitter(folder).driver(print)
-    assert not taken.silent and pool.Taken(refused="sbatch: Unable to contact slurm").silent
+    assert not taken.silent and progress(folder).untracked == []
+
+
+TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"echo '{TIMED_OUT}' >&2; exit 1",
+        "echo 'sbatch: error: Unable to contact slurm controller (connect failure)' >&2; exit 1",
+        "echo 'done (job submit limit)'",
+        "kill -KILL $$",
+        "exit 1",
+    ],
+)
+def test_what_slurm_may_have_taken_is_not_written_down_as_refused(site, tmp_path, answer):
+    folder = site(room=9)
+    (tmp_path / "bin" / "sbatch").write_text(f"#!/bin/sh\n{answer}\n")
+    made = submitter(folder)
+    with pytest.raises(NoAnswerError, match="did not say whether it took the job") as caught:
+        made.driver(print)
+    assert f"sweep status {folder.name}" in caught.value.hint
+    taken = made.pilots(8)
+    assert taken.silent and taken.jobs == () and not taken.limited
+    tags = [event["tag"] for event in told(folder, "submitting")]
+    assert len(tags) == 2 and progress(folder).untracked == tags
+    assert not told(folder, "refused", "submitted")
+
+
+def test_a_driver_that_slurm_took_without_a_word_is_shown_and_cancelled(site, tmp_path, capsys):
+    folder = site(room=9)
+    tag, ended = tmp_path / "tag", tmp_path / "ended"
+    keep = f"sed -n 's/^#SBATCH --comment=//p' \"$1\" > {tag}"
+    programs = {
+        "sbatch": f"{keep}; echo '{TIMED_OUT}' >&2; exit 1",
+        "squeue": f'echo "77|PENDING||N/A|10:00|0:00|Priority|$(cat {tag})"',
+        "scancel": f'echo "$*" > {ended}',
+    }
+    for name, text in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    folder.plan.touch()
+    with pytest.raises(NoAnswerError):
+        submitter(folder).driver(print)
+    watch.status(folder, mode="text")
+    shown = capsys.readouterr().out
+    assert "77 queued (Priority)" in shown and "nothing runs" not in shown
+    seen = watch.value(folder)
+    assert seen["running"] and seen["jobs"][0]["id"] == "77"
+    assert jobs.cancel(folder) == ["77"] and ended.read_text() == "--quiet 77\n"
+
+
+def test_a_launch_that_cannot_know_of_its_pilots_says_so_and_takes_its_driver_back(site, tmp_path):
+    folder = site(room=9)
+    first = f"[ -e {tmp_path}/driver ] || {{ touch {tmp_path}/driver; echo job 5; exit; }}"
+    programs = {
+        "sbatch": f"{first}\necho '{TIMED_OUT}' >&2; exit 1",
+        "scancel": f'echo "$*" >> {tmp_path}/ended',
+    }
+    for name, text in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    journal = Journal(folder, "launch")
+    with pytest.raises(NoAnswerError, match="Socket timed out") as caught:
+        submission.submit(folder, profile(), "setting", journal, pilots=2)
+    assert "sweep cancel" in caught.value.hint
+    assert (tmp_path / "ended").read_text() == "--quiet 5\n"
+    assert len(progress(folder).untracked) == 1
 
 
 def test_sbatch_is_called_once_a_second_at_most(site, monkeypatch):

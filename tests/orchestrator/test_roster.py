@@ -1,4 +1,4 @@
-from orchestrator import roster
+from orchestrator import events, roster
 from orchestrator.events import Journal
 from orchestrator.folder import Folder
 from orchestrator.roster import Roster
@@ -76,3 +76,31 @@ def test_pilots_of_a_driver_that_was_handed_more_trials_stay_its_own(tmp_path):
     journal.write("gone", job="7", state="CANCELLED", seconds=0, node="")
     known = Roster(folder, Journal(folder, "supervisor"), profile=None, own="")
     assert known.num_cancelled() == 1
+
+
+def test_pilots_of_a_submission_without_an_answer_are_found_when_they_turn_up(
+    tmp_path, monkeypatch
+):
+    folder, journal = made(tmp_path)
+    queue = tmp_path / "queue"
+    calls = tmp_path / "calls"
+    for name, text in (("squeue", f"echo >> {calls}; cat {queue}"), ("sacct", "")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    known = Roster(folder, Journal(folder, "supervisor"), profile=None, own="")
+    queue.write_text("")
+    known.ask(0.0)
+    tags = [roster.new_tag("pilot") for _ in "ab"]
+    for tag in tags:
+        journal.write("submitting", role="pilot", count=1, tag=tag)
+    known.read()
+    known.ask(30.0)
+    queue.write_text(f"7_[0-1]|PENDING||N/A|10:00|0:00|Priority|{tags[0]}\n")
+    known.ask(60.0)
+    assert known.queued() == ["7_0", "7_1"]
+    assert events.progress(folder).untracked == [tags[1]]
+    known.ask(30.0 + roster.SEARCH_S)
+    number = calls.read_text().count("\n")
+    known.ask(60.0 + roster.SEARCH_S)
+    assert calls.read_text().count("\n") == number + 1  # what never came is looked for no more
