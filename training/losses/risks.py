@@ -72,7 +72,10 @@ def vrex_penalty(losses: Float[Tensor, " bag"], *, of: Risks) -> Float[Tensor, "
 
 
 class Annealing(nn.Module):
-    """Give 0 for the first steps, then 1; counts the steps of training in a buffer."""
+    """Give 0 for the first steps, then 1; counts the steps of training in a buffer.
+
+    A departure: in the authors' code the penalty has the weight 1 in the first steps.
+    """
 
     done: Tensor
 
