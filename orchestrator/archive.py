@@ -42,7 +42,7 @@ def write(folder: Folder, out: Path, *, mode: Mode) -> int:
     content = {
         "format": FORMAT, "version": VERSION, "sweep": folder.name, "created": events.now(),
         "counts": _counts(state), "spec": folder.spec.read_text(encoding="utf-8"),
-        "code": json.loads(folder.code.read_text(encoding="utf-8")),
+        "code": _code(folder),
         "licences": licences.read(folder, set(plan["encoder"])), "left_out": _left_out(folder),
         "restore": f"sweep archive {out.name} --restore",
     }  # fmt: skip
@@ -149,6 +149,15 @@ def _manifest(file: Path) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _code(folder: Folder) -> dict[str, Any]:
+    """Read commit and versions; nothing where their file cannot be read, which no result needs."""
+    try:
+        return dict(json.loads(folder.code.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        render.note(f"{folder.code}: cannot be read, and is left out: {error}", kind="warning")
+        return {}
 
 
 def _counts(state: Progress) -> dict[str, int]:

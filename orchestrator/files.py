@@ -48,9 +48,15 @@ def readable(path: Path, *, hint: str = "") -> Iterator[None]:
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise StoreError(
-            f"{path}: cannot be read: {reason}",
-            hint=hint or f"sweep resume {path.parents[2].name} --retry damaged trains it again",
+            f"{path}: cannot be read: {reason}", hint=hint or _way_out(path.absolute().parent)
         ) from error
+
+
+def _way_out(folder: Path) -> str:
+    """Tell what helps where a table in this folder is damaged: of a segment, to train it again."""
+    if folder.parent.name != "segments":
+        return ""
+    return f"sweep resume {folder.parents[1].name} --retry damaged trains it again"
 
 
 def read_table(path: Path, *, names: tuple[str, ...] = ()) -> "pa.Table":

@@ -130,6 +130,15 @@ def test_the_manifest_says_what_is_there_and_what_is_not(home):
     assert "arms" in told["spec"] and told["code"]["commit"] == "0" * 40
 
 
+def test_a_sweep_whose_versions_cannot_be_read_is_archived_without_them(home, tmp_path):
+    source = Folder(tmp_path / "before" / "small")
+    shutil.copytree(sources(home).root, source.root)
+    source.code.write_text("torn {")
+    archive.write(source, tmp_path / "kept.parquet", mode="quiet")
+    archive.restore(tmp_path / "kept.parquet", tmp_path / "results", mode="quiet")
+    assert json.loads((tmp_path / "results" / "small" / "code.json").read_text()) == {}
+
+
 def test_nothing_is_overwritten(home, restored, tmp_path):
     with pytest.raises(SweepError, match=r"kept\.parquet: exists already"):
         archive.write(sources(home), home / "kept.parquet", mode="quiet")
