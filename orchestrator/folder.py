@@ -147,12 +147,15 @@ def write_file(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Replace a file in one step, for those who may read its folder unless `mode` says who."""
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, file_mode(path.parent) if mode is None else mode)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, file_mode(path.parent) if mode is None else mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _is_closed(path: Path) -> bool:
