@@ -94,13 +94,26 @@ class Node:
 
 
 def make_token(path: Path) -> None:
-    """Write a fresh token, readable by its owner only, unless one is there."""
+    """Write a fresh token, readable by its owner only, unless one is there; it appears whole."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size:
+            return
+        path.unlink()  # earlier versions left it empty on a full disk
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+            file.flush()
+            os.fsync(descriptor)
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            pass  # another launch was quicker
+        except OSError:  # a file system without hard links
+            temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def environment(token: Path) -> dict[str, str]:

@@ -47,6 +47,8 @@ from training.metrics.calibration import probability
 ENSEMBLE = "ensemble"
 SCANS = ("patient", "slide", "view", "scanner", "cohort")
 _NAMES = ("encoder", "arm", "trial", *SCANS, "seen", "predicted")
+_ENDS = (".parquet", ".csv", ".json")
+"""Of the three files of a table."""
 _ROWS = 100_000
 """Rows written at once, about."""
 
@@ -98,7 +100,7 @@ def write(path: Path, frames: Iterable[pd.DataFrame], about: Mapping[str, Any]) 
         frames: of the same columns, at least one; they are not held together.
         about: the description.
     """
-    paths = [path.with_suffix(end) for end in (".parquet", ".csv", ".json")]
+    paths = [path.with_suffix(end) for end in _ENDS]
     scratch = [each.with_name(f".{each.name}-{secrets.token_hex(4)}") for each in paths[:2]]
     try:
         with scratch[1].open("w", encoding="utf-8", errors="surrogateescape", newline="") as text:
@@ -146,14 +148,18 @@ def _joined(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
 
 
 def require_ours(path: Path) -> None:
-    """Refuse to replace a file that is no such table.
+    """Refuse to replace any of three files that are no such table.
+
+    Args:
+        path: of the Parquet file.
 
     Raises:
-        SweepError: It has no description beside it.
+        SweepError: One is there without a description of such a table.
     """
-    if path.exists() and not _is_ours(path.with_suffix(".json")):
+    there = [each for end in _ENDS if (each := path.with_suffix(end)).exists()]
+    if there and not _is_ours(path.with_suffix(".json")):
         raise SweepError(
-            f"{path}: is there and was not written by sweep predict", hint="give another --out"
+            f"{there[0]}: is there and was not written by sweep predict", hint="give another --out"
         )
 
 

@@ -1,8 +1,10 @@
 """A sweep as one Parquet file and a manifest, for scratch file systems that are purged; and back.
 
 The Parquet has a row per trial, and who was in which fold in its metadata; the manifest beside it
-has the spec, versions, events and the checksum, and is written last. A restored sweep gives the
-same tables, byte for byte, and can be resumed. Kept weights and other artefacts are not archived.
+has the spec, versions, events and the checksum, and appears last. A Parquet without a manifest is
+of a command that was interrupted: the same rows take its place, nothing else. A restored sweep
+gives the same tables, byte for byte, and can be resumed. Kept weights and other artefacts are not
+archived.
 """
 
 import hashlib
@@ -34,30 +36,34 @@ def write(folder: Folder, out: Path, *, mode: Mode) -> int:
         StoreError: The sweep trains and is not done, or a segment cannot be read.
     """
     folder.require()
-    for path in (out, _manifest(out)):
-        if path.exists():
-            raise SweepError(f"{path}: exists already", hint="give another name: --out FILE")
+    if _manifest(out).exists():
+        raise _taken(out if out.exists() else _manifest(out))
     state = _settled(folder)
     plan = store.read_plan(folder)
-    content = {
+    content: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "sweep": folder.name, "created": events.now(),
         "counts": _counts(state), "spec": folder.spec.read_text(encoding="utf-8"),
-        "code": json.loads(folder.code.read_text(encoding="utf-8")),
+        "code": _code(folder),
         "licences": licences.read(folder, set(plan["encoder"])), "left_out": _left_out(folder),
         "restore": f"sweep archive {out.name} --restore",
     }  # fmt: skip
+    kept = [event for event in events.read_events(folder) if event["event"] not in NOT_KEPT]
     partial = out.with_name(f".{out.name}-{secrets.token_hex(4)}")
     try:
         archive_parts.write(partial, folder, plan, state)
         content["parquet"] = {
             "name": out.name, "bytes": partial.stat().st_size, "sha256": _sha256(partial)
         }  # fmt: skip
+        if out.exists() and _sha256(out) != content["parquet"]["sha256"]:
+            raise _taken(out)
+        text = json.dumps({**content, "events": kept}, ensure_ascii=False, indent=1)
+        # Before the Parquet has its name: a disk that is full leaves neither.
+        write_file(_manifest(partial), text.encode(), mode=0o600)
         partial.rename(out)
+        _manifest(partial).rename(_manifest(out))
     finally:
         partial.unlink(missing_ok=True)
-    kept = [event for event in events.read_events(folder) if event["event"] not in NOT_KEPT]
-    text = json.dumps({**content, "events": kept}, ensure_ascii=False, indent=1)
-    write_file(_manifest(out), text.encode(), mode=0o600)
+        _manifest(partial).unlink(missing_ok=True)
     _tell(content, files=[out, _manifest(out)], mode=mode)
     return 0
 
@@ -100,6 +106,10 @@ def restore(file: Path, results: Path, *, mode: Mode) -> int:
         shutil.rmtree(partial.root, ignore_errors=True)
     _tell(content, files=[folder.root], mode=mode)
     return 0
+
+
+def _taken(path: Path) -> SweepError:
+    return SweepError(f"{path}: exists already", hint="give another name: --out FILE")
 
 
 def _settled(folder: Folder) -> Progress:
@@ -149,6 +159,15 @@ def _manifest(file: Path) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _code(folder: Folder) -> dict[str, Any]:
+    """Read commit and versions; nothing where their file cannot be read, which no result needs."""
+    try:
+        return dict(json.loads(folder.code.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        render.note(f"{folder.code}: cannot be read, and is left out: {error}", kind="warning")
+        return {}
 
 
 def _counts(state: Progress) -> dict[str, int]:

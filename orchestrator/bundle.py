@@ -41,6 +41,7 @@ def write(material: Material, report: Report, out: Path) -> tuple[list[Path], li
         SweepError: Something that is no bundle lies at `out`.
     """
     _require_ours(out)
+    given, out = out, out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     scratch = out.with_name(f".{out.name}-{secrets.token_hex(4)}")
     scratch.mkdir(mode=0o700)
@@ -53,7 +54,8 @@ def write(material: Material, report: Report, out: Path) -> tuple[list[Path], li
         shutil.rmtree(earlier, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return sorted(path for path in out.rglob("*") if path.is_file()), left_out
+    inside = sorted(path for path in out.rglob("*") if path.is_file())
+    return [given / path.relative_to(out) for path in inside], left_out
 
 
 def _require_ours(out: Path) -> None:

@@ -85,7 +85,7 @@ def check(folder: Folder, *, mode: Mode) -> int:
     damaged = store.damaged(folder)
     lines = _unreadable(folder)
     late = [f"{pack}-{attempt}" for pack, attempt in state.late]
-    kept = sorted(path.name for path in folder.checkpoints.iterdir())
+    kept = _checkpoints(folder)
     whole = len(events.list_segments(folder)) - len(damaged)
     if mode == "json":
         render.value({
@@ -212,12 +212,20 @@ def _unreadable(folder: Folder) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
+def _checkpoints(folder: Folder) -> list[str] | None:
+    """List the packs with a checkpoint; None where only the sweep's owner may look."""
+    try:
+        return sorted(path.name for path in folder.checkpoints.iterdir())
+    except PermissionError:
+        return None
+
+
 def _show_check(
     whole: int,
     damaged: dict[str, str],
     late: Sequence[str],
     lines: dict[str, int],
-    kept: Sequence[str],
+    kept: Sequence[str] | None,
 ) -> None:
     rows = [("segments", f"{whole} whole, {len(damaged)} damaged")]
     rows += [("", f"{name}: {reason}") for name, reason in damaged.items()]
@@ -225,5 +233,8 @@ def _show_check(
     rows.append(("late", f"{twice}{' '.join(late[:8])}" if late else "none"))
     text = ", ".join(f"{number} in {name}" for name, number in lines.items()) or "all lines read"
     rows.append(("events", f"not read: {text}" if lines else text))
-    rows.append(("checkpoints", f"{len(kept)} kept {' '.join(kept[:8])}".rstrip()))
+    if kept is None:
+        rows.append(("checkpoints", "not looked at: only the sweep's owner may"))
+    else:
+        rows.append(("checkpoints", f"{len(kept)} kept {' '.join(kept[:8])}".rstrip()))
     render.facts(rows)

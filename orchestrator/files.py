@@ -5,6 +5,7 @@ table stay quick.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -47,10 +48,28 @@ def readable(path: Path, *, hint: str = "") -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
-        raise StoreError(
-            f"{path}: cannot be read: {reason}",
-            hint=hint or f"sweep resume {path.parents[2].name} --retry damaged trains it again",
-        ) from error
+        hint = hint or _way_out(path.absolute().parent, error)
+        raise StoreError(f"{path}: cannot be read: {reason}", hint=hint) from error
+
+
+def is_damaged(error: Exception) -> bool:
+    """Tell whether a file's content is wrong, or gone, and not only out of reach for now."""
+    return _is_content(error.__cause__)
+
+
+def _is_content(error: BaseException | None) -> bool:
+    # Arrow tells wrong content as its own errors and as OSErrors without a number.
+    return not isinstance(error, OSError) or error.errno in (None, errno.ENOENT)
+
+
+def _way_out(folder: Path, error: Exception) -> str:
+    """Tell what helps where a table in this folder cannot be read: of a segment, to train it."""
+    if folder.parent.name != "segments" or isinstance(error, PermissionError):
+        return ""
+    name = folder.parents[1].name
+    if _is_content(error):
+        return f"sweep resume {name} --retry damaged trains it again"
+    return f"try again; where it stays so, move {folder} away: sweep resume {name} trains it again"
 
 
 def read_table(path: Path, *, names: tuple[str, ...] = ()) -> "pa.Table":

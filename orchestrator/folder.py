@@ -1,5 +1,6 @@
 """Paths inside `results/<sweep>/`, and writing a file in one step."""
 
+import contextlib
 import os
 import secrets
 from dataclasses import dataclass
@@ -92,6 +93,14 @@ class Folder:
             _make(path, mode)
         for path in (self.checkpoints, self.pool):
             _make(path, 0o700)
+        if share == "group" and any(map(_is_closed, self.events.glob("*.jsonl"))):
+            self._share()
+
+    def _share(self) -> None:
+        """Let the group read what was written while the sweep was private; the events last."""
+        kept = (self.checkpoints, self.pool, self.events)
+        for path in (*(each for each in self.root.iterdir() if each not in kept), self.events):
+            _open(path)
 
     def require(self) -> None:
         """Refuse a folder that is not a sweep.
@@ -138,12 +147,30 @@ def write_file(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Replace a file in one step, for those who may read its folder unless `mode` says who."""
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, file_mode(path.parent) if mode is None else mode)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, file_mode(path.parent) if mode is None else mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_closed(path: Path) -> bool:
+    return not path.stat().st_mode & 0o040
+
+
+def _open(path: Path) -> None:
+    """Let the group read a file, or a folder and what is in it."""
+    inside = [
+        Path(place, name) for place, folders, names in os.walk(path) for name in (*folders, *names)
+    ]
+    for each in (path, *inside):
+        with contextlib.suppress(FileNotFoundError):  # a driver that runs renames what is whole
+            if not each.is_symlink():
+                each.chmod(each.stat().st_mode & 0o7777 | (0o050 if each.is_dir() else 0o040))
 
 
 def _make(path: Path, mode: int) -> None:

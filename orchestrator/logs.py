@@ -57,7 +57,8 @@ def failures(folder: Folder, *, given_up: bool, mode: Mode) -> int:
     told = events.read_events(folder)
     state = events.fold(told, events.list_segments(folder))
     found = groups(told, state, given_up=given_up)
-    files = [str(path) for path in (*_files(folder.logs), *_files(folder.pool / "submitit"))]
+    of_jobs = _job_logs(folder)
+    files = [str(path) for path in (*_files(folder.logs), *of_jobs)]
     if mode == "json":
         values = [
             {
@@ -72,9 +73,9 @@ def failures(folder: Folder, *, given_up: bool, mode: Mode) -> int:
     else:
         for one in found:
             _show_group(one)
-        _show_pilots(folder, told)
+        _show_pilots(of_jobs, told)
         number = sum(len(one.of) for one in found)
-        places = [str(path) for path in (folder.logs, folder.pool / "submitit") if _files(path)]
+        places = dict.fromkeys(str(Path(path).parent) for path in files)
         render.facts([("failures", str(number)), ("logs", "\n".join(places) or "none")])
     return 0
 
@@ -168,17 +169,18 @@ def _show_group(one: Group) -> None:
     render.block(f"{head}\n{one.trace or one.message}\n")
 
 
-def _show_pilots(folder: Folder, told: Iterable[Event]) -> None:
+def _show_pilots(of_jobs: Iterable[Path], told: Iterable[Event]) -> None:
     """Show the ends of the logs of pilots that ended before they joined, the last three."""
     history = History()
     for event in told:
         history.take(event, {})
     over = [one for one in history.records.values() if one.phase == "over" and not one.joined]
     died = [one for one in over if one.reason in ("", "error") and one.state not in MEANT]
+    paths = {path.name: path for path in of_jobs}
     for one in died[-3:]:
         render.block(f"pilot {one.job} ended before it joined: {one.reason or one.state}")
-        path = _job_log(folder, one.job)
-        for line in tail.last_lines(path, PILOT_LINES) if path.is_file() else ():
+        path = paths.get(_log_name(one.job))
+        for line in tail.last_lines(path, PILOT_LINES) if path else ():
             render.block(f"  {line}")
 
 
@@ -205,7 +207,7 @@ def driver_log(folder: Folder, state: Progress) -> Path:
     """Tell where the last driver job writes; it may not have begun.
 
     Raises:
-        StoreError: None was submitted.
+        StoreError: None was submitted, or only the sweep's owner may read it.
     """
     ids = [event["job"] for event in state.submitted if event["role"] == "driver"]
     if not ids:
@@ -213,12 +215,28 @@ def driver_log(folder: Folder, state: Progress) -> Path:
             f"{folder.root}: no driver job was submitted; a local sweep has none",
             hint=f"see failures: sweep logs {folder.name}",
         )
-    return _job_log(folder, ids[-1])
+    path = folder.pool / "submitit" / _log_name(ids[-1])
+    try:
+        path.is_file()
+    except PermissionError as error:
+        raise StoreError(
+            f"{path}: only the sweep's owner may read it", hint=f"sweep logs {folder.name}"
+        ) from error
+    return path
 
 
-def _job_log(folder: Folder, job: str) -> Path:
-    """Return where submitit lets a job's only task write."""
-    return folder.pool / "submitit" / f"{job}_0_log.out"
+def _log_name(job: str) -> str:
+    """Name the file into which submitit lets a job's only task write."""
+    return f"{job}_0_log.out"
+
+
+def _job_logs(folder: Folder) -> list[Path]:
+    """List the logs of jobs; say so where only the sweep's owner may look."""
+    try:
+        return _files(folder.pool / "submitit")
+    except PermissionError:
+        render.note(f"logs of jobs are not shown: only the sweep's owner may read {folder.pool}")
+        return []
 
 
 def _files(place: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 Estimates, none of which stops a launch.
 """
 
+import contextlib
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -164,13 +165,15 @@ def _alike(state: Progress, kinds: Collection[str], device: str) -> list[Observa
 
 
 def _siblings(folder: Folder) -> Iterator[Progress]:
-    """Fold the sweeps beside this one, the last ones first."""
-    places = (path.parent for path in folder.root.parent.glob("[!.]*/events"))
-    others = [Folder(path) for path in places if path != folder.root]
-    others = [other for other in others if other.segments.is_dir()]
-    others.sort(key=lambda other: -other.events.stat().st_mtime)
-    for other in others[:SIBLINGS]:
-        yield events.progress(other)
+    """Fold the sweeps beside this one, the last ones first, but those that may not be read."""
+    others = []
+    for path in folder.root.parent.glob("[!.]*/events"):
+        with contextlib.suppress(OSError):  # here and below: a colleague's, or just removed
+            if path.parent != folder.root and path.with_name("segments").is_dir():
+                others.append((-path.stat().st_mtime, path.parent))
+    for _, root in sorted(others)[:SIBLINGS]:
+        with contextlib.suppress(OSError):
+            yield events.progress(Folder(root))
 
 
 def _artefacts(prepared: Prepared) -> tuple[int, int]:

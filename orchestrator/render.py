@@ -78,10 +78,10 @@ def now_and_then(mode: Mode, text: Callable[P, str]) -> Callable[P, None]:
 
 
 def error(mode: Mode, *, kind: str, message: str, hint: str = "") -> None:
-    """Show an error: several problems one a line; as JSON on stdout in JSON mode."""
+    """Show an error: several problems one a line; in JSON mode one line, as it may end a stream."""
     problems = message.splitlines()
     if mode == "json":
-        value({"error": {"kind": kind, "problems": problems, "hint": hint}})
+        json_line({"error": {"kind": kind, "problems": problems, "hint": hint}})
     elif len(problems) == 1:
         note(problems[0], hint=hint, kind="error")
     else:

@@ -73,15 +73,21 @@ def write_segment(
 def adopt(folder: Folder, journal: events.Journal) -> None:
     """Judge the segments whose driver died before it could: their dead lanes become failures.
 
-    One that cannot be read is set aside: its trials are missing.
+    One whose content is wrong is set aside: its trials are missing.
+
+    Raises:
+        StoreError: One cannot be read now.
     """
     for pack, attempt in events.progress(folder).unjudged:
         name = f"{pack}-{attempt}"
         try:
             trials = files.read_frame(folder.segments / name / "trials.parquet")
-        except StoreError as error:
+            trials = trials[["trial", "state", "failure", "seconds"]]
+        except (StoreError, KeyError) as error:
+            if not files.is_damaged(error):
+                raise
             set_aside(folder, [name])
-            log.warning("segment=%s set aside, its trials are missing: %s", name, error.message)
+            log.warning("segment=%s set aside, its trials are missing: %s", name, error)
             continue
         dead = trials[trials["state"] == "failed"]
         pairs = zip(dead["trial"], dead["failure"], strict=True)
@@ -228,7 +234,11 @@ def read_validation(folder: Folder, trials: Collection[str]) -> dict[str, float]
 
 
 def damaged(folder: Folder) -> dict[str, str]:
-    """Read every segment that counts, whole; return what is wrong by `<pack>-<attempt>`."""
+    """Read every segment that counts, whole; return what is wrong by `<pack>-<attempt>`.
+
+    Raises:
+        StoreError: One cannot be read now.
+    """
     state = events.progress(folder)
     wanted: dict[tuple[str, int], set[str]] = {}
     for trial, result in state.accepted.items():
@@ -254,6 +264,8 @@ def _damage(segment: Path, trials: set[str]) -> str:
     try:
         tables = {name: files.read_frame(segment / f"{name}.parquet") for name in TABLES}
     except StoreError as error:
+        if not files.is_damaged(error):
+            raise
         return error.message
     for name in ("trials", "predictions"):
         missing = trials - set(tables[name]["trial"]) if "trial" in tables[name] else trials

@@ -1,5 +1,6 @@
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from cluster import ray_node
 from cluster.ray_node import Node
@@ -98,3 +100,21 @@ def test_folders_of_nodes_that_were_killed_with_their_guards_are_removed(tmp_pat
         fcntl.flock(lock, fcntl.LOCK_EX)
         ray_node._remove_abandoned()
         assert sorted(tmp_path.iterdir()) == [alive, starting]
+
+
+def test_a_token_that_the_disk_did_not_take_is_made_at_the_next_launch(tmp_path):
+    token = tmp_path / "token"
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            ray_node.make_token(token)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    token.touch()  # as earlier versions left it
+    ray_node.make_token(token)
+    assert len(made := token.read_text()) == 64
+    ray_node.make_token(token)
+    assert token.read_text() == made
+    assert token.stat().st_mode & 0o777 == 0o600 and list(tmp_path.iterdir()) == [token]

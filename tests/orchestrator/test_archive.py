@@ -1,4 +1,5 @@
 import json
+import resource
 import shutil
 
 import pandas as pd
@@ -130,11 +131,48 @@ def test_the_manifest_says_what_is_there_and_what_is_not(home):
     assert "arms" in told["spec"] and told["code"]["commit"] == "0" * 40
 
 
+def test_a_sweep_whose_versions_cannot_be_read_is_archived_without_them(home, tmp_path):
+    source = Folder(tmp_path / "before" / "small")
+    shutil.copytree(sources(home).root, source.root)
+    source.code.write_text("torn {")
+    archive.write(source, tmp_path / "kept.parquet", mode="quiet")
+    archive.restore(tmp_path / "kept.parquet", tmp_path / "results", mode="quiet")
+    assert json.loads((tmp_path / "results" / "small" / "code.json").read_text()) == {}
+
+
 def test_nothing_is_overwritten(home, restored, tmp_path):
     with pytest.raises(SweepError, match=r"kept\.parquet: exists already"):
         archive.write(sources(home), home / "kept.parquet", mode="quiet")
     with pytest.raises(SweepError, match="small: exists already"):
         archive.restore(home / "kept.parquet", tmp_path / "results", mode="quiet")
+
+
+def test_an_archive_that_was_interrupted_before_its_manifest_is_completed(home, tmp_path):
+    out, manifest = tmp_path / "kept.parquet", tmp_path / "kept.parquet.manifest.json"
+    shutil.copy(home / "kept.parquet", out)
+    archive.write(sources(home), out, mode="quiet")
+    assert sorted(tmp_path.iterdir()) == [out, manifest]
+    archive.restore(out, tmp_path / "results", mode="quiet")
+    manifest.unlink()
+    out.write_bytes(b"mine")
+    with pytest.raises(SweepError, match=r"kept\.parquet: exists already"):
+        archive.write(sources(home), out, mode="quiet")
+    assert out.read_bytes() == b"mine" and not list(tmp_path.glob(".kept*"))
+
+
+def test_a_disk_that_is_full_at_the_manifest_leaves_no_archive(home, tmp_path):
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    least = (home / "kept.parquet").stat().st_size
+    folder = Folder(tmp_path / "results" / "small")
+    shutil.copytree(sources(home).root, folder.root)
+    events.Journal(folder, "driver").write("noted", text="x" * least)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (least, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            archive.write(folder, tmp_path / "kept.parquet", mode="quiet")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
 def test_a_damaged_archive_is_refused_and_nothing_is_left(home, tmp_path):

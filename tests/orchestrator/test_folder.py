@@ -47,6 +47,21 @@ def test_a_sweep_can_be_shared_and_made_private_again(tmp_path):
         assert mode(folder.root) == mode(folder.segments) == expected
 
 
+def test_what_was_written_in_private_is_opened_with_the_sweep_but_for_its_secrets(tmp_path):
+    folder = Folder(tmp_path / "small")
+    folder.create()
+    segment = folder.segments / "p-1"
+    segment.mkdir(mode=0o700)
+    opened = [folder.spec, folder.events / "w.jsonl", folder.logs / "w.log", segment / "t.parquet"]
+    kept = [folder.pool / "token", folder.checkpoints / "p"]
+    (folder.root / "away").symlink_to(folder.pool / "token")
+    for path in (*opened, *kept):
+        write_file(path, b"text")
+    folder.create("group")
+    assert {mode(path) for path in opened} == {0o640} and mode(segment) == 0o750
+    assert {mode(path) for path in kept} == {0o600}
+
+
 def test_a_file_is_replaced_in_one_step_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "file"
     write_file(path, b"one")

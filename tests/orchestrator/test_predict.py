@@ -130,9 +130,12 @@ def test_what_cannot_be_applied_is_refused_with_what_to_do(folder, strangers, tm
     assert "cells are numbered 0, 1" in refused(SweepError, "no cell 9", cells=(9,))
     refused(SweepError, "no cell has arm=other", where=("arm=other",))
     refused(DataError, "is no folder", data=tmp_path / "nothing")
-    (tmp_path / "t.parquet").write_bytes(b"mine")
-    refused(SweepError, "was not written by sweep predict", out=tmp_path / "t.parquet")
-    assert (tmp_path / "t.parquet").read_bytes() == b"mine"
+    for end in (".parquet", ".csv", ".json"):
+        mine = tmp_path / f"own_{end[1:]}{end}"
+        mine.write_bytes(b"mine")
+        said = f"{mine.name}: is there and was not written by sweep predict"
+        refused(SweepError, said, out=mine.with_suffix(".parquet"))
+        assert mine.read_bytes() == b"mine"
     for name, change, kind, match in (
         ("encoder", {"encoder": "huge"}, SweepError, "no embeddings of encoder tiny; it has huge"),
         ("width", {"dim": 15}, DataError, "made for embeddings of width 16, those of encoder"),

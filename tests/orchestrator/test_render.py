@@ -180,3 +180,10 @@ def test_a_time_names_its_day_unless_it_is_today():
 
 def test_things_are_counted():
     assert render.many(1, "trial") == "1 trial" and render.many(1200, "trial") == "1,200 trials"
+
+
+def test_an_error_is_one_line_of_json_as_it_may_end_a_stream(capsys):
+    render.error("json", kind="interrupted", message="one\ntwo", hint="the same")
+    (line,) = capsys.readouterr().out.splitlines()
+    wanted = {"kind": "interrupted", "problems": ["one", "two"], "hint": "the same"}
+    assert json.loads(line) == {"error": wanted}

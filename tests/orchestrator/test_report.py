@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -192,6 +193,14 @@ def test_a_bundle_replaces_nothing_but_a_bundle(home, tmp_path):
     with pytest.raises(SweepError, match="no bundle"):
         written(home, tmp_path / "mine", bundled=True)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "x"
+
+
+def test_a_bundle_may_fill_the_empty_folder_that_one_is_in(home, tmp_path, monkeypatch, capsys):
+    (tmp_path / "paper").mkdir()
+    monkeypatch.chdir(tmp_path / "paper")
+    assert written(home, Path(), bundled=True) == 0
+    assert "report.html" in json.loads(capsys.readouterr().out)["files"]
+    assert (tmp_path / "paper" / "README.md").read_text().startswith(bundle.MARK)
 
 
 @pytest.mark.parametrize(

@@ -210,3 +210,28 @@ def test_segments_of_tasks_with_one_score_and_with_several_are_joined():
     found = files.join(tables, name="predictions", categories=())
     assert found["trial"].to_list() == list("abbc") and tables == []
     assert [list(each) for each in found["score"]] == [[0.25], [0.5, 1, 2], [3, 4, 5], [0.75]]
+
+
+def test_a_segment_that_cannot_be_read_now_stays_where_it_is(folder):
+    launched(folder, ["a"], {"p": ["a"]})
+    store.write_segment(folder, "p", 1, tables=tables("a"), artefacts={})
+    path = folder.segments / "p-1" / "trials.parquet"
+    path.unlink()
+    path.symlink_to(path)  # stands for a file system that does not answer
+    for look in (lambda: store.adopt(folder, Journal(folder, "launch")),
+                 lambda: store.damaged(folder)):  # fmt: skip
+        with pytest.raises(StoreError, match=r"trials\.parquet: cannot be read") as caught:
+            look()
+        assert "try again" in caught.value.hint and "--retry damaged" not in caught.value.hint
+    assert [path.name for path in folder.segments.iterdir()] == ["p-1"]
+
+
+@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
+def test_a_segment_without_a_table_or_a_column_is_set_aside(folder, change):
+    launched(folder, ["a", "b"], {"p": ["a"], "q": ["b"]})
+    for pack, trial in (("p", "a"), ("q", "b")):
+        store.write_segment(folder, pack, 1, tables=tables(trial), artefacts={})  # no seconds
+    change(folder.segments / "q-1" / "trials.parquet")
+    store.adopt(folder, Journal(folder, "launch"))
+    state = events.progress(folder)
+    assert (state.to_train, state.unjudged) == (["a", "b"], [])

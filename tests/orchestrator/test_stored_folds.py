@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pandas as pd
 
 from orchestrator import launch, store, stored_folds
+from orchestrator.folder import Folder
 from tests.orchestrator.finished import CODE, SPEC, planned, prepare, write_spec
 from training.data import folds, index
 
@@ -64,3 +67,11 @@ def test_a_table_that_cannot_be_read_is_written_anew(tmp_path):
     assert store.read_folds(prepared.folder) is None
     launch._record(prepared, CODE)
     assert prepared.folder.folds.read_bytes() == whole
+
+
+def test_folds_that_cannot_be_read_are_none_wherever_one_stands(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    folder = Folder(Path("small"))
+    folder.create()
+    folder.folds.write_bytes(b"torn")
+    assert store.read_folds(folder) is None and "folds.parquet: cannot be read" in caplog.text
