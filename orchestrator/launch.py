@@ -54,6 +54,8 @@ def start(
         ClusterError: SLURM refused a job; what was submitted is cancelled again.
     """
     require_startable(prepared)
+    if prepared.options.probe and not prepared.plan.packs:
+        return []  # an empty plan would take the place of the one that is trained
     folder = prepared.folder
     folder.create(share(prepared.profile))
     journal = events.Journal(folder, "launch")
@@ -221,15 +223,21 @@ def _record(prepared: Prepared, code: dict[str, Any]) -> None:
     if prepared.mode == "added":
         frame = _with_removed(frame, prepared)
     else:
-        kept = {pack.id for pack in prepared.plan.packs}
-        for checkpoint in folder.checkpoints.iterdir():
-            if checkpoint.name not in kept:
-                shutil.rmtree(checkpoint, ignore_errors=True)
+        if not prepared.options.probe:  # which leaves most packs for a later launch
+            _forget_checkpoints(prepared)
         write_file(folder.code, json.dumps({**code, "time": time.time()}, indent=1).encode())
     write_file(folder.spec, _document(prepared).encode())
     before = store.read_folds(folder) if prepared.mode == "added" else None
     store.write_folds(folder, stored_folds.frame(prepared.plan, before))
     store.write_plan(folder, frame)
+
+
+def _forget_checkpoints(prepared: Prepared) -> None:
+    """Remove the checkpoints that no planned pack will read."""
+    kept = {pack.id for pack in prepared.plan.packs}
+    for checkpoint in prepared.folder.checkpoints.iterdir():
+        if checkpoint.name not in kept:
+            shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _document(prepared: Prepared) -> str:
