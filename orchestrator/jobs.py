@@ -60,6 +60,11 @@ def running(state: events.Progress, queue: Mapping[str, Any] | None) -> bool:
     )
 
 
+def ending(state: events.Progress, queue: Mapping[str, Any] | None) -> list[str]:
+    """List the drivers that SLURM is ending, or starting again: who asks now may not be heard."""
+    return [job for job in state.drivers if queue and job in queue and _completes(queue[job])]
+
+
 def stuck(state: events.Progress, queue: Mapping[str, Any] | None) -> list[str]:
     """List the sweep's jobs that SLURM holds: they never start by themselves.
 
@@ -147,6 +152,10 @@ def _alive(launch: Event, queue: Mapping[str, Any] | None) -> bool:
         return False
     same: bool = abs(created - launch["created"]) < 1
     return same
+
+
+def _completes(job: Any) -> bool:
+    return bool(job.state == "COMPLETING")
 
 
 def _is_far(launch: Event) -> bool:

@@ -66,6 +66,8 @@ def start(
             raise _training_already(folder, state)
         _record(prepared, code)
         _write_planned(prepared, journal, quoted)
+        if prepared.mode == "added" and not events.progress(folder).drivers:
+            raise StoreError(f"{folder.root}: the driver ended meanwhile", hint="launch again")
         if prepared.mode == "added" or not prepared.plan.packs:
             return []
         return _train(prepared, journal, code=code, on_progress=on_progress)
@@ -103,7 +105,7 @@ def require_startable(prepared: Prepared) -> None:
 
     Raises:
         PlanError: Embeddings are missing.
-        StoreError: The sweep is training already, and nothing is new.
+        StoreError: The sweep is training already, and nothing is new, or its driver is ending.
     """
     if prepared.plan.missing:
         lines = [f"{encoder}: no embeddings" for encoder in prepared.plan.missing]
@@ -112,6 +114,11 @@ def require_startable(prepared: Prepared) -> None:
             hint="import them: sweep index features …; or see what is missing: --dry-run",
         )
     state = progress(prepared.folder)
+    if ending := jobs.ending(state, jobs.ask(state)):
+        raise StoreError(
+            f"{prepared.folder.root}: the driver {ending[0]} is ending",
+            hint="try again in a minute: what is done stays",
+        )
     if runs(state) and (not state.drivers or not changes(prepared)):
         raise _training_already(prepared.folder, state)
     if runs(state) != (prepared.mode == "added"):

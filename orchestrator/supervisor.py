@@ -108,9 +108,15 @@ class Supervisor:
             self._judge(one, now)
         self._act(fleet.decide(self._view(self._profile, self._desk.state(), now)), now)
 
+    def late(self) -> bool:
+        """Tell, after the last beat, whether a launch handed over packs since then."""
+        self._unread += self._roster.read()
+        fresh, self._unread = self._unread, deque()
+        return any(map(_hands_over, fresh))
+
     def _obey(self, event: Event) -> None:
         match event["event"]:
-            case "planned" if event.get("mode") == "added":
+            case "planned" if _hands_over(event):
                 self._add(event["packs"])
             case "cancelled":
                 self._desk.drop(event["trials"])
@@ -275,6 +281,10 @@ class Watch:
                 if not whole:  # nobody would look after the pilots: rather no driver at all
                     os.kill(os.getpid(), signal.SIGINT)
             due = time.monotonic() + BEAT_S
+
+
+def _hands_over(event: Event) -> bool:
+    return event["event"] == "planned" and event.get("mode") == "added"
 
 
 def _age_s(time: str) -> float:

@@ -60,6 +60,14 @@ def test_a_driver_that_slurm_holds_does_not_run_and_is_named(reason):
     assert jobs.running(state, waits) and jobs.stuck(state, waits) == []
 
 
+def test_a_driver_that_slurm_is_ending_is_named_while_it_did_not_say_that_it_ended():
+    submitted = {"event": "submitted", "role": "driver", "job": "12"}
+    state, queue = fold([submitted], []), {"12": job("12", "COMPLETING")}
+    assert jobs.running(state, queue) and jobs.ending(state, queue) == ["12"]
+    assert jobs.ending(state, {"12": job("12", "RUNNING")}) == jobs.ending(state, None) == []
+    assert jobs.ending(fold([submitted, {"event": "ended", "job": "12"}], []), queue) == []
+
+
 def job(name, state, reason="None"):
     return slurm.Job(
         id=name, state=state, reason=reason, node="", start=None, time_left_s=None, elapsed_s=0

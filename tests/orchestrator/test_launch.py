@@ -3,6 +3,7 @@ import os
 import psutil
 import pytest
 
+from cluster import slurm
 from orchestrator import control, events, jobs, jobs_left, launch, preparation, store
 from orchestrator.errors import PlanError, StoreError
 from orchestrator.preparation import Options
@@ -69,6 +70,32 @@ def test_the_checkpoints_and_the_code_of_a_running_driver_stay(running, tmp_path
 def test_nothing_new_is_refused_while_a_driver_runs(running, tmp_path):
     with pytest.raises(StoreError, match="training already"):
         start(prepare(write_spec(tmp_path), tmp_path / "results"))
+
+
+def test_nothing_is_handed_to_a_driver_that_slurm_is_ending(running, tmp_path, monkeypatch):
+    ends = slurm.Job(id="7", state="COMPLETING", reason="None", node="n", start=None, time_left_s=9)
+    monkeypatch.setattr(slurm, "queue", lambda _: {"7": ends})
+    more = prepare(write_spec(tmp_path, text=MORE), tmp_path / "results")
+    with pytest.raises(StoreError, match="the driver 7 is ending") as caught:
+        start(more)
+    assert "again in a minute" in caught.value.hint
+    assert last_planned(running.folder)["mode"] == "all"
+
+
+def test_a_launch_says_when_the_driver_ended_while_it_was_handed_trials(
+    running, tmp_path, monkeypatch
+):
+    more = prepare(write_spec(tmp_path, text=MORE), tmp_path / "results")
+    record = launch._record
+
+    def ends_meanwhile(*given):
+        record(*given)
+        events.Journal(running.folder, "driver").write("ended", job="7")
+
+    monkeypatch.setattr(launch, "_record", ends_meanwhile)
+    with pytest.raises(StoreError, match="ended meanwhile") as caught:
+        start(more)
+    assert "launch again" in caught.value.hint
 
 
 def test_of_two_launches_of_an_edited_spec_the_second_is_refused(running, tmp_path):
