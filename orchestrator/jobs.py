@@ -121,7 +121,8 @@ def cancel(folder: Folder) -> list[str]:
 def _out_of_reach(folder: Folder, launch: Event, ended: Sequence[str]) -> StoreError:
     """Name a process on another host: SLURM signals the steps of a job, and it need be in none."""
     job = launch.get("job")
-    what = "it trains in the foreground" if job else "it is being launched"
+    trains = job or launch.get("seen")
+    what = "it trains in the foreground" if trains else "it is being launched"
     text = f"{what} on {launch['host']}, process {launch['pid']}; end it there with Ctrl-C"
     rest = [f"{one} is cancelled" for one in ended]
     return StoreError(
@@ -140,12 +141,13 @@ def _alive(launch: Event, queue: Mapping[str, Any] | None) -> bool:
     """Tell whether a launch still runs.
 
     One on another host cannot be seen: it is over once SLURM has its allocation no more or, where
-    it is in none, `LAUNCH_S` after it began; clocks of login nodes differ by seconds at most.
+    it is in none, `LAUNCH_S` after it began or last said that it trains; clocks of login nodes
+    differ by seconds at most.
     """
     if _is_far(launch):
         if job := launch.get("job"):
             return queue is None or job in queue
-        return seconds_of(events.now()) - seconds_of(launch["time"]) < LAUNCH_S
+        return seconds_of(events.now()) - seconds_of(launch.get("seen", launch["time"])) < LAUNCH_S
     try:
         created: float = psutil.Process(launch["pid"]).create_time()
     except psutil.NoSuchProcess:

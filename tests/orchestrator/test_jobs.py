@@ -44,6 +44,22 @@ def test_a_launch_of_another_host_counts_as_dead_after_five_minutes_without_a_wo
     assert not jobs.running(fold([launching(host="elsewhere"), ended], []), {})
 
 
+def test_a_training_on_another_host_runs_while_it_says_so():
+    there = {"host": "elsewhere", "pid": 42}
+    old, new = (
+        launching("launch-1", ago_s=7200, **there),
+        launching("launch-2", ago_s=3600, **there),
+    )
+    alive = {**launching("supervisor-1", ago_s=200, **there), "event": "alive"}
+    state = fold([old, new, alive], [])
+    assert jobs.running(state, {})
+    state.launches.pop("launch-2")  # the first has the same pid, and is dead
+    assert not jobs.running(state, {})
+    assert not jobs.running(fold([new, {**alive, "pid": 43}], []), {})
+    silent = {**launching("supervisor-1", ago_s=310, **there), "event": "alive"}
+    assert not jobs.running(fold([new, silent], []), {})
+
+
 def test_a_launch_in_an_allocation_of_another_host_runs_while_slurm_has_the_allocation():
     state = fold([launching(host="elsewhere", job="7")], [])
     assert jobs.running(state, {"7": job("7", "RUNNING")})
