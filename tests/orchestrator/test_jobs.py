@@ -26,8 +26,21 @@ def test_a_launch_runs_while_its_process_lives_and_until_it_says_that_it_ended()
 
 
 def test_a_pid_that_now_belongs_to_another_process_is_not_a_launch():
-    state = fold([launching(created=psutil.Process().create_time() - 60)], [])
+    state = fold([launching(since_boot=jobs.identity()["since_boot"] - 60)], [])
     assert not jobs.running(state, {})
+
+
+def test_a_clock_that_is_stepped_does_not_end_a_launch():
+    told = jobs.identity()
+    stepped = launching(created=told["created"] - 3600)  # booted an hour later by the new clock
+    assert jobs.running(fold([stepped], []), {})
+
+
+def test_a_launch_of_an_earlier_version_is_known_by_its_time():
+    old = launching()
+    del old["since_boot"]
+    assert jobs.running(fold([old], []), {})
+    assert not jobs.running(fold([{**old, "created": old["created"] - 60}], []), {})
 
 
 def test_a_launch_of_a_dead_process_is_over():
@@ -122,11 +135,10 @@ def test_cancel_signals_only_a_launch_that_is_really_ours(tmp_path):
     victim = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         journal = Journal(folder, "launch")
-        journal.write("launching", **{**jobs.identity(), "pid": victim.pid, "created": 1.0})
+        journal.write("launching", **{**jobs.identity(), "pid": victim.pid, "since_boot": 1.0})
         assert jobs.cancel(folder) == []
         assert victim.poll() is None
-        created = psutil.Process(victim.pid).create_time()
-        journal.write("launching", **{**jobs.identity(), "pid": victim.pid, "created": created})
+        journal.write("launching", **{**jobs.identity(), **jobs._process(victim.pid)})
         assert jobs.cancel(folder) == [str(victim.pid)]
         assert victim.wait(timeout=10) == -signal.SIGTERM
     finally:

@@ -1,6 +1,5 @@
 import os
 
-import psutil
 import pytest
 
 from cluster import slurm
@@ -129,8 +128,7 @@ def test_a_sweep_that_another_launch_planned_meanwhile_is_not_planned_again(tmp_
 
 def test_a_sweep_in_the_foreground_takes_no_trials_and_the_process_is_named(tmp_path):
     first = planned(write_spec(tmp_path), tmp_path / "results")
-    parent = {**jobs.identity(), "pid": os.getppid()}
-    parent["created"] = psutil.Process(os.getppid()).create_time()
+    parent = {**jobs.identity(), **jobs._process(os.getppid())}
     events.Journal(first.folder, "launch").write("launching", **parent)
     more = prepare(write_spec(tmp_path, text=MORE), tmp_path / "results")
     with pytest.raises(StoreError, match=f"foreground of process {os.getppid()}") as caught:
