@@ -105,7 +105,8 @@ def require_startable(prepared: Prepared) -> None:
 
     Raises:
         PlanError: Embeddings are missing.
-        StoreError: The sweep is training already, and nothing is new, or its driver is ending.
+        StoreError: The sweep is training already and nothing is new, its driver is ending, or it
+            is held and would train here.
     """
     if prepared.plan.missing:
         lines = [f"{encoder}: no embeddings" for encoder in prepared.plan.missing]
@@ -123,6 +124,11 @@ def require_startable(prepared: Prepared) -> None:
         raise _training_already(prepared.folder, state)
     if runs(state) != (prepared.mode == "added"):
         raise _training_already(prepared.folder, state)
+    if state.held and prepared.mode == "all" and prepared.plan.packs and not prepared.submits:
+        raise StoreError(
+            f"{prepared.folder.root}: this sweep is held, so nothing would begin here",
+            hint=f"let it go on: sweep hold {prepared.folder.name} --release",
+        )
 
 
 def changes(prepared: Prepared) -> bool:

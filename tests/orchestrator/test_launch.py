@@ -240,3 +240,13 @@ def test_parts_of_a_pack_stay_parts_after_a_probe(tmp_path):
     again = prepare(spec, results)
     found = {made.id: [trial.id for trial in made.trials] for made in again.plan.packs}
     assert parts.items() <= found.items() and pack.id not in found
+
+
+def test_a_held_sweep_does_not_begin_here_where_it_would_wait_for_ever(tmp_path):
+    spec, results = write_spec(tmp_path), tmp_path / "results"
+    first = planned(spec, results)
+    control.hold(first.folder)
+    with pytest.raises(StoreError, match="held") as caught:
+        start(prepare(spec, results))
+    assert "sweep hold small --release" in caught.value.hint
+    assert not events.progress(first.folder).launches

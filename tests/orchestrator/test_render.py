@@ -180,3 +180,10 @@ def test_a_time_names_its_day_unless_it_is_today():
 
 def test_things_are_counted():
     assert render.many(1, "trial") == "1 trial" and render.many(1200, "trial") == "1,200 trials"
+
+
+def test_progress_says_that_the_sweep_is_held(capsys):
+    state = {"done": 2, "total": 8, "failed": 0, "shares": 0.0, "training": 0, "waiting": 3}
+    with render.progress("text") as report:
+        report({**state, "held": True})
+    assert "0 packs training, 3 waiting, 25%, held: no further pack" in capsys.readouterr().err
