@@ -35,7 +35,9 @@ class Preview:
         if self.prepared.state.held and self.prepared.plan.packs:
             name = self.prepared.folder.name
             found.append(f"this sweep is held: nothing begins until sweep hold {name} --release")
-        if most is not None and self.prepared.mode == "added":
+        if most is not None and isinstance(self.prepared.profile, LocalProfile):
+            found.append("--max-gpu-hours is not for this machine: it is not heeded here")
+        elif most is not None and self.prepared.mode == "added":
             found.append("--max-gpu-hours is for a new driver; the one that runs keeps its own")
         elif most is not None and self.price.gpu_hours > most:
             found.append(

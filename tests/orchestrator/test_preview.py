@@ -95,3 +95,9 @@ def test_a_hold_that_lasts_is_a_warning(tmp_path, site):
     made = prepare(spec, tmp_path / "r", cluster=site)
     (line,) = Preview(prepared=made, price=PRICE, footprint=DISK).warnings
     assert "held" in line and "sweep hold small --release" in line
+
+
+def test_a_budget_in_gpu_hours_means_nothing_on_this_machine(tmp_path):
+    made = prepare(write_spec(tmp_path), tmp_path / "r", options=Options(max_gpu_hours=5))
+    (line,) = Preview(prepared=made, price=PRICE, footprint=DISK).warnings
+    assert "--max-gpu-hours" in line and "this machine" in line
