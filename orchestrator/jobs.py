@@ -155,7 +155,8 @@ def _alive(launch: Event, queue: Mapping[str, Any] | None) -> bool:
     if _is_far(launch):
         if job := launch.get("job"):
             return queue is None or job in queue
-        return seconds_of(events.now()) - seconds_of(launch.get("seen", launch["time"])) < LAUNCH_S
+        seen = launch.get("seen") or launch["time"]
+        return seconds_of(events.now()) - seconds_of(seen) < LAUNCH_S
     try:
         process = _process(launch["pid"])
     except psutil.NoSuchProcess:
