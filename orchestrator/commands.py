@@ -155,6 +155,9 @@ def _submitted(shown: Preview, jobs: list[str], mode: Mode) -> int:
         pilots = f"pilots {', '.join(jobs[1:])}" if jobs[1:] else "to pilots that wait already"
         render.facts([("submitted", f"driver {jobs[0]}, {pilots}")])
         render.next_command(f"sweep status {name}")
+    elif prepared.options.probe and not prepared.plan.packs:
+        render.facts([("submitted", "nothing: there is nothing to probe")])
+        render.next_command(f"sweep status {name}")
     elif prepared.mode == "added":
         count = prepared.plan.num_to_train
         text = f"{count:,} trials, to the driver that runs" if count else "nothing; the plan is new"

@@ -67,8 +67,7 @@ def drive_here(setting: Setting, *, workers: int, grow: Grow, on_progress: OnPro
     if not jobs:
         _end(journal, NOTHING, "")
         return
-    gpus = round(setting.gpus * workers)
-    with _head(folder, LOOPBACK, workers=workers, gpus=gpus) as head:
+    with _head(folder, LOOPBACK, workers=workers, gpus=round(setting.gpus * workers)) as head:
         desk = _desk(folder, jobs, journal)
         supervisor = Supervisor(folder, desk, Journal(folder, "supervisor"), packs=planned)
         with Watch(supervisor):
@@ -98,8 +97,7 @@ def drive_in_allocation(
 def drive_on_cluster(setting: Setting, profile: SlurmProfile, *, grow: Grow = None) -> None:
     """Train the packs of the last launch with the pilots that join: the driver's SLURM job."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    inside = profile.driver.inside
-    offer = pool.offer_inside(Folder(setting.folder), profile) if inside else None
+    offer = pool.offer_inside(Folder(setting.folder), profile) if profile.driver.inside else None
     _drive(
         setting, profile, job=allocation.own_job(), offer=offer, foreground=False, grow=grow,
         on_progress=log_progress(),
@@ -118,20 +116,20 @@ def _drive(
 ) -> None:
     folder = Folder(setting.folder)
     journal, notes = Journal(folder, "driver"), Journal(folder, "supervisor")
+    told, planned = NOTHING, progress(folder).planned
     jobs = _begin(folder, journal, job=job)
     if not jobs and grow and grow(setting.folder):  # the last driver died between two rounds
         jobs = read_jobs(folder)
-    planned = progress(folder).planned
     visit = Visit(offer, on_event=pool.telling(Journal(folder, "pilot"))) if offer and job else None
     leaving = Leaving(folder, profile, notes, job="" if foreground else job)
-    told = NOTHING
     with allocation.hidden(), leaving.farewell():
-        if jobs:
-            told = _serve(
+        while jobs:
+            told, jobs = _serve(
                 setting, profile, jobs, journal=journal, notes=notes, planned=planned, job=job,
                 offer=offer, visit=visit, leaving=leaving, foreground=foreground, grow=grow,
                 on_progress=on_progress,
             )  # fmt: skip
+            planned = (*planned, *(one.pack for one in jobs))
             on_progress(told)
     # The last word: from here on another launch may begin, whose pilots are not ours to dismiss.
     _end(journal, told, job)
@@ -152,8 +150,8 @@ def _serve(
     foreground: bool,
     grow: Grow,
     on_progress: OnProgress,
-) -> dict[str, Any]:
-    """Run head, broker, supervisor and tickets to the end; the broker's last state."""
+) -> tuple[dict[str, Any], list[Job]]:
+    """Run it all to the end; the broker's last state, and packs that came too late for it."""
     folder = Folder(setting.folder)
     grows = not foreground and profile.replace and profile.pilots > (visit is not None)
     ip = LOOPBACK if foreground else pilot.own_ip(profile.node_ip)
@@ -180,15 +178,16 @@ def _serve(
                 start_s=tickets.START_S if foreground else math.inf, grow=grow,
                 on_progress=on_progress,
             )  # fmt: skip
-        return desk.state()
+        told = desk.state()
+    late = not told["stopped"] and (supervisor.late() or told["waiting"])
+    return told, read_jobs(folder) if late else []
 
 
 def _begin(folder: Folder, journal: Journal, *, job: str) -> list[Job]:
     """Take over from a driver that died, and say that this one drives; the packs that are left."""
     store.adopt(folder, journal)
     jobs = read_jobs(folder)
-    host, pid = socket.gethostname(), os.getpid()
-    journal.write("driving", host=host, pid=pid, job=job, packs=len(jobs))
+    journal.write("driving", host=socket.gethostname(), pid=os.getpid(), job=job, packs=len(jobs))
     return jobs
 
 
@@ -273,7 +272,8 @@ def _train(
             desk.actor, setting, scratch=head.node.temporary, start_s=start_s,
             on_progress=on_progress,
         )  # fmt: skip
-        if desk.state()["stopped"] or not grow or not grow(setting.folder):
+        told = desk.state()  # packs wait again where a launch handed some over while Tune ended
+        if told["stopped"] or not (told["waiting"] or (grow and grow(setting.folder))):
             return
         desk.add(read_jobs(Folder(setting.folder)))
 

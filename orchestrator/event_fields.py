@@ -14,6 +14,7 @@ NUMBER = (int, float)
 _PACK: Fields = {"pack": str, "attempt": int}
 _NEEDED: dict[str, Fields] = {
     "launching": {"host": str, "pid": int, "created": NUMBER},
+    "alive": {"host": str, "pid": int},
     "planned": {"trials": list, "cells": int, "packs": dict, "retried": list},
     "submitting": {"role": str, "tag": str},
     "refused": {"tag": str},

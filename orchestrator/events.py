@@ -18,7 +18,7 @@ from orchestrator.progress import Event as Event
 from orchestrator.progress import Observation as Observation
 from orchestrator.progress import Pilot as Pilot
 from orchestrator.progress import Progress as Progress
-from orchestrator.progress import seconds_of
+from orchestrator.progress import seconds_of, see
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +138,8 @@ def _apply(state: Progress, event: Event) -> None:
             _plan(state, event)
         case "submitting" | "refused" | "submitted" | "launching" | "launched":
             _submit(state, event)
+        case "alive":
+            see(state.launches, event)
         case "started" | "joined" | "left" | "gone":
             _follow(state, event)
         case "driving":
@@ -167,11 +169,9 @@ def _apply(state: Progress, event: Event) -> None:
 
 def _plan(state: Progress, event: Event) -> None:
     """Take a launch: a new plan, or packs that join those of the driver that runs."""
-    packs = tuple(event["packs"])
     added = event.get("mode") == "added"
-    known = set(state.planned) if added else set()
     state.trials, state.cells = tuple(event["trials"]), event["cells"]
-    state.planned = (*(state.planned if added else ()), *(p for p in packs if p not in known))
+    state.planned = tuple(dict.fromkeys([*(state.planned if added else ()), *event["packs"]]))
     state.suggested.update(event.get("suggested", {}))
     state.cancelled.difference_update(event["retried"])
     for trial in event["retried"]:

@@ -19,15 +19,23 @@ from orchestrator.progress import seconds_of
 LAUNCH_S = 300.0
 """A launch on another host, in no allocation, that says nothing for so long is over."""
 
+SAME_S = 2.0
+"""Starts of one process differ by less: the machine's own is known to the second."""
+
 
 def identity() -> dict[str, Any]:
     """Name this process so that it is told from a later one with its pid."""
-    return {
-        "host": platform.node(),
-        "pid": os.getpid(),
-        "created": psutil.Process().create_time(),
-        "job": allocation.own_job(),
-    }
+    return {"host": platform.node(), "job": allocation.own_job(), **_process(os.getpid())}
+
+
+def _process(pid: int) -> dict[str, Any]:
+    """Name a process of this machine by its start, too: by the clock, and since the machine's.
+
+    Raises:
+        NoSuchProcess: There is none.
+    """
+    created: float = psutil.Process(pid).create_time()
+    return {"pid": pid, "created": created, "since_boot": created - psutil.boot_time()}
 
 
 def ask(state: events.Progress) -> dict[str, Any] | None:
@@ -58,6 +66,11 @@ def running(state: events.Progress, queue: Mapping[str, Any] | None) -> bool:
     return any(job not in held for job in drivers) or any(
         _alive(launch, queue) for launch in state.launches.values()
     )
+
+
+def ending(state: events.Progress, queue: Mapping[str, Any] | None) -> list[str]:
+    """List the drivers that SLURM is ending, or starting again: who asks now may not be heard."""
+    return [job for job in state.drivers if queue and job in queue and _completes(queue[job])]
 
 
 def stuck(state: events.Progress, queue: Mapping[str, Any] | None) -> list[str]:
@@ -117,7 +130,8 @@ def cancel(folder: Folder) -> list[str]:
 def _out_of_reach(folder: Folder, launch: Event, ended: Sequence[str]) -> StoreError:
     """Name a process on another host: SLURM signals the steps of a job, and it need be in none."""
     job = launch.get("job")
-    what = "it trains in the foreground" if job else "it is being launched"
+    trains = job or launch.get("seen")
+    what = "it trains in the foreground" if trains else "it is being launched"
     text = f"{what} on {launch['host']}, process {launch['pid']}; end it there with Ctrl-C"
     rest = [f"{one} is cancelled" for one in ended]
     return StoreError(
@@ -136,18 +150,25 @@ def _alive(launch: Event, queue: Mapping[str, Any] | None) -> bool:
     """Tell whether a launch still runs.
 
     One on another host cannot be seen: it is over once SLURM has its allocation no more or, where
-    it is in none, `LAUNCH_S` after it began; clocks of login nodes differ by seconds at most.
+    it is in none, `LAUNCH_S` after it began or last said that it trains; clocks of login nodes
+    differ by seconds at most.
     """
     if _is_far(launch):
         if job := launch.get("job"):
             return queue is None or job in queue
-        return seconds_of(events.now()) - seconds_of(launch["time"]) < LAUNCH_S
+        seen = launch.get("seen") or launch["time"]
+        return seconds_of(events.now()) - seconds_of(seen) < LAUNCH_S
     try:
-        created: float = psutil.Process(launch["pid"]).create_time()
+        process = _process(launch["pid"])
     except psutil.NoSuchProcess:
         return False
-    same: bool = abs(created - launch["created"]) < 1
-    return same
+    if "since_boot" in launch:  # a clock that is stepped takes the other one along
+        return bool(abs(process["since_boot"] - launch["since_boot"]) < SAME_S)
+    return bool(abs(process["created"] - launch["created"]) < 1)
+
+
+def _completes(job: Any) -> bool:
+    return bool(job.state == "COMPLETING")
 
 
 def _is_far(launch: Event) -> bool:

@@ -54,6 +54,8 @@ def start(
         ClusterError: SLURM refused a job; what was submitted is cancelled again.
     """
     require_startable(prepared)
+    if prepared.options.probe and not prepared.plan.packs:
+        return []  # an empty plan would take the place of the one that is trained
     folder = prepared.folder
     folder.create(share(prepared.profile))
     journal = events.Journal(folder, "launch")
@@ -64,6 +66,8 @@ def start(
             raise _training_already(folder, state)
         _record(prepared, code)
         _write_planned(prepared, journal, quoted)
+        if prepared.mode == "added" and not events.progress(folder).drivers:
+            raise StoreError(f"{folder.root}: the driver ended meanwhile", hint="launch again")
         if prepared.mode == "added" or not prepared.plan.packs:
             return []
         return _train(prepared, journal, code=code, on_progress=on_progress)
@@ -101,7 +105,8 @@ def require_startable(prepared: Prepared) -> None:
 
     Raises:
         PlanError: Embeddings are missing.
-        StoreError: The sweep is training already, and nothing is new.
+        StoreError: The sweep is training already and nothing is new, its driver is ending, or it
+            is held and would train here.
     """
     if prepared.plan.missing:
         lines = [f"{encoder}: no embeddings" for encoder in prepared.plan.missing]
@@ -110,10 +115,20 @@ def require_startable(prepared: Prepared) -> None:
             hint="import them: sweep index features …; or see what is missing: --dry-run",
         )
     state = progress(prepared.folder)
+    if ending := jobs.ending(state, jobs.ask(state)):
+        raise StoreError(
+            f"{prepared.folder.root}: the driver {ending[0]} is ending",
+            hint="try again in a minute: what is done stays",
+        )
     if runs(state) and (not state.drivers or not changes(prepared)):
         raise _training_already(prepared.folder, state)
     if runs(state) != (prepared.mode == "added"):
         raise _training_already(prepared.folder, state)
+    if state.held and prepared.mode == "all" and prepared.plan.packs and not prepared.submits:
+        raise StoreError(
+            f"{prepared.folder.root}: this sweep is held, so nothing would begin here",
+            hint=f"let it go on: sweep hold {prepared.folder.name} --release",
+        )
 
 
 def changes(prepared: Prepared) -> bool:
@@ -221,15 +236,21 @@ def _record(prepared: Prepared, code: dict[str, Any]) -> None:
     if prepared.mode == "added":
         frame = _with_removed(frame, prepared)
     else:
-        kept = {pack.id for pack in prepared.plan.packs}
-        for checkpoint in folder.checkpoints.iterdir():
-            if checkpoint.name not in kept:
-                shutil.rmtree(checkpoint, ignore_errors=True)
+        if not prepared.options.probe:  # which leaves most packs for a later launch
+            _forget_checkpoints(prepared)
         write_file(folder.code, json.dumps({**code, "time": time.time()}, indent=1).encode())
     write_file(folder.spec, _document(prepared).encode())
     before = store.read_folds(folder) if prepared.mode == "added" else None
     store.write_folds(folder, stored_folds.frame(prepared.plan, before))
     store.write_plan(folder, frame)
+
+
+def _forget_checkpoints(prepared: Prepared) -> None:
+    """Remove the checkpoints that no planned pack will read."""
+    kept = {pack.id for pack in prepared.plan.packs}
+    for checkpoint in prepared.folder.checkpoints.iterdir():
+        if checkpoint.name not in kept:
+            shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _document(prepared: Prepared) -> str:

@@ -274,13 +274,18 @@ def _damaged(folder: Folder, state: events.Progress, *, write: bool) -> set[str]
 
 
 def _begun(folder: Folder, state: events.Progress) -> dict[str, Sequence[str]]:
-    """Find the packs of the last launch that have a checkpoint or are parts of a larger one."""
-    told = events.read_events(folder) if state.planned else []
-    parts = {part for event in told if event["event"] == "split" for part in event["into"]}
+    """Find the packs that have a checkpoint or are parts of a larger one, the last launch's first.
+
+    Those of earlier launches count too: the last one may have been a probe.
+    """
+    told = events.read_events(folder) if state.packs else []
+    split = {event["pack"]: event["into"] for event in told if event["event"] == "split"}
+    parts = {part for into in split.values() for part in into}
+    begun = parts | {path.name for path in folder.checkpoints.glob("*")}
     return {
         pack: state.packs[pack]
-        for pack in state.planned
-        if pack in parts or (folder.checkpoints / pack).exists()
+        for pack in dict.fromkeys([*state.planned, *state.packs])
+        if pack in begun and (pack in state.planned or pack not in split)
     }
 
 

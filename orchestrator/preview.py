@@ -33,7 +33,12 @@ class Preview:
         """What the user may want to act on."""
         most = self.prepared.options.max_gpu_hours
         found = [*self.notes, *(f"disk: {line}" for line in self.footprint.problems)]
-        if most is not None and self.prepared.mode == "added":
+        if self.prepared.state.held and self.prepared.plan.packs:
+            name = self.prepared.folder.name
+            found.append(f"this sweep is held: nothing begins until sweep hold {name} --release")
+        if most is not None and isinstance(self.prepared.profile, LocalProfile):
+            found.append("--max-gpu-hours is not for this machine: it is not heeded here")
+        elif most is not None and self.prepared.mode == "added":
             found.append("--max-gpu-hours is for a new driver; the one that runs keeps its own")
         elif most is not None and self.price.gpu_hours > most:
             found.append(

@@ -103,7 +103,8 @@ class Progress:
         submitted: SLURM job ids with their role, in order.
         untracked: tags of submissions that nobody said the outcome of.
         driver: the last driver's `driving` event, empty before the first.
-        launches: `launching` events of commands that did not say that they ended, by writer.
+        launches: `launching` events of commands that did not say that they ended, by writer, with
+            `seen`, when they last said that they train.
         drivers: SLURM job ids of drivers that did not say that they ended.
         pilots: by SLURM job id.
         excluded: node to why no pilot of this sweep goes there.
@@ -176,6 +177,15 @@ class Progress:
     def gpu_hours(self, now: str) -> float:
         """Count the GPU hours that pilots used since the last launch, until a time like `now()`."""
         return sum(pilot.gpu_hours(self.launch_time, now) for pilot in self.pilots.values())
+
+
+def see(launches: dict[str, Event], event: Event) -> None:
+    """Note when a launch last showed itself: the newest of its process, as pids come again."""
+    process = event["host"], event["pid"]
+    for writer, launch in reversed(launches.items()):
+        if (launch["host"], launch["pid"]) == process:
+            launches[writer] = {**launch, "seen": event["time"]}
+            return
 
 
 def seconds_of(time: str) -> float:

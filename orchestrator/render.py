@@ -219,16 +219,12 @@ def progress(mode: Mode) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         A function to call with the broker's state.
     """
     if mode != "text":
-        yield _silent
+        yield lambda _state: None
     elif sys.stderr.isatty():
         with _bar() as report:
             yield report
     else:
         yield _plain()
-
-
-def _silent(_state: Mapping[str, Any]) -> None:
-    """Show nothing."""
 
 
 def _plain() -> Callable[[Mapping[str, Any]], None]:
@@ -251,7 +247,9 @@ def _progress_text(state: Mapping[str, Any], seconds: float) -> str:
     if state["failed"]:
         text += f", {state['failed']} failed"
     text += f", {state['training']} packs training, {state['waiting']} waiting, {share:.0%}"
-    if 0.05 < share < 1:
+    if state["held"]:
+        text += ", held: no further pack begins"
+    elif 0.05 < share < 1:
         text += f", about {duration(seconds * (1 - share) / share)} left"
     return text
 

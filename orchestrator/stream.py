@@ -65,7 +65,7 @@ def _stream(fresh: Iterable[Event], mode: Mode) -> None:
     for event in fresh:
         if mode == "json":
             render.json_line(event)
-        elif mode == "text":
+        elif mode == "text" and event["event"] != "alive":
             render.block(_event_text(event))
         elif event.get("pack"):
             render.block(event["pack"])

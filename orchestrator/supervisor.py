@@ -6,6 +6,7 @@ submits, cancels and dismisses pilots as `fleet.decide` says.
 
 import logging
 import os
+import platform
 import signal
 import threading
 import time
@@ -33,6 +34,8 @@ TICK_S = 0.25
 """How soon the thread sees a signal."""
 ASK_S = 30.0
 """How often SLURM is asked about pilots when nothing is amiss."""
+ALIVE_S = 60.0
+"""How often training on one machine says that it lives: other hosts cannot see its process."""
 LATER_S = 60.0
 """When a submission that met a limit is tried again."""
 REFUSED_MAX = 3
@@ -81,6 +84,7 @@ class Supervisor:
         self._idle: dict[str, float] = {}
         self._unread: deque[Event] = deque()
         self._asked = -ASK_S
+        self._said = -ALIVE_S
         self._submit_from = 0.0
         self._refused = 0
         self._obstacle = ""
@@ -99,6 +103,7 @@ class Supervisor:
             self._obey(self._unread[0])  # kept, where a full disk or SLURM is in the way
             self._unread.popleft()
         if self._profile is None:
+            self._say_alive(now)
             return
         lost = self._desk.lost()
         if lost or self._roster.unclear() or now - self._asked >= ASK_S:
@@ -108,9 +113,18 @@ class Supervisor:
             self._judge(one, now)
         self._act(fleet.decide(self._view(self._profile, self._desk.state(), now)), now)
 
+    def _say_alive(self, now: float) -> None:
+        if now - self._said >= ALIVE_S:
+            self._said = now
+            self._roster.write("alive", host=platform.node(), pid=os.getpid())
+
+    def late(self) -> bool:
+        """Tell, after the last beat, whether a launch handed over packs since then."""
+        return any(map(_hands_over, [*self._unread, *self._roster.read()]))
+
     def _obey(self, event: Event) -> None:
         match event["event"]:
-            case "planned" if event.get("mode") == "added":
+            case "planned" if _hands_over(event):
                 self._add(event["packs"])
             case "cancelled":
                 self._desk.drop(event["trials"])
@@ -275,6 +289,10 @@ class Watch:
                 if not whole:  # nobody would look after the pilots: rather no driver at all
                     os.kill(os.getpid(), signal.SIGINT)
             due = time.monotonic() + BEAT_S
+
+
+def _hands_over(event: Event) -> bool:
+    return event["event"] == "planned" and event.get("mode") == "added"
 
 
 def _age_s(time: str) -> float:

@@ -27,8 +27,21 @@ def test_a_launch_runs_while_its_process_lives_and_until_it_says_that_it_ended()
 
 
 def test_a_pid_that_now_belongs_to_another_process_is_not_a_launch():
-    state = fold([launching(created=psutil.Process().create_time() - 60)], [])
+    state = fold([launching(since_boot=jobs.identity()["since_boot"] - 60)], [])
     assert not jobs.running(state, {})
+
+
+def test_a_clock_that_is_stepped_does_not_end_a_launch():
+    told = jobs.identity()
+    stepped = launching(created=told["created"] - 3600)  # booted an hour later by the new clock
+    assert jobs.running(fold([stepped], []), {})
+
+
+def test_a_launch_of_an_earlier_version_is_known_by_its_time():
+    old = launching()
+    del old["since_boot"]
+    assert jobs.running(fold([old], []), {})
+    assert not jobs.running(fold([{**old, "created": old["created"] - 60}], []), {})
 
 
 def test_a_launch_of_a_dead_process_is_over():
@@ -45,6 +58,22 @@ def test_a_launch_of_another_host_counts_as_dead_after_five_minutes_without_a_wo
     assert not jobs.running(fold([launching(host="elsewhere"), ended], []), {})
 
 
+def test_a_training_on_another_host_runs_while_it_says_so():
+    there = {"host": "elsewhere", "pid": 42}
+    old, new = (
+        launching("launch-1", ago_s=7200, **there),
+        launching("launch-2", ago_s=3600, **there),
+    )
+    alive = {**launching("supervisor-1", ago_s=200, **there), "event": "alive"}
+    state = fold([old, new, alive], [])
+    assert jobs.running(state, {})
+    state.launches.pop("launch-2")  # the first has the same pid, and is dead
+    assert not jobs.running(state, {})
+    assert not jobs.running(fold([new, {**alive, "pid": 43}], []), {})
+    silent = {**launching("supervisor-1", ago_s=310, **there), "event": "alive"}
+    assert not jobs.running(fold([new, silent], []), {})
+
+
 def test_a_launch_in_an_allocation_of_another_host_runs_while_slurm_has_the_allocation():
     state = fold([launching(host="elsewhere", job="7")], [])
     assert jobs.running(state, {"7": job("7", "RUNNING")})
@@ -59,6 +88,14 @@ def test_a_driver_that_slurm_holds_does_not_run_and_is_named(reason):
     assert not jobs.running(state, held) and jobs.stuck(state, held) == ["12"]
     waits = {"12": job("12", "PENDING", "Resources")}
     assert jobs.running(state, waits) and jobs.stuck(state, waits) == []
+
+
+def test_a_driver_that_slurm_is_ending_is_named_while_it_did_not_say_that_it_ended():
+    submitted = {"event": "submitted", "role": "driver", "job": "12"}
+    state, queue = fold([submitted], []), {"12": job("12", "COMPLETING")}
+    assert jobs.running(state, queue) and jobs.ending(state, queue) == ["12"]
+    assert jobs.ending(state, {"12": job("12", "RUNNING")}) == jobs.ending(state, None) == []
+    assert jobs.ending(fold([submitted, {"event": "ended", "job": "12"}], []), queue) == []
 
 
 def job(name, state, reason="None"):
@@ -99,11 +136,10 @@ def test_cancel_signals_only_a_launch_that_is_really_ours(tmp_path):
     victim = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         journal = Journal(folder, "launch")
-        journal.write("launching", **{**jobs.identity(), "pid": victim.pid, "created": 1.0})
+        journal.write("launching", **{**jobs.identity(), "pid": victim.pid, "since_boot": 1.0})
         assert jobs.cancel(folder) == []
         assert victim.poll() is None
-        created = psutil.Process(victim.pid).create_time()
-        journal.write("launching", **{**jobs.identity(), "pid": victim.pid, "created": created})
+        journal.write("launching", **{**jobs.identity(), **jobs._process(victim.pid)})
         assert jobs.cancel(folder) == [str(victim.pid)]
         assert victim.wait(timeout=10) == -signal.SIGTERM
     finally:

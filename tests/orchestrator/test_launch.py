@@ -1,10 +1,11 @@
 import os
 
-import psutil
 import pytest
 
+from cluster import slurm
 from orchestrator import control, events, jobs, jobs_left, launch, preparation, store
 from orchestrator.errors import PlanError, StoreError
+from orchestrator.preparation import Options
 from tests.orchestrator.finished import CODE, SPEC, planned, prepare, write_spec
 
 MORE, FEWER = SPEC.replace("seeds: 2", "seeds: 3"), SPEC.replace("seeds: 2", "seeds: [1]")
@@ -70,6 +71,32 @@ def test_nothing_new_is_refused_while_a_driver_runs(running, tmp_path):
         start(prepare(write_spec(tmp_path), tmp_path / "results"))
 
 
+def test_nothing_is_handed_to_a_driver_that_slurm_is_ending(running, tmp_path, monkeypatch):
+    ends = slurm.Job(id="7", state="COMPLETING", reason="None", node="n", start=None, time_left_s=9)
+    monkeypatch.setattr(slurm, "queue", lambda _: {"7": ends})
+    more = prepare(write_spec(tmp_path, text=MORE), tmp_path / "results")
+    with pytest.raises(StoreError, match="the driver 7 is ending") as caught:
+        start(more)
+    assert "again in a minute" in caught.value.hint
+    assert last_planned(running.folder)["mode"] == "all"
+
+
+def test_a_launch_says_when_the_driver_ended_while_it_was_handed_trials(
+    running, tmp_path, monkeypatch
+):
+    more = prepare(write_spec(tmp_path, text=MORE), tmp_path / "results")
+    record = launch._record
+
+    def ends_meanwhile(*given):
+        record(*given)
+        events.Journal(running.folder, "driver").write("ended", job="7")
+
+    monkeypatch.setattr(launch, "_record", ends_meanwhile)
+    with pytest.raises(StoreError, match="ended meanwhile") as caught:
+        start(more)
+    assert "launch again" in caught.value.hint
+
+
 def test_of_two_launches_of_an_edited_spec_the_second_is_refused(running, tmp_path):
     spec = write_spec(tmp_path, text=MORE)
     one, two = (prepare(spec, tmp_path / "results") for _ in range(2))
@@ -101,8 +128,7 @@ def test_a_sweep_that_another_launch_planned_meanwhile_is_not_planned_again(tmp_
 
 def test_a_sweep_in_the_foreground_takes_no_trials_and_the_process_is_named(tmp_path):
     first = planned(write_spec(tmp_path), tmp_path / "results")
-    parent = {**jobs.identity(), "pid": os.getppid()}
-    parent["created"] = psutil.Process(os.getppid()).create_time()
+    parent = {**jobs.identity(), **jobs._process(os.getppid())}
     events.Journal(first.folder, "launch").write("launching", **parent)
     more = prepare(write_spec(tmp_path, text=MORE), tmp_path / "results")
     with pytest.raises(StoreError, match=f"foreground of process {os.getppid()}") as caught:
@@ -121,7 +147,7 @@ def test_missing_embeddings_are_refused_before_anything_is_written(tmp_path):
 
 
 def test_the_plan_says_what_was_quoted_and_the_budget(tmp_path):
-    options = preparation.Options(max_gpu_hours=2.5)
+    options = Options(max_gpu_hours=2.5)
     first = prepare(write_spec(tmp_path), tmp_path / "results", options=options)
     first.folder.create()
     launch._write_planned(
@@ -171,3 +197,56 @@ def test_packs_that_have_a_checkpoint_are_resumed_with_it(tmp_path):
     again = planned(write_spec(tmp_path, text=MORE), results)
     assert begun in again.plan.packs and again.plan.num_to_train == 18
     assert [path.name for path in first.folder.checkpoints.iterdir()] == [begun.id]
+
+
+def test_a_probe_leaves_every_checkpoint_and_the_next_launch_resumes_with_them(tmp_path):
+    spec, results = write_spec(tmp_path), tmp_path / "results"
+    first = planned(spec, results)
+    begun = {pack.id for pack in first.plan.packs}
+    for name in begun:
+        (first.folder.checkpoints / name).mkdir()
+    probed = planned(spec, results, options=Options(probe=True))
+    assert len(probed.plan.packs) < len(begun)
+    assert {path.name for path in first.folder.checkpoints.iterdir()} == begun
+    again = planned(write_spec(tmp_path, text=MORE), results)
+    assert begun < {pack.id for pack in again.plan.packs}
+    assert {path.name for path in first.folder.checkpoints.iterdir()} == begun
+
+
+def test_a_probe_with_nothing_to_probe_records_nothing(tmp_path):
+    spec, results = write_spec(tmp_path), tmp_path / "results"
+    first = planned(spec, results)
+    folder, plan = first.folder, first.plan
+    journal = events.Journal(folder, "driver")
+    for kind, pack in {plan.kind(pack): pack for pack in plan.packs}.items():
+        (folder.segments / f"{pack.id}-1").mkdir()
+        journal.write("accepted", pack=pack.id, attempt=1, worker="w", failed={}, seconds=1.0,
+                      kind=kind, lanes=2, device="cpu")  # fmt: skip
+    before = folder.plan.read_bytes(), events.read_events(folder)
+    probe = prepare(spec, results, options=Options(probe=True))
+    assert not probe.plan.packs and start(probe) == []
+    assert (folder.plan.read_bytes(), events.read_events(folder)) == before
+
+
+def test_parts_of_a_pack_stay_parts_after_a_probe(tmp_path):
+    spec, results = write_spec(tmp_path), tmp_path / "results"
+    first = planned(spec, results)
+    pack = first.plan.packs[-1]
+    one, *others = (trial.id for trial in pack.trials)
+    parts = {"p1": [one], "p2": others}
+    events.Journal(first.folder, "driver").write("split", pack=pack.id, into=parts)
+    (first.folder.checkpoints / pack.id).mkdir()
+    planned(spec, results, options=Options(probe=True))
+    again = prepare(spec, results)
+    found = {made.id: [trial.id for trial in made.trials] for made in again.plan.packs}
+    assert parts.items() <= found.items() and pack.id not in found
+
+
+def test_a_held_sweep_does_not_begin_here_where_it_would_wait_for_ever(tmp_path):
+    spec, results = write_spec(tmp_path), tmp_path / "results"
+    first = planned(spec, results)
+    control.hold(first.folder)
+    with pytest.raises(StoreError, match="held") as caught:
+        start(prepare(spec, results))
+    assert "sweep hold small --release" in caught.value.hint
+    assert not events.progress(first.folder).launches

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestrator import events, preview, quote
+from orchestrator import control, events, preview, quote
 from orchestrator.preparation import Options
 from orchestrator.preview import Preview
 from orchestrator.price import Price
@@ -98,3 +98,17 @@ def test_trials_of_a_running_driver_and_dropped_ones_are_told(tmp_path, capsys):
     out = shown(prepare(write_spec(tmp_path, text=text), tmp_path / "r"), capsys)
     assert "a driver works on this sweep: 6 trials are its own; it gets 6 more" in out
     assert "6 trials of the running driver are not in the spec now" in out
+
+
+def test_a_hold_that_lasts_is_a_warning(tmp_path, site):
+    spec = write_spec(tmp_path)
+    control.hold(planned(spec, tmp_path / "r").folder)
+    made = prepare(spec, tmp_path / "r", cluster=site)
+    (line,) = Preview(prepared=made, price=PRICE, footprint=DISK).warnings
+    assert "held" in line and "sweep hold small --release" in line
+
+
+def test_a_budget_in_gpu_hours_means_nothing_on_this_machine(tmp_path):
+    made = prepare(write_spec(tmp_path), tmp_path / "r", options=Options(max_gpu_hours=5))
+    (line,) = Preview(prepared=made, price=PRICE, footprint=DISK).warnings
+    assert "--max-gpu-hours" in line and "this machine" in line

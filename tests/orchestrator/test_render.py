@@ -187,3 +187,10 @@ def test_an_error_is_one_line_of_json_as_it_may_end_a_stream(capsys):
     (line,) = capsys.readouterr().out.splitlines()
     wanted = {"kind": "interrupted", "problems": ["one", "two"], "hint": "the same"}
     assert json.loads(line) == {"error": wanted}
+
+
+def test_progress_says_that_the_sweep_is_held(capsys):
+    state = {"done": 2, "total": 8, "failed": 0, "shares": 0.0, "training": 0, "waiting": 3}
+    with render.progress("text") as report:
+        report({**state, "held": True})
+    assert "0 packs training, 3 waiting, 25%, held: no further pack" in capsys.readouterr().err

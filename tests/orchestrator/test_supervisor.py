@@ -52,6 +52,26 @@ def test_a_driver_that_starts_obeys_what_was_written_before(folder):
     assert desk.state()["held"] and desk.state()["waiting"] == 1
 
 
+def test_on_one_machine_a_training_says_once_a_minute_that_it_lives(folder):
+    supervisor = Supervisor(folder, broker(folder, "p"), Journal(folder, "supervisor"))
+    for now in (1000.0, 1005.0, 1061.0):
+        supervisor.beat(now)
+    told = [event for event in events.read_events(folder) if event["event"] == "alive"]
+    assert [event["pid"] for event in told] == [os.getpid()] * 2
+
+
+def test_packs_that_a_launch_hands_over_after_the_last_beat_are_late(folder):
+    supervisor = Supervisor(folder, broker(folder, "p"), Journal(folder, "supervisor"))
+    fields = {"trials": [], "cells": 0, "packs": {}, "retried": []}
+    launch = Journal(folder, "launch")
+    launch.write("planned", mode="added", **fields)
+    supervisor.beat(0.0)
+    launch.write("planned", mode="all", **fields)
+    assert not supervisor.late()
+    launch.write("planned", mode="added", **fields)
+    assert supervisor.late() and not supervisor.late()
+
+
 def test_an_event_that_could_not_be_obeyed_is_obeyed_at_the_next_beat(folder, monkeypatch):
     desk = broker(folder, "p")
     supervisor = Supervisor(folder, desk, Journal(folder, "supervisor"), packs=["p"])
