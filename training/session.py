@@ -1,5 +1,6 @@
 """The state of a pack in training: its lanes, where each is, and how it goes through an epoch."""
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -273,7 +274,7 @@ class Session:
         ):
             require_shape(tensors, name, (len(slots), like.shape[1]))
         self.epoch = counters["epoch"]
-        self.progress = [Progress(**each) for each in counters["progress"]]
+        self.progress = [Progress(**each) for each in copy.deepcopy(counters["progress"])]
         chosen.restore(tensors, counters, self.progress)
         self.lanes.put(tensors["flat"], tensors["state"])
         self.optimiser.optims = [self.configs[lane].optim for lane in slots]
