@@ -255,6 +255,7 @@ class Session:
         Raises:
             ValueError: The snapshot is of other trials, data or another kind of device, or is not
                 whole; the session is as new.
+            OutOfMemoryError: The GPU has no room for it; the session is of no use.
         """
         found = lineage.lanes_of(counters.get("identity"), self.identity)
         if found is None:
@@ -262,6 +263,8 @@ class Session:
         try:
             tensors, counters = lineage.part(tensors, counters, found)
             self._restore({name: each.to(self.device) for name, each in tensors.items()}, counters)
+        except torch.OutOfMemoryError:  # a RuntimeError that says nothing of the snapshot
+            raise
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             self._start()
             raise ValueError(f"it is not whole: {error!r}") from error

@@ -11,6 +11,8 @@ from training import checkpoint as checkpoints
 from training import memory
 from training.data.index import Dataset
 from training.lanes import Lanes
+from training.optimiser import LaneAdamW
+from training.session import Session
 from training.trainer import Stopped, train
 
 
@@ -45,6 +47,38 @@ def test_halving_in_the_middle_of_training_changes_no_bit(
     assert "lanes in one call from now on" in caplog.text
     for one, other in zip(found, undisturbed, strict=True):
         small.assert_same(one, other)
+
+
+def test_an_epoch_begins_where_it_began_however_often(cohort: Dataset, tmp_path: Path, monkeypatch):
+    configs = [small.varied(number) for number in range(8)]
+    undisturbed = train(configs, cohort)
+    honest, tries = Session._part, []
+
+    def part(self):
+        tries.append(self.epoch)
+        if tries.count(2) in (1, 2):
+            raise torch.OutOfMemoryError("no room")
+        honest(self)
+
+    monkeypatch.setattr(Session, "_part", part)
+    found = train(configs, cohort, checkpoint=tmp_path, stop=lambda: False)
+    assert tries == [1, 2, 2, 2]
+    for one, other in zip(found, undisturbed, strict=True):
+        small.assert_same(one, other)
+
+
+def test_a_checkpoint_that_memory_has_no_room_for_is_no_broken_one(
+    cohort: Dataset, tmp_path: Path, monkeypatch
+):
+    with pytest.raises(Stopped):
+        train([small.varied(0)], cohort, checkpoint=tmp_path, stop=lambda: True)
+
+    def put(*_):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(LaneAdamW, "put", put)
+    with pytest.raises(torch.OutOfMemoryError):
+        train([small.varied(0)], cohort, checkpoint=tmp_path)
 
 
 def test_where_two_lanes_do_not_fit_a_checkpoint_is_left_for_parts_of_the_pack(
