@@ -1,14 +1,15 @@
 """How many lanes are computed in one call: as many as a cache, or a GPU's free memory, holds.
 
 The parameters of all lanes lie on the device anyway, with gradients and moments; what grows with
-the lanes of a call are activations. They are estimated; where that was too low, an epoch begins
-again with half the lanes in a call, down to two. That changes no bit of a lane on a CPU.
+the lanes of a call are activations. They are estimated; where that was too low, an epoch, or the
+evaluation after the last, begins again with half the lanes in a call, down to two. That changes no
+bit of a lane on a CPU.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from torch import Tensor
 from training import checkpoint as checkpoints
 from training.evaluation import CHUNK_INSTANCES
 from training.lanes import Lanes
+
+Done = TypeVar("Done")
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +36,10 @@ NUMBER_BYTES = 4
 
 @runtime_checkable
 class Trained(Protocol):
-    """A session, as far as an epoch of it goes."""
+    """A session, as far as it is tried again."""
 
     device: torch.device
     lanes: Lanes
-
-    def run_epoch(self, stop: Callable[[], bool] | None = None) -> bool:
-        """Train an epoch."""
 
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
         """Go on from a snapshot."""
@@ -85,17 +85,17 @@ def free_bytes(device: torch.device) -> int:
     return int(free) + kept
 
 
-def run_epoch(
+def fitting(
     session: Trained,
-    stop: Callable[[], bool] | None,
+    work: Callable[[], Done],
     before: tuple[dict[str, Tensor], dict[str, Any]] | None,
     checkpoint: Path | None,
-) -> bool:
-    """Train an epoch; out of GPU memory, again with half the lanes in one call.
+) -> Done:
+    """Do some work of a session; out of GPU memory, again with half the lanes in one call.
 
     Args:
         session: the pack.
-        stop: see `Session.run_epoch`.
+        work: an epoch, or the evaluation after the last one.
         before: a snapshot to begin again from; None: it is not tried.
         checkpoint: folder that gets it where two lanes do not fit, for parts of the pack.
 
@@ -104,7 +104,7 @@ def run_epoch(
     """
     while True:
         try:
-            return session.run_epoch(stop)
+            return work()
         except torch.OutOfMemoryError:
             if before is None:
                 raise

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -127,7 +128,7 @@ def train(
     stops = checkpoint is not None and stop is not None
     while session.epoch < epochs and session.training:
         before = session.snapshot() if stops or device != "cpu" else None
-        if not memory.run_epoch(session, stop, before, checkpoint):
+        if not memory.fitting(session, partial(session.run_epoch, stop), before, checkpoint):
             if checkpoint is not None and before is not None:
                 checkpoints.write(checkpoint, *before)
             raise Stopped(f"after epoch {session.epoch - 1} of {epochs}")
@@ -137,7 +138,9 @@ def train(
             written = time.monotonic()
         if on_epoch is not None:
             on_epoch(session.epoch, epochs)
-    return _results(session, keep)[: len(configs)]
+    before = session.snapshot() if stops or device != "cpu" else None
+    results = memory.fitting(session, partial(_results, session, keep), before, checkpoint)
+    return results[: len(configs)]
 
 
 def _retire(

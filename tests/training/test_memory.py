@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from tests.training import small
 from training import checkpoint as checkpoints
 from training import memory
+from training.artefacts import Keep
 from training.data.index import Dataset
 from training.lanes import Lanes
 from training.optimiser import LaneAdamW
@@ -65,6 +67,26 @@ def test_an_epoch_begins_where_it_began_however_often(cohort: Dataset, tmp_path:
     assert tries == [1, 2, 2, 2]
     for one, other in zip(found, undisturbed, strict=True):
         small.assert_same(one, other)
+
+
+def test_whole_bags_that_do_not_fit_are_scored_with_fewer_lanes_in_a_call(
+    cohort: Dataset, tmp_path: Path, monkeypatch
+):
+    configs, keep = [small.varied(number) for number in range(8)], Keep(attention=True)
+    undisturbed = train(configs, cohort, keep=keep)
+    epochs = configs[0].optim.epochs
+
+    def note(epoch: int, _: int) -> None:
+        if epoch == epochs:
+            out_of_memory_above(2, monkeypatch)
+
+    found = train(
+        configs, cohort, checkpoint=tmp_path, stop=lambda: False, on_epoch=note, keep=keep
+    )
+    for one, other in zip(found, undisturbed, strict=True):
+        small.assert_same(one, other)
+        assert np.array_equal(one.kept.weight, other.kept.weight)
+        pd.testing.assert_frame_equal(one.kept.agreement, other.kept.agreement)
 
 
 def test_a_checkpoint_that_memory_has_no_room_for_is_no_broken_one(
