@@ -35,6 +35,7 @@ class Session:
         dataset: what they read.
         device: where they train.
         resident_bytes: see `Loader`.
+        gpu_share: see `trainer.train`.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class Session:
         *,
         device: torch.device,
         resident_bytes: int,
+        gpu_share: float = 1.0,
     ) -> None:
-        self.configs, self.device = list(configs), device
+        self.configs, self.device, self._gpu_share = list(configs), device, gpu_share
         shared = self.shared = configs[0]
         fingerprint, split = folds.identify(dataset, shared)
         self.identity = _identity(configs, fingerprint, device)
@@ -89,7 +91,11 @@ class Session:
             )
             for config in self.configs
         ]
-        self.lanes = Lanes(models, device=self.device, together=self._together())
+        together = memory.lanes_together(
+            self.device, self.shared, models[0], scans=self.scans, pool=self.pool,
+            num_lanes=len(models), gpu_share=self._gpu_share,
+        )  # fmt: skip
+        self.lanes = Lanes(models, device=self.device, together=together)
         self.generators = [
             torch.Generator(self.device).manual_seed(seeds.derive(config.seed, "dropout"))
             for config in self.configs
@@ -97,19 +103,6 @@ class Session:
         self.optimiser = LaneAdamW(self.lanes, [config.optim for config in self.configs])
         self.choice = Choice(self.lanes.flat, self.lanes.state, self.shared.stopping)
         self._occupy(range(len(self.configs)))
-
-    def _together(self) -> int:
-        """Choose how many lanes to compute in one call."""
-        sizes, head = self.shared.sampling, self.shared.head
-        bags = min(sizes.slides_per_batch, len(self.pool.routine))
-        if self.pool.pairs:
-            bags += 2 * min(sizes.pairs_per_batch, max(len(pairs) for pairs in self.pool.pairs))
-        return memory.lanes_together(
-            self.device,
-            bags=bags,
-            num_tiles=np.minimum(self.num_tiles, sizes.tiles_per_bag or self.num_tiles.max()),
-            widths=(self.scans.in_dim, *head.embed_dims, getattr(head, "attention_dim", 0)),
-        )
 
     def _occupy(self, slots: Sequence[int]) -> None:
         """Note which lane is at which position of the stack."""

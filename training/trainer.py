@@ -93,6 +93,7 @@ def train(
     checkpoint_every_s: float = 60.0,
     resident_bytes: int = 2**31,
     keep: Keep = NOTHING,
+    gpu_share: float = 1.0,
 ) -> list[LaneResult]:
     """Train the trials as lanes; a lone one gets a companion.
 
@@ -109,6 +110,7 @@ def train(
         checkpoint_every_s: seconds between checkpoints.
         resident_bytes: bags are kept in memory if they take no more than this.
         keep: what to leave of the held-out scans beside their predictions.
+        gpu_share: how much of the GPU's memory is this process's, 0 to 1.
 
     Raises:
         DataError: The data do not fit the configuration.
@@ -120,7 +122,10 @@ def train(
         log.warning("MKL_CBWR=AUTO is not in force: equal trials may differ in their last bits")
     companions = [configs[0]] if len(configs) == 1 else []
     everyone = [*configs, *companions]
-    session = Session(everyone, dataset, device=torch.device(device), resident_bytes=resident_bytes)
+    session = Session(
+        everyone, dataset, device=torch.device(device), resident_bytes=resident_bytes,
+        gpu_share=gpu_share,
+    )  # fmt: skip
     if checkpoint is not None:
         _resume(session, checkpoint)
     epochs = session.shared.optim.epochs

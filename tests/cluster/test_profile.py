@@ -68,10 +68,22 @@ def test_a_larger_class_changes_what_it_names_only():
         ({"python": "a\nb"}, "python: expected one line of shell"),
         ({"gpu_type": "a100;rm"}, "gpu_type: "),
         ({"device": "cuda", "gpus": 0}, "profile: device cuda needs gpus"),
-        ({"device": "cuda", "gpus": 3, "workers": 2}, "profile: device cuda needs workers to be a multiple of gpus, 3"),
-        ({"device": "cuda", "gpus": 2, "workers": 3}, "profile: device cuda needs workers to be a multiple of gpus, 2"),
-        ({"device": "cuda", "gpus": 2}, "profile: device cuda needs workers to be a multiple of gpus, 2"),
-        ({"device": "cuda", "larger": {"gpus": 2}}, "profile: larger: device cuda needs workers to be"),
+        (
+            {"device": "cuda", "gpus": 3, "workers": 2},
+            "profile: device cuda needs workers to be a multiple of gpus, 3",
+        ),
+        (
+            {"device": "cuda", "gpus": 2, "workers": 3},
+            "profile: device cuda needs workers to be a multiple of gpus, 2",
+        ),
+        (
+            {"device": "cuda", "gpus": 2},
+            "profile: device cuda needs workers to be a multiple of gpus, 2",
+        ),
+        (
+            {"device": "cuda", "larger": {"gpus": 2}},
+            "profile: larger: device cuda needs workers to be",
+        ),
         ({"node_gpus": 4}, "profile: node_gpus counts with billing: node only"),
         ({"walltime_min": 1}, "profile: signal_s is as long as walltime_min"),
         ({"larger": {"cpus": 4, "lanes_max": 8}}, "larger.cpus: unknown key"),
