@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import RESULTS_VERSION, evaluation, judging, lineage, memory, objective, seeds
+from training import RESULTS_VERSION, devices, evaluation, judging, lineage, memory, objective, seeds
 from training.choosing import Choice, require_shape
 from training.config import TrialConfig
 from training.data import folds, inputs, noise, pairing, sampling, scans
@@ -49,6 +49,7 @@ class Session:
     ) -> None:
         self.configs, self.device, self._gpu_share = list(configs), device, gpu_share
         shared = self.shared = configs[0]
+        devices.prepare(device, shared.precision)
         fingerprint, split = folds.identify(dataset, shared)
         self.identity = _identity(configs, fingerprint, device)
         self.scans = scans.read(dataset, shared, split)
