@@ -1,9 +1,9 @@
 """How many lanes are computed in one call: as many as a cache, or a GPU's free memory, holds.
 
 The parameters of all lanes lie on the device anyway, with gradients, moments and snapshots; what
-grows with the lanes of a call are activations. They are estimated; where that was too low, an epoch, or the
-evaluation after the last, begins again with half the lanes in a call, down to two. That changes no
-bit of a lane on a CPU.
+grows with the lanes of a call are activations. They are estimated; where that was too low, an
+epoch, or the evaluation after the last, begins again with half the lanes in a call, down to two.
+That changes no bit of a lane on a CPU.
 """
 
 import logging
@@ -79,8 +79,7 @@ def lanes_together(
     bags = min(sizes.slides_per_batch, len(pool.routine)) + 2 * pairs
     tiles = np.minimum(all_tiles, sizes.tiles_per_bag or all_tiles.max())
     if device.type == "cpu":
-        width = max(config.head.embed_dims, default=scans.in_dim)
-        return max(2, int(CACHE_NUMBERS / (bags * float(tiles.mean()) * width)))
+        return lanes_in_cache(bags * float(tiles.mean()), config, in_dim=scans.in_dim)
     whole = [scans.of(part, seen_only=False) for part in ("test", "validation", "external")]
     lane = of_a_lane(
         config,
@@ -93,6 +92,12 @@ def lanes_together(
     row = sum(each.numel() for each in model.parameters())
     free = free_bytes(device, gpu_share) - HELD_ROWS * num_lanes * row * size
     return lanes_that_fit(free, lane * size)
+
+
+def lanes_in_cache(instances: float | int, config: TrialConfig, *, in_dim: int) -> int:
+    """Tell for how many lanes of so many instances a CPU's cache suffices; two at least."""
+    width = max(config.head.embed_dims, default=in_dim)
+    return max(2, int(CACHE_NUMBERS / (instances * width)))
 
 
 def of_a_lane(config: TrialConfig, *, bags: int, tiles: int, longest: int, in_dim: int) -> int:
@@ -154,8 +159,7 @@ def fitting(
             if before is None:
                 raise
             if not session.lanes.halve():
-                if checkpoint is not None:
-                    checkpoints.write(checkpoint, *before)
+                checkpoints.leave(checkpoint, before)
                 raise
         log.warning("out of memory: %d lanes in one call from now on", session.lanes.together)
         if session.device.type == "cuda":

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import RESULTS_VERSION, devices, evaluation, judging, lineage, memory, objective, seeds
+from training import (
+    RESULTS_VERSION,
+    devices,
+    evaluation,
+    judging,
+    lineage,
+    memory,
+    objective,
+    seeds,
+)
 from training.choosing import Choice, require_shape
 from training.config import TrialConfig
 from training.data import folds, inputs, noise, pairing, sampling, scans

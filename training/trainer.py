@@ -120,22 +120,17 @@ def train(
         raise ValueError("lanes need trials of one lane key")
     if not lanes.aligned_alike():
         log.warning("MKL_CBWR=AUTO is not in force: equal trials may differ in their last bits")
-    companions = [configs[0]] if len(configs) == 1 else []
-    everyone = [*configs, *companions]
     session = Session(
-        everyone, dataset, device=torch.device(device), resident_bytes=resident_bytes,
-        gpu_share=gpu_share,
+        configs if len(configs) > 1 else [*configs] * 2, dataset, device=torch.device(device),
+        resident_bytes=resident_bytes, gpu_share=gpu_share,
     )  # fmt: skip
-    if checkpoint is not None:
-        _resume(session, checkpoint)
-    epochs = session.shared.optim.epochs
-    written = time.monotonic()
+    _resume(session, checkpoint)
+    epochs, written = session.shared.optim.epochs, time.monotonic()
     stops = checkpoint is not None and stop is not None
     while session.epoch < epochs and session.training:
         before = session.snapshot() if stops or device != "cpu" else None
         if not memory.fitting(session, partial(session.run_epoch, stop), before, checkpoint):
-            if checkpoint is not None and before is not None:
-                checkpoints.write(checkpoint, *before)
+            checkpoints.leave(checkpoint, before)
             raise Stopped(f"after epoch {session.epoch - 1} of {epochs}")
         _retire(session, retire, num_trials=len(configs))
         if checkpoint is not None and time.monotonic() - written >= checkpoint_every_s:
@@ -144,8 +139,8 @@ def train(
         if on_epoch is not None:
             on_epoch(session.epoch, epochs)
     before = session.snapshot() if stops or device != "cpu" else None
-    results = memory.fitting(session, partial(_results, session, keep), before, checkpoint)
-    return results[: len(configs)]
+    found = memory.fitting(session, partial(_results, session, keep), before, checkpoint)
+    return found[: len(configs)]
 
 
 def _retire(
@@ -164,9 +159,9 @@ def _retire(
         session.retire([lane for lane in training if {lane, lane - num_trials} & chosen])
 
 
-def _resume(session: Session, checkpoint: Path) -> None:
+def _resume(session: Session, checkpoint: Path | None) -> None:
     """Go on from the checkpoint, if there is one that fits."""
-    found = checkpoints.read(checkpoint)
+    found = checkpoints.read(checkpoint) if checkpoint is not None else None
     if found is None:
         return
     try:

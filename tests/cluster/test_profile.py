@@ -97,8 +97,8 @@ def test_what_would_break_a_batch_script_is_refused_with_its_key(wrong, said):
 
 def test_gpus_are_shared_evenly_or_refused():
     local = {"kind": "local", "device": "cuda"}
-    for given in ({}, {"gpus": 2}, {"gpus": 2, "workers": 4}, {"workers": 3}):
-        profile.parse({**local, **given}, where="x")
+    for even in ({}, {"gpus": 2}, {"gpus": 2, "workers": 4}, {"workers": 3}):
+        profile.parse({**local, **even}, where="x")
     profile.parse({**local, "device": "cpu", "gpus": 2, "workers": 3}, where="x")
     with pytest.raises(ClusterError, match="workers to be a multiple of gpus, 2"):
         profile.parse({**local, "gpus": 2, "workers": 3}, where="x")
