@@ -24,7 +24,7 @@ def prepare(device: torch.device, precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = False
     if precision == "bfloat16" and not torch.cuda.is_bf16_supported():
         raise DataError(
-            f"precision: bfloat16 is more than this GPU can: {name(device.type)}",
+            f"precision: bfloat16, which this GPU does not have: {name(device.type)}",
             hint="set precision: float16",
         )
 
