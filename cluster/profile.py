@@ -43,9 +43,18 @@ class LocalProfile(_Common):
 
     kind: Literal["local"] = Field(description="this machine, without SLURM")
     workers: int | None = Field(
-        None, ge=1, description="packs trained at once; default: one per core this process may use"
+        None,
+        ge=1,
+        description="packs trained at once; default: one per core this process may use, or per GPU",
     )
     gpus: int = Field(0, ge=0, description="GPUs that the workers share, with device cuda")
+
+    @model_validator(mode="after")
+    def _even(self) -> "LocalProfile":
+        gpus = max(self.gpus, 1)
+        if self.device == "cuda" and self.workers is not None and self.workers % gpus:
+            raise ValueError(_uneven(self.workers, gpus))
+        return self
 
 
 class DriverJob(_Model):
@@ -128,8 +137,11 @@ class SlurmProfile(_Common):
 
     @model_validator(mode="after")
     def _consistent(self) -> "SlurmProfile":
+        larger = self.larger.gpus or 0 if self.larger else 0
         wrong = {
             "device cuda needs gpus": self.device == "cuda" and not self.gpus,
+            _uneven(self.workers, self.gpus): self._splits_gpus(self.gpus),
+            f"larger: {_uneven(self.workers, larger)}": self._splits_gpus(larger),
             "gpu_type needs gpus": self.gpu_type is not None and not self.gpus,
             "node_gpus counts with billing: node only": self.node_gpus is not None
             and self.billing == "gpu",
@@ -140,6 +152,9 @@ class SlurmProfile(_Common):
         if found := [text for text, holds in wrong.items() if holds]:
             raise ValueError("; ".join(found))
         return self
+
+    def _splits_gpus(self, gpus: int) -> bool:
+        return self.device == "cuda" and gpus > 0 and self.workers % gpus > 0
 
     @property
     def billed_gpus(self) -> int:
@@ -158,6 +173,10 @@ class SlurmProfile(_Common):
         """This profile for pilots of size "large"; itself where it has no `larger`."""
         named = self.larger.model_dump(exclude_none=True) if self.larger else {}
         return self.model_copy(update=named)
+
+
+def _uneven(workers: int, gpus: int) -> str:
+    return f"device cuda needs workers to be a multiple of gpus, {gpus}; found {workers}"
 
 
 Profile = Annotated[LocalProfile | SlurmProfile, Field(discriminator="kind")]

@@ -23,7 +23,7 @@ from orchestrator.folder import Folder, write_file
 from orchestrator.render import Mode
 
 FORMAT, VERSION = "sweep-archive", 1
-NOT_KEPT = ("launching", "launched", "submitting", "submitted")
+NOT_KEPT = ("launching", "launched", "alive", "submitting", "submitted")
 """Events that name processes and jobs, which mean nothing, or something else, elsewhere."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

@@ -294,4 +294,5 @@ class Broker:
         self._packs += len(made) - 1
         for one in made:
             self._closed.pop(one.pack, None)
+            self._failures[one.pack] = self._failures.get(job.pack, [])
             self._queue(one)

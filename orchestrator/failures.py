@@ -135,7 +135,8 @@ def decide(
     """Decide what becomes of a pack.
 
     Args:
-        history: its failures, oldest first; the last one has just happened.
+        history: its failures and those of the pack that it is a part of, oldest first; the last
+            one has just happened.
         lanes: its trials.
         size: "normal" or "large", of the pilots that may train it.
         alone: it had no neighbours on its pilot.
@@ -144,12 +145,13 @@ def decide(
     last = history[-1]
     same = [failure for failure in history if failure.kind == last.kind]
     can_move = larger and size == "normal"
-    if last.kind == "gpu_memory" and lanes > 2:
-        return "smaller"
     if last.kind == "host_memory" and not alone:
         return "alone"
     if last.kind in ("gpu_memory", "host_memory") and can_move:
         return "large"
+    # Two lanes of it in a call did not fit: fewer lanes help with what the others hold, once.
+    if last.kind == "gpu_memory" and lanes > 2 and len(same) == (2 if larger else 1):
+        return "smaller"
     if last.kind == "bug" and last.signature:
         alike = [failure for failure in same if failure.signature == last.signature]
         if len(alike) >= SAME_BUG_MAX:

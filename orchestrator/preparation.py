@@ -201,7 +201,8 @@ def places(profile: LocalProfile | SlurmProfile) -> int:
     """Count the packs that train at once."""
     if isinstance(profile, SlurmProfile):
         return profile.pilots * profile.workers
-    return profile.workers or len(os.sched_getaffinity(0))
+    per_gpu = max(profile.gpus, 1) if profile.device == "cuda" else None
+    return profile.workers or per_gpu or len(os.sched_getaffinity(0))
 
 
 def share(profile: LocalProfile | SlurmProfile) -> Share:

@@ -154,12 +154,13 @@ def train(
         stop: asked before each step; where true, a checkpoint is left and the pack is given back.
         judge: asked at rungs which trials of a search end there; without, none do.
     """
+    from training import devices
     from training.trainer import Stopped
 
     job, clock = assignment.job, time.monotonic()
     ids = ",".join(trial for trial, _ in job.trials)
     log.info("pack=%s attempt=%d trials=%s epoch=0 begins", job.pack, assignment.attempt, ids)
-    device = device_name(setting.device)
+    device = devices.name(setting.device)
     reached: list[int] = []
 
     def note(epoch: int, epochs: int) -> None:
@@ -186,22 +187,10 @@ def train(
             job.pack, assignment.attempt, failure.kind, failure.message, failure.trace,
         )  # fmt: skip
         return Outcome(failure=failure, seconds=time.monotonic() - clock, device=device)
+    finally:
+        devices.leave(setting.gpus)
     log.info("pack=%s attempt=%d epoch=%d done", job.pack, assignment.attempt, *reached or [0])
     return outcome
-
-
-@lru_cache(maxsize=4)
-def device_name(device: str) -> str:
-    """Name what trains: cpu, or the name of the GPU; cuda where it does not say."""
-    if device == "cpu":
-        return device
-    import torch
-
-    try:
-        name: str = torch.cuda.get_device_name()
-    except (RuntimeError, AssertionError):
-        return device
-    return name
 
 
 def _train(
@@ -235,6 +224,7 @@ def _train(
         retire=_retire(assignment.job, configs[0], judge),
         resident_bytes=int(setting.resident_gb * 2**30),
         keep=segment.keep(setting.artefacts),
+        gpu_share=min(setting.gpus, 1.0) or 1.0,
     )
     seconds = (time.monotonic() - clock) / len(results)
     ids = [trial for trial, _ in assignment.job.trials]

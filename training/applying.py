@@ -102,9 +102,7 @@ def _of_one_map(
     own = _as_scans(table, num_outputs=_num_outputs(models[0]), in_dim=width)
     num_tiles = table["num_tiles"].to_numpy(np.int64)
     largest = max(int(num_tiles.max()), evaluation.CHUNK_INSTANCES)
-    together = memory.lanes_together(
-        _DEVICE, bags=1, num_tiles=np.array([largest]), widths=(width, *config.head.embed_dims)
-    )
+    together = memory.lanes_in_cache(largest, config, in_dim=width)
     # A lone model gets a companion, as in training: alone it would take other kernels.
     stack = Lanes([*made, *made[: 2 - len(made)]], device=_DEVICE, together=together)
     loader = Loader(

@@ -46,6 +46,12 @@ def write(folder: Path, tensors: dict[str, Tensor], counters: dict[str, Any]) ->
         temporary.unlink(missing_ok=True)
 
 
+def leave(folder: Path | None, snapshot: tuple[dict[str, Tensor], dict[str, Any]] | None) -> None:
+    """Write a checkpoint where there is a folder for it, and a snapshot."""
+    if folder is not None and snapshot is not None:
+        write(folder, *snapshot)
+
+
 def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Read a checkpoint to the CPU; None where there is none that can be read."""
     path = folder / _NAME

@@ -77,7 +77,8 @@ class Choice:
             require_shape(tensors, "contenders_state", (len(owners), self.state.shape[1]))
             for place, (lane, epoch) in enumerate(owners):
                 kept[lane][epoch] = flat[place].cpu().clone(), state[place].cpu().clone()
-        self.flat, self.state, self._kept = tensors["chosen_flat"], tensors["chosen_state"], kept
+        self.flat, self.state = tensors["chosen_flat"].clone(), tensors["chosen_state"].clone()
+        self._kept = kept
 
 
 def require_shape(tensors: Mapping[str, Tensor], name: str, shape: Sequence[int]) -> None:

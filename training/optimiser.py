@@ -54,6 +54,7 @@ class LaneAdamW:
         if self._clips is not None:
             norms = torch.stack([torch.linalg.vector_norm(row) for row in self._lanes.grad])
             shrink = (self._clips / (norms + 1e-6)).clamp_max(1)
+            shrink = torch.where(self._clips.isinf(), 1, shrink)  # not NaN where the norm overflows
             self._lanes.grad.mul_(shrink[:, None])
         self._count += 1
         for (lr, decay), (rows, gradients, means, squares) in self._alike.items():

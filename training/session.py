@@ -1,5 +1,6 @@
 """The state of a pack in training: its lanes, where each is, and how it goes through an epoch."""
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -9,7 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import RESULTS_VERSION, evaluation, judging, lineage, memory, objective, seeds
+from training import (
+    RESULTS_VERSION,
+    devices,
+    evaluation,
+    judging,
+    lineage,
+    memory,
+    objective,
+    seeds,
+)
 from training.choosing import Choice, require_shape
 from training.config import TrialConfig
 from training.data import folds, inputs, noise, pairing, sampling, scans
@@ -35,19 +45,16 @@ class Session:
         device: where they train.
         resident_bytes: see `Loader`.
         held_out_views: read the views of scans to test, to score them in the end.
+        gpu_share: see `trainer.train`.
     """
 
     def __init__(
-        self,
-        configs: Sequence[TrialConfig],
-        dataset: Dataset,
-        *,
-        device: torch.device,
-        resident_bytes: int,
-        held_out_views: bool = False,
-    ) -> None:
-        self.configs, self.device = list(configs), device
+        self, configs: Sequence[TrialConfig], dataset: Dataset, *, device: torch.device,
+        resident_bytes: int, held_out_views: bool = False, gpu_share: float = 1.0,
+    ) -> None:  # fmt: skip
+        self.configs, self.device, self._gpu_share = list(configs), device, gpu_share
         shared = self.shared = configs[0]
+        devices.prepare(device, shared.precision)
         fingerprint, split = folds.identify(dataset, shared)
         self.identity = _identity(configs, fingerprint, device)
         self.scans = scans.read(dataset, shared, split, held_out_views=held_out_views)
@@ -90,7 +97,11 @@ class Session:
             )
             for config in self.configs
         ]
-        self.lanes = Lanes(models, device=self.device, together=self._together())
+        together = memory.lanes_together(
+            self.device, self.shared, models[0], scans=self.scans, pool=self.pool,
+            num_lanes=len(models), gpu_share=self._gpu_share,
+        )  # fmt: skip
+        self.lanes = Lanes(models, device=self.device, together=together)
         self.generators = [
             torch.Generator(self.device).manual_seed(seeds.derive(config.seed, "dropout"))
             for config in self.configs
@@ -98,19 +109,6 @@ class Session:
         self.optimiser = LaneAdamW(self.lanes, [config.optim for config in self.configs])
         self.choice = Choice(self.lanes.flat, self.lanes.state, self.shared.stopping)
         self._occupy(range(len(self.configs)))
-
-    def _together(self) -> int:
-        """Choose how many lanes to compute in one call."""
-        sizes, head = self.shared.sampling, self.shared.head
-        bags = min(sizes.slides_per_batch, len(self.pool.routine))
-        if self.pool.pairs:
-            bags += 2 * min(sizes.pairs_per_batch, max(len(pairs) for pairs in self.pool.pairs))
-        return memory.lanes_together(
-            self.device,
-            bags=bags,
-            num_tiles=np.minimum(self.num_tiles, sizes.tiles_per_bag or self.num_tiles.max()),
-            widths=(self.scans.in_dim, *head.embed_dims, getattr(head, "attention_dim", 0)),
-        )
 
     def _occupy(self, slots: Sequence[int]) -> None:
         """Note which lane is at which position of the stack."""
@@ -256,6 +254,7 @@ class Session:
         Raises:
             ValueError: The snapshot is of other trials, data or another kind of device, or is not
                 whole; the session is as new.
+            OutOfMemoryError: The GPU has no room for it; the session is of no use.
         """
         found = lineage.lanes_of(counters.get("identity"), self.identity)
         if found is None:
@@ -263,6 +262,8 @@ class Session:
         try:
             tensors, counters = lineage.part(tensors, counters, found)
             self._restore({name: each.to(self.device) for name, each in tensors.items()}, counters)
+        except torch.OutOfMemoryError:  # a RuntimeError that says nothing of the snapshot
+            raise
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             self._start()
             raise ValueError(f"it is not whole: {error!r}") from error
@@ -275,7 +276,7 @@ class Session:
         ):
             require_shape(tensors, name, (len(slots), like.shape[1]))
         self.epoch = counters["epoch"]
-        self.progress = [Progress(**each) for each in counters["progress"]]
+        self.progress = [Progress(**each) for each in copy.deepcopy(counters["progress"])]
         chosen.restore(tensors, counters, self.progress)
         self.lanes.put(tensors["flat"], tensors["state"])
         self.optimiser.optims = [self.configs[lane].optim for lane in slots]

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -92,6 +93,7 @@ def train(
     checkpoint_every_s: float = 60.0,
     resident_bytes: int = 2**31,
     keep: Keep = NOTHING,
+    gpu_share: float = 1.0,
 ) -> list[LaneResult]:
     """Train the trials as lanes; a lone one gets a companion.
 
@@ -108,6 +110,7 @@ def train(
         checkpoint_every_s: seconds between checkpoints.
         resident_bytes: bags are kept in memory if they take no more than this.
         keep: what to leave of the held-out scans beside their predictions.
+        gpu_share: how much of the GPU's memory is this process's, 0 to 1.
 
     Raises:
         DataError: The data do not fit the configuration.
@@ -117,21 +120,17 @@ def train(
         raise ValueError("lanes need trials of one lane key")
     if not lanes.aligned_alike():
         log.warning("MKL_CBWR=AUTO is not in force: equal trials may differ in their last bits")
-    everyone = configs if len(configs) > 1 else [*configs, *configs]
     session = Session(
-        everyone, dataset, device=torch.device(device), resident_bytes=resident_bytes,
-        held_out_views=keep.views,
+        configs if len(configs) > 1 else [*configs] * 2, dataset, device=torch.device(device),
+        resident_bytes=resident_bytes, held_out_views=keep.views, gpu_share=gpu_share,
     )  # fmt: skip
-    if checkpoint is not None:
-        _resume(session, checkpoint)
-    epochs = session.shared.optim.epochs
-    written = time.monotonic()
+    _resume(session, checkpoint)
+    epochs, written = session.shared.optim.epochs, time.monotonic()
     stops = checkpoint is not None and stop is not None
     while session.epoch < epochs and session.training:
         before = session.snapshot() if stops or device != "cpu" else None
-        if not memory.run_epoch(session, stop, before, checkpoint):
-            if checkpoint is not None and before is not None:
-                checkpoints.write(checkpoint, *before)
+        if not memory.fitting(session, partial(session.run_epoch, stop), before, checkpoint):
+            checkpoints.leave(checkpoint, before)
             raise Stopped(f"after epoch {session.epoch - 1} of {epochs}")
         _retire(session, retire, num_trials=len(configs))
         if checkpoint is not None and time.monotonic() - written >= checkpoint_every_s:
@@ -139,7 +138,9 @@ def train(
             written = time.monotonic()
         if on_epoch is not None:
             on_epoch(session.epoch, epochs)
-    return _results(session, keep)[: len(configs)]
+    before = session.snapshot() if device != "cpu" else None
+    found = memory.fitting(session, partial(_results, session, keep), before, checkpoint)
+    return found[: len(configs)]
 
 
 def _retire(
@@ -158,9 +159,9 @@ def _retire(
         session.retire([lane for lane in training if {lane, lane - num_trials} & chosen])
 
 
-def _resume(session: Session, checkpoint: Path) -> None:
+def _resume(session: Session, checkpoint: Path | None) -> None:
     """Go on from the checkpoint, if there is one that fits."""
-    found = checkpoints.read(checkpoint)
+    found = checkpoints.read(checkpoint) if checkpoint is not None else None
     if found is None:
         return
     try:

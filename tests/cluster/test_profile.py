@@ -68,6 +68,22 @@ def test_a_larger_class_changes_what_it_names_only():
         ({"python": "a\nb"}, "python: expected one line of shell"),
         ({"gpu_type": "a100;rm"}, "gpu_type: "),
         ({"device": "cuda", "gpus": 0}, "profile: device cuda needs gpus"),
+        (
+            {"device": "cuda", "gpus": 3, "workers": 2},
+            "profile: device cuda needs workers to be a multiple of gpus, 3",
+        ),
+        (
+            {"device": "cuda", "gpus": 2, "workers": 3},
+            "profile: device cuda needs workers to be a multiple of gpus, 2",
+        ),
+        (
+            {"device": "cuda", "gpus": 2},
+            "profile: device cuda needs workers to be a multiple of gpus, 2",
+        ),
+        (
+            {"device": "cuda", "larger": {"gpus": 2}},
+            "profile: larger: device cuda needs workers to be",
+        ),
         ({"node_gpus": 4}, "profile: node_gpus counts with billing: node only"),
         ({"walltime_min": 1}, "profile: signal_s is as long as walltime_min"),
         ({"larger": {"cpus": 4, "lanes_max": 8}}, "larger.cpus: unknown key"),
@@ -77,6 +93,15 @@ def test_what_would_break_a_batch_script_is_refused_with_its_key(wrong, said):
     with pytest.raises(ClusterError) as caught:
         profile.parse({"kind": "slurm", **wrong}, where="x.yaml")
     assert f"x.yaml: {said}" in caught.value.message
+
+
+def test_gpus_are_shared_evenly_or_refused():
+    local = {"kind": "local", "device": "cuda"}
+    for even in ({}, {"gpus": 2}, {"gpus": 2, "workers": 4}, {"workers": 3}):
+        profile.parse({**local, **even}, where="x")
+    profile.parse({**local, "device": "cpu", "gpus": 2, "workers": 3}, where="x")
+    with pytest.raises(ClusterError, match="workers to be a multiple of gpus, 2"):
+        profile.parse({**local, "gpus": 2, "workers": 3}, where="x")
 
 
 @given(st.text(max_size=30))

@@ -1,6 +1,7 @@
 import errno
 import math
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -173,32 +174,44 @@ def test_a_released_pack_keeps_the_share_that_is_trained(tmp_path):
     assert events.progress(folder).shares == {"p0": 0.6}
 
 
-def test_out_of_gpu_memory_takes_packs_apart_until_two_lanes_are_left(tmp_path):
+def test_out_of_gpu_memory_takes_a_pack_apart_once(tmp_path):
     broker, folder = make(tmp_path, jobs(1, lanes=8))
     full, drawn = Failure(kind="gpu_memory", message="CUDA out of memory", signature="m"), []
     while assignment := draw(broker, "w"):
         drawn.append(len(assignment.job.trials))
         gone = broker.fail("w", assignment, full)
-        assert gone == (drawn[-1] > 2)
+        assert gone == (drawn[-1] == 8)
         if gone:  # the worker knows the parts, and gives them the checkpoint
             halves = queueing.halves(assignment.job)
             parts = {queueing.part(assignment.job, half).pack for half in halves}
             assert parts < set(events.progress(folder).packs)
     state = events.progress(folder)
-    assert sorted(drawn) == [2] * 8 + [4, 4, 8]
+    assert sorted(drawn) == [4, 4, 8]
     assert set(state.failed.values()) == {"gpu_memory"} and len(state.failed) == 8
-    assert sorted(len(state.packs[pack]) for pack in state.planned) == [2, 2, 2, 2]
+    assert sorted(len(state.packs[pack]) for pack in state.planned) == [4, 4]
     assert broker.state()["failed"] == broker.state()["total"] == 8
 
 
-def test_two_lanes_that_do_not_fit_ask_for_a_larger_pilot_where_there_is_one(tmp_path):
-    broker, folder = make(tmp_path, jobs(1, lanes=2), larger=True)
+@pytest.mark.parametrize("lanes", [2, 8])
+def test_lanes_that_do_not_fit_ask_for_a_larger_pilot_where_there_is_one(tmp_path, lanes):
+    broker, folder = make(tmp_path, jobs(1, lanes=lanes), larger=True)
     full = Failure(kind="gpu_memory", message="CUDA out of memory")
     broker.fail("w", draw(broker, "w", place=at("7")), full)
     assert broker.draw("w", place=at("7")).reason == "size" and broker.state()["large"] == 1
     large = at("9", size="large")
     assert draw(broker, "x", place=large).job.size == "large"
     assert events.progress(folder).moved["p0"]["size"] == "large"
+
+
+def test_a_pack_that_does_not_fit_a_larger_pilot_is_taken_apart_there(tmp_path):
+    broker, _ = make(tmp_path, jobs(1, lanes=8), larger=True)
+    full = Failure(kind="gpu_memory", message="CUDA out of memory")
+    broker.fail("w", draw(broker, "w", place=at("7")), full)
+    large, drawn = at("9", size="large"), []
+    while assignment := draw(broker, "x", place=large):
+        drawn.append((len(assignment.job.trials), assignment.job.size))
+        broker.fail("x", assignment, full)
+    assert drawn == [(8, "large"), (4, "large"), (4, "large")]
 
 
 def test_out_of_host_memory_is_tried_again_without_neighbours(tmp_path):

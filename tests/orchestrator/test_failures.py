@@ -121,6 +121,10 @@ def test_signatures_tell_places_apart_and_not_messages():
         (["gpu_memory"], {"lanes": 3}, "smaller"),
         (["gpu_memory"], {"lanes": 2}, "again"),
         (["gpu_memory"] * 2, {"lanes": 2}, "give up"),
+        (["gpu_memory"] * 2, {"lanes": 4}, "give up"),
+        (["gpu_memory"], {"larger": True}, "large"),
+        (["gpu_memory"] * 2, {"larger": True, "size": "large"}, "smaller"),
+        (["gpu_memory"] * 3, {"lanes": 4, "larger": True, "size": "large"}, "give up"),
         (["gpu_memory"], {"lanes": 2, "larger": True}, "large"),
         (["gpu_memory"] * 2, {"lanes": 1, "larger": True, "size": "large"}, "give up"),
         (["host_memory"], {}, "alone"),
@@ -159,7 +163,7 @@ def test_every_class_but_the_free_ones_ends(kind, lanes, alone, larger):
         if action == "give up":
             return
         if action == "smaller":
-            lanes, history = lanes // 2, []
+            lanes //= 2
         alone, size = alone or action == "alone", "large" if action == "large" else size
     assert POLICIES[kind].attempts is None
 

@@ -1,8 +1,9 @@
 import pandas as pd
 import pytest
 
+from cluster import profile
 from cluster.errors import ClusterError, ProfileError
-from orchestrator import control, events, store, trial
+from orchestrator import control, events, preparation, store, trial
 from orchestrator.errors import PlanError
 from orchestrator.preparation import Options
 from tests.orchestrator import finished
@@ -65,6 +66,12 @@ def test_the_flag_names_the_profile_before_the_spec_and_the_spec_before_the_defa
 
 def test_without_slurm_the_default_is_this_machine(spec, tmp_path):
     assert prepare(spec, tmp_path / "results", cluster=None).cluster == "local"
+
+
+def test_a_local_gpu_gets_one_worker_and_not_one_per_core():
+    local = {"kind": "local", "device": "cuda"}
+    for given, expected in (({}, 1), ({"gpus": 2}, 2), ({"workers": 3}, 3)):
+        assert preparation.places(profile.parse({**local, **given}, where="x")) == expected
 
 
 def test_a_wrong_profile_is_a_profile_error_and_nothing_is_written(spec, tmp_path):

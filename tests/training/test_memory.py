@@ -3,14 +3,21 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from tests.training import small
 from training import checkpoint as checkpoints
-from training import memory
+from training import memory, objective
+from training.artefacts import Keep
+from training.config import MeanHead, TrialConfig
+from training.config_heads import TransMILHead
+from training.data import sampling, scans
 from training.data.index import Dataset
 from training.lanes import Lanes
+from training.optimiser import LaneAdamW
+from training.session import Session
 from training.trainer import Stopped, train
 
 
@@ -45,6 +52,58 @@ def test_halving_in_the_middle_of_training_changes_no_bit(
     assert "lanes in one call from now on" in caplog.text
     for one, other in zip(found, undisturbed, strict=True):
         small.assert_same(one, other)
+
+
+def test_an_epoch_begins_where_it_began_however_often(cohort: Dataset, tmp_path: Path, monkeypatch):
+    configs = [small.varied(number) for number in range(8)]
+    undisturbed = train(configs, cohort)
+    honest, tries = Session._part, []
+
+    def part(self):
+        tries.append(self.epoch)
+        if tries.count(2) in (1, 2):
+            raise torch.OutOfMemoryError("no room")
+        honest(self)
+
+    monkeypatch.setattr(Session, "_part", part)
+    found = train(configs, cohort, checkpoint=tmp_path, stop=lambda: False)
+    assert tries == [1, 2, 2, 2]
+    for one, other in zip(found, undisturbed, strict=True):
+        small.assert_same(one, other)
+
+
+def test_whole_bags_that_do_not_fit_are_scored_with_fewer_lanes_in_a_call(
+    cohort: Dataset, tmp_path: Path, monkeypatch
+):
+    configs, keep = [small.varied(number) for number in range(8)], Keep(attention=True)
+    undisturbed = train(configs, cohort, keep=keep)
+    epochs = configs[0].optim.epochs
+
+    def note(epoch: int, _: int) -> None:
+        if epoch == epochs:
+            out_of_memory_above(2, monkeypatch)
+
+    found = train(
+        configs, cohort, checkpoint=tmp_path, stop=lambda: False, on_epoch=note, keep=keep
+    )
+    for one, other in zip(found, undisturbed, strict=True):
+        small.assert_same(one, other)
+        assert np.array_equal(one.kept.weight, other.kept.weight)
+        pd.testing.assert_frame_equal(one.kept.agreement, other.kept.agreement)
+
+
+def test_a_checkpoint_that_memory_has_no_room_for_is_no_broken_one(
+    cohort: Dataset, tmp_path: Path, monkeypatch
+):
+    with pytest.raises(Stopped):
+        train([small.varied(0)], cohort, checkpoint=tmp_path, stop=lambda: True)
+
+    def put(*_):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(LaneAdamW, "put", put)
+    with pytest.raises(torch.OutOfMemoryError):
+        train([small.varied(0)], cohort, checkpoint=tmp_path)
 
 
 def test_where_two_lanes_do_not_fit_a_checkpoint_is_left_for_parts_of_the_pack(
@@ -108,19 +167,59 @@ def test_a_checkpoint_of_some_of_the_trials_is_of_no_use(cohort: Dataset, tmp_pa
     assert "it is of other trials" in caplog.text
 
 
-def test_a_cpu_computes_as_many_lanes_as_its_cache_holds():
-    tiles = np.array([10, 30])
-    cpu = torch.device("cpu")
-    assert memory.lanes_together(cpu, bags=16, num_tiles=tiles, widths=(99, 64, 8)) == 51
-    assert memory.lanes_together(cpu, bags=16, num_tiles=tiles * 999, widths=(9, 64, 8)) == 2
+def together(cohort: Dataset, device: str, config: TrialConfig, **given) -> int:
+    model = objective.initialise(config, 0, in_dim=small.DIM, num_outputs=1)
+    found = scans.read(cohort, config)
+    pool = sampling.pool(found, paired=config.views == "all")
+    given = {"scans": found, "pool": pool, "num_lanes": 2, "gpu_share": 1.0} | given
+    return memory.lanes_together(torch.device(device), config, model, **given)
 
 
-def test_a_gpu_computes_as_many_lanes_as_its_free_memory_holds(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (3 * 10**9, 9 * 10**9))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 10**9)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
-    lane = 32 * 1000 * (1024 + 8 * (512 + 128)) * 4
-    found = memory.lanes_together(
-        torch.device("cuda"), bags=32, num_tiles=np.array([1000, 50]), widths=(1024, 512, 128)
+def test_a_cpu_computes_as_many_lanes_as_its_cache_holds(cohort: Dataset, monkeypatch):
+    tiles = scans.read(cohort, small.trial()).table["num_tiles"].clip(upper=4).mean()
+    monkeypatch.setattr(memory, "CACHE_NUMBERS", 11 * tiles * 13 * 51.5)
+    assert together(cohort, "cpu", small.trial()) == 51
+    monkeypatch.setattr(memory, "CACHE_NUMBERS", 100)
+    assert together(cohort, "cpu", small.trial()) == 2
+
+
+def gpu(monkeypatch: pytest.MonkeyPatch, *, free: int, total: int, kept: int, used: int) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, total))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: kept + used)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: used)
+
+
+def test_a_gpu_computes_as_many_lanes_as_its_free_memory_holds(cohort: Dataset, monkeypatch):
+    gpu(monkeypatch, free=10**8, total=9 * 10**8, kept=10**7, used=0)
+    config = small.routine()
+    lane = memory.CHUNK_INSTANCES * (small.DIM + 8 * (13 + 9 + 5)) * 4
+    assert together(cohort, "cuda", config) == int(0.7 * 1.1e8 / lane) == 10
+    row = 4 * sum(
+        each.numel()
+        for each in objective.initialise(config, 0, in_dim=small.DIM, num_outputs=1).parameters()
     )
-    assert found == int(0.7 * 4e9 / lane) == 3
+    many = 4000
+    found = together(cohort, "cuda", config, num_lanes=many)
+    assert found == int(0.7 * (1.1e8 - 13 * many * row) / lane) < 8
+    assert together(cohort, "cuda", config, num_lanes=10**6) == 2
+
+
+def test_workers_on_one_gpu_leave_each_other_room(monkeypatch):
+    gpu(monkeypatch, free=70, total=90, kept=5, used=10)
+    assert memory.free_bytes(torch.device("cuda"), 1.0) == 75
+    assert memory.free_bytes(torch.device("cuda"), 0.5) == 35
+
+
+def test_what_grows_with_the_square_of_tiles_counts():
+    sizes = {"bags": 40, "tiles": 1000, "in_dim": 7}
+    plain = small.routine(head=MeanHead(kind="mean", embed_dims=(16,)))
+    of_layers = 40 * 1000 * (7 + 8 * 16)
+    assert memory.of_a_lane(plain, longest=0, **sizes) == of_layers
+    assert memory.of_a_lane(plain, longest=10**6, **sizes) == 10**6 * (7 + 8 * 16)
+    head = TransMILHead(kind="transmil", embed_dims=(16,), num_heads=4)
+    attends = plain.model_copy(update={"head": head})
+    assert memory.of_a_lane(attends, longest=0, **sizes) == of_layers + 6 * 40 * 4 * 1000**2
+    scored = memory.of_a_lane(attends, longest=10**6, **sizes)
+    assert scored == 10**6 * (7 + 8 * 16 + 6 * 4 * 512)
+    compares = small.trial(head=plain.head)  # one of its losses is between tiles of 3 pairs
+    assert memory.of_a_lane(compares, longest=0, **sizes) == of_layers + 6 * (3 * 1000) ** 2

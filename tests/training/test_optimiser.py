@@ -37,6 +37,22 @@ def test_each_lane_moves_as_under_torchs_adamw_and_clipping():
         torch.testing.assert_close(mine, row.detach(), rtol=0, atol=1e-13)
 
 
+def test_a_lane_without_clipping_does_not_notice_that_a_companion_clips():
+    torch.manual_seed(0)
+    free = Optim(lr=0.01, weight_decay=0.0)
+    gradients = torch.randn(2, 16)
+    gradients[0, 0] = 1e30  # finite, and its square is not
+    rows = []
+    for clip in (None, 0.5):
+        torch.manual_seed(1)
+        lanes = Lanes([nn.Linear(3, 2) for _ in range(2)], device=torch.device("cpu"))
+        optimiser = LaneAdamW(lanes, [free, free.model_copy(update={"clip": clip})])
+        lanes.grad.copy_(gradients)
+        optimiser.step(1.0)
+        rows.append(lanes.flat[0].detach())
+    assert rows[0].isfinite().all() and torch.equal(*rows)
+
+
 def test_lanes_that_leave_take_their_moments_along():
     torch.manual_seed(0)
     models = [nn.Linear(3, 2) for _ in OPTIMS]

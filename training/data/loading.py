@@ -1,11 +1,13 @@
 """Reads the bags of a batch into padded tensors.
 
 Bags that fit into `resident_bytes` together are read once and kept on the device, in their stored
-type; larger sets are read from the shards' memory maps each time, the next batch while the last one
-is used. Both give the same tensors. What the bags leave of `resident_bytes` holds the places that
-pairs of scans share; where it does not suffice, these are found anew for each batch.
+type; larger sets, and those that a GPU has no room for, are read from the shards' memory maps each
+time, the next batch while the last one is used. Both give the same tensors. What the bags leave of
+`resident_bytes` holds the places that pairs of scans share; where it does not suffice, these are
+found anew for each batch.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +27,8 @@ from training.data.scans import Scans
 from training.data.staging import Stage
 from training.data.survival import BagOutcomes
 from training.types import Bags, Mask
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +135,14 @@ class Loader:
         """Keep all bags in memory if there is room, perhaps from the pack before."""
         numbers = (int(self._start[-1]) + 1) * self._scans.in_dim
         if numbers * self._stored.itemsize > resident_bytes:
+            resident.forget()
             return None
-        return resident.recall(self._reader.root, self._index, self._read_all, device=self._device)
+        root, device = self._reader.root, self._device
+        try:
+            return resident.recall(root, self._index, self._read_all, device=device)
+        except torch.OutOfMemoryError:
+            log.warning("out of memory: bags of %s are read for each batch", root)
+            return None
 
     def _read_all(self) -> Tensor:
         """Concatenate all bags, with a row of zeros at the end for padding."""

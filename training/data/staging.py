@@ -40,6 +40,6 @@ class Stage:
             return torch.from_numpy(array).to(self._device).to(self._dtype)
         there = torch.from_numpy(array).to(self._device, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         self._sent[self._turn] = event
         return there.to(self._dtype)

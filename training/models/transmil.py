@@ -9,7 +9,7 @@ from training.models.position import PyramidPosition
 from training.models.weighting import softmax_over_real
 from training.types import Attention, Instances, Mask, Pooled
 
-_QUERIES = 512
+QUERIES = 512
 """Queries attended for at once; bounds the memory of long bags."""
 
 Heads = Float[Tensor, "bag head instance hidden"]
@@ -46,8 +46,8 @@ class SelfAttention(nn.Module):
         )
         real = mask[:, None, None, :]
         found, first = [], None
-        for start in range(0, num_queries, _QUERIES):
-            part = queries[:, :, start : min(start + _QUERIES, num_queries)]
+        for start in range(0, num_queries, QUERIES):
+            part = queries[:, :, start : min(start + QUERIES, num_queries)]
             scores = torch.matmul(part * self.scale, keys.transpose(2, 3))
             weights = softmax_over_real(scores, real)
             first = weights[:, :, 0] if first is None else first

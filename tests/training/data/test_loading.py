@@ -1,13 +1,17 @@
+import threading
+
+import h5py
 import numpy as np
 import pytest
 import torch
 
 from tests.training import small
-from training.data import sampling, scans
+from training.data import resident, sampling, scans
 from training.data.bags import BagReader
 from training.data.index import Dataset
 from training.data.loading import Loader
 from training.data.sampling import Draw
+from training.errors import DataError
 
 CPU = torch.device("cpu")
 
@@ -47,6 +51,58 @@ def test_resident_and_mapped_bags_are_the_same(cohort: Dataset, limit: int | Non
     here = draw(found)
     a, b = one.batch(here, limit), other.batch(here, limit)
     assert torch.equal(a.bags, b.bags) and torch.equal(a.mask, b.mask)
+
+
+def test_bags_that_stay_go_where_the_next_do_not_fit(cohort: Dataset):
+    loader(cohort)
+    assert resident._kept
+    loader(cohort, 0)
+    assert not resident._kept
+
+
+def test_bags_that_a_gpu_has_no_room_for_are_read_for_each_batch(cohort: Dataset, monkeypatch):
+    expected, found = loader(cohort)
+    resident.forget()
+
+    def full(_):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(Loader, "_read_all", full)
+    load, _ = loader(cohort)
+    here = draw(found)
+    assert torch.equal(load.batch(here, 4).bags, expected.batch(here, 4).bags)
+
+
+def epoch(found: scans.Scans) -> list[Draw]:
+    pool = sampling.pool(found, paired=True)
+    return list(sampling.epoch(pool, small.trial().sampling, key=(0, 0, 1)))
+
+
+def readers() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("loader")]
+
+
+def test_a_bag_that_is_damaged_is_told_when_its_batch_comes(tmp_path):
+    load, found = loader(small.cohort(tmp_path), 0)
+    draws = epoch(found)
+    seen, later = ({*one.routine.tolist(), *one.pairs.ravel().tolist()} for one in draws[:2])
+    entry = found.table.iloc[min(later - seen)]
+    with h5py.File(tmp_path / entry["shard"], "r+") as file:
+        file["embeddings"][entry["row_start"]] = np.nan
+    batches = load.batches(draws, None)
+    assert torch.equal(next(batches).bags, load.batch(draws[0], None).bags)
+    with pytest.raises(DataError, match=entry["view"]):
+        next(batches)
+    assert not readers()
+
+
+def test_who_needs_no_more_batches_leaves_no_thread(cohort: Dataset):
+    load, found = loader(cohort, 0)
+    batches = load.batches(epoch(found), 4)
+    next(batches)
+    assert readers()
+    batches.close()  # type: ignore[attr-defined]  # it is a generator
+    assert not readers()
 
 
 def test_half_precision_bags_come_as_asked(tmp_path):

@@ -33,7 +33,7 @@ def test_long_bags_are_attended_in_parts(monkeypatch):
     layer = SelfAttention(4, 2).double()
     tokens, mask = torch.randn(2, 11, 4).double(), torch.ones(2, 11, dtype=torch.bool)
     whole, first = layer(tokens, mask, num_queries=11)
-    monkeypatch.setattr(transmil, "_QUERIES", 3)
+    monkeypatch.setattr(transmil, "QUERIES", 3)
     parts, same = layer(tokens, mask, num_queries=11)
     torch.testing.assert_close(parts, whole)
     torch.testing.assert_close(same, first)
