@@ -138,7 +138,7 @@ def train(
             written = time.monotonic()
         if on_epoch is not None:
             on_epoch(session.epoch, epochs)
-    before = session.snapshot() if device != "cpu" else None
+    before = session.snapshot() if stops or device != "cpu" else None
     found = memory.fitting(session, partial(_results, session, keep), before, checkpoint)
     return found[: len(configs)]
 
