@@ -75,14 +75,14 @@ def _ways(root: Path) -> dict[str, Callable[[], None]]:
     loader, reader, table = _loader(root / "data")
     rows = [row for row in table.itertuples(index=False)]
     names = table["view"].tolist()
-    source = np.concatenate([reader.whole(row) for row in rows[:BATCH]])
-    target = np.empty_like(source)
+    source = np.concatenate([reader.whole(row) for row in rows])
+    target = np.empty_like(source[: BATCH * TILES])
     chosen = [sampling.tiles(TILES, DRAWN, key=(0, 0, 1, n), slide="s") for n in range(NUM_SLIDES)]
     batches = np.arange(NUM_SLIDES).reshape(-1, BATCH)
 
     def copy() -> None:
-        for _ in batches:
-            np.copyto(target, source)
+        for batch in batches:
+            np.copyto(target, source[batch[0] * TILES : (batch[-1] + 1) * TILES])
 
     def files(suffix: str, read: Callable[[Path], object]) -> Callable[[], None]:
         return lambda: [read(root / "files" / f"{name}.{suffix}") for name in names] and None
