@@ -142,8 +142,7 @@ def _out_of_reach(folder: Folder, launch: Event, ended: Sequence[str]) -> StoreE
 
 def _untracked(state: events.Progress, queue: Mapping[str, Any] | None, role: str) -> list[str]:
     """List jobs in the queue that only their tags tell of."""
-    tags = {tag for tag in state.untracked if roster.role(tag) == role}
-    return [job.id for job in (queue or {}).values() if getattr(job, "tag", "") in tags]
+    return [job.id for job in roster.untracked(state.untracked, queue, role)]
 
 
 def _alive(launch: Event, queue: Mapping[str, Any] | None) -> bool:

@@ -20,7 +20,7 @@ from cluster.profile import LocalProfile, SlurmProfile
 from orchestrator import events, jobs, store, stored_folds, submission, worker
 from orchestrator.errors import PlanError, StoreError
 from orchestrator.folder import Folder, write_file
-from orchestrator.preparation import Prepared, live, places, prepare, progress, runs, share
+from orchestrator.preparation import Prepared, live, places, prepare, progress, share
 from orchestrator.spec_search import OptunaSearch
 
 if TYPE_CHECKING:
@@ -115,14 +115,16 @@ def require_startable(prepared: Prepared) -> None:
             hint="import them: sweep index features …; or see what is missing: --dry-run",
         )
     state = progress(prepared.folder)
-    if ending := jobs.ending(state, jobs.ask(state)):
+    queue = jobs.ask(state)
+    if ending := jobs.ending(state, queue):
         raise StoreError(
             f"{prepared.folder.root}: the driver {ending[0]} is ending",
             hint="try again in a minute: what is done stays",
         )
-    if runs(state) and (not state.drivers or not changes(prepared)):
+    running = jobs.running(state, queue)
+    if running and (not state.drivers or not changes(prepared)):
         raise _training_already(prepared.folder, state)
-    if runs(state) != (prepared.mode == "added"):
+    if running != (prepared.mode == "added"):
         raise _training_already(prepared.folder, state)
     if state.held and prepared.mode == "all" and prepared.plan.packs and not prepared.submits:
         raise StoreError(

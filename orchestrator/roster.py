@@ -6,7 +6,7 @@ The truth is the events and SLURM's answers together; what SLURM does not know s
 import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,14 @@ def new_tag(role: str) -> str:
 def role(tag: str) -> str:
     """Tell the role of the jobs with this tag."""
     return tag.split("-")[1]
+
+
+def untracked(
+    tags: Collection[str], queue: Mapping[str, Any] | None, of: str = ""
+) -> list[slurm_text.Job]:
+    """List the jobs in the queue, of a role or of any, that only their tags tell of."""
+    found = [job for job in (queue or {}).values() if getattr(job, "tag", "") in tags]
+    return [job for job in found if not of or role(job.tag) == of]
 
 
 class Roster:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cluster.slurm_text import Job
+from orchestrator import roster
 from orchestrator.events import Event, Progress
 from orchestrator.fleet import Record
 from orchestrator.history import Cause, History
-from orchestrator.roster import role
 
 RATE_PACKS = 20
 """At least so many of the last accepted packs make the rate."""
@@ -115,8 +115,8 @@ def make(
     history = History()
     for event in events:
         history.take(event, state.packs)
-    for job in _untracked(state, queue, "pilot"):
-        history.records.setdefault(job, Record(job=job))
+    for job in roster.untracked(state.untracked, queue, "pilot"):
+        history.records.setdefault(job.id, Record(job=job.id))
     trials, done, failed = len(state.trials), len(state.done), len(state.given_up)
     training = sum(trial in state.training for trial in state.trials) if running else 0
     waiting = trials - done - failed - training
@@ -219,14 +219,8 @@ def _reason(known: Job | None) -> str:
 
 def _driver(state: Progress, queue: Mapping[str, Job] | None) -> Job | None:
     jobs = [event["job"] for event in state.submitted if event["role"] == "driver"]
-    jobs += _untracked(state, queue, "driver")
+    jobs += [job.id for job in roster.untracked(state.untracked, queue, "driver")]
     return next((queue[job] for job in reversed(jobs) if queue and job in queue), None)
-
-
-def _untracked(state: Progress, queue: Mapping[str, Job] | None, of: str) -> list[str]:
-    """List the jobs of a role that SLURM took without a word."""
-    found = [job for job in (queue or {}).values() if job.tag in state.untracked]
-    return [job.id for job in found if role(job.tag) == of]
 
 
 def _left(history: History) -> dict[str, int]:

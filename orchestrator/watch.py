@@ -206,11 +206,8 @@ def _tell(seen: Look, mode: Mode) -> None:
 def _value(seen: Look) -> dict[str, Any]:
     queue = seen.queue
     known = [(event["job"], event["role"]) for event in seen.state.submitted]
-    known += [
-        (job.id, roster.role(job.tag))
-        for job in (queue or {}).values()
-        if job.tag in seen.state.untracked
-    ]
+    told = roster.untracked(seen.state.untracked, queue)
+    known += [(job.id, roster.role(job.tag)) for job in told]
     entries = [
         {"id": job, "role": role, **_job_value(queue, job)}
         for job, role in known
