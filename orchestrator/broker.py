@@ -170,8 +170,9 @@ class Broker:
         failure = self._health.blame(failure, place)
         history = [*self._failures.get(job.pack, ()), failure]
         action = failures.decide(
-            history, lanes=len(job.trials), size=job.size, alone=job.alone, larger=self._larger
-        )
+            history, lanes=len(job.trials), losses=len(queueing.by_losses(job)), size=job.size,
+            alone=job.alone, larger=self._larger,
+        )  # fmt: skip
         self._journal.note(
             "failed", pack=job.pack, attempt=assignment.attempt, worker=worker,
             failure=failure.kind, message=failure.message, trace=failure.trace,
@@ -262,8 +263,9 @@ class Broker:
             case "give up":
                 self._closed[job.pack] = failure.kind
                 self._failed += len(job.trials)
-            case "smaller":
-                self._split(job, queueing.halves(job), reason=failure.kind)
+            case "smaller" | "apart":
+                parts = queueing.halves(job) if action == "smaller" else queueing.by_losses(job)
+                self._split(job, parts, reason=failure.kind)
             case "alone":
                 self._move(replace(job, alone=True))
             case "large":

@@ -17,7 +17,7 @@ from cluster.errors import ClusterError
 from orchestrator.errors import SweepError
 from training.errors import DataError
 
-Action = Literal["again", "smaller", "alone", "large", "give up"]
+Action = Literal["again", "smaller", "apart", "alone", "large", "give up"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,13 @@ def recall(history: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, list[F
 
 
 def decide(
-    history: Sequence[Failure], *, lanes: int, size: str, alone: bool, larger: bool
+    history: Sequence[Failure],
+    *,
+    lanes: int,
+    losses: int = 1,
+    size: str,
+    alone: bool,
+    larger: bool,
 ) -> Action:
     """Decide what becomes of a pack.
 
@@ -138,11 +144,14 @@ def decide(
         history: its failures and those of the pack that it is a part of, oldest first; the last
             one has just happened.
         lanes: its trials.
+        losses: how many kinds of losses they have.
         size: "normal" or "large", of the pilots that may train it.
         alone: it had no neighbours on its pilot.
         larger: the profile has larger pilots.
     """
     last = history[-1]
+    # A bug may be that of one loss: the others train without it.
+    given_up: Action = "apart" if last.kind == "bug" and losses > 1 else "give up"
     same = [failure for failure in history if failure.kind == last.kind]
     can_move = larger and size == "normal"
     if last.kind == "host_memory" and not alone:
@@ -155,9 +164,9 @@ def decide(
     if last.kind == "bug" and last.signature:
         alike = [failure for failure in same if failure.signature == last.signature]
         if len(alike) >= SAME_BUG_MAX:
-            return "give up"
+            return given_up
     attempts = POLICIES[last.kind].attempts
-    return "again" if attempts is None or len(same) < attempts else "give up"
+    return "again" if attempts is None or len(same) < attempts else given_up
 
 
 def breaker(first: Sequence[str]) -> str:

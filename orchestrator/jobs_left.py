@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from orchestrator.folder import Folder
 from orchestrator.health import FREE
 from orchestrator.worker import Job
 from training.config import TrialConfig
+from training.config_lanes import loss_key_of
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ def read_jobs(folder: Folder) -> list[Job]:
     missing = set(state.to_train) - set(state.given_up)
     left = [pack for pack in state.planned if missing.intersection(state.packs[pack])]
     known = _rows(folder, {trial for pack in left for trial in state.packs[pack]})
-    kinds: dict[tuple[str, bool], str] = {}
+    kinds: dict[tuple[str, frozenset[str], bool], str] = {}
     jobs = []
     for pack in left:
         trials = state.packs[pack]
@@ -39,10 +41,11 @@ def read_jobs(folder: Folder) -> list[Job]:
         brackets = tuple(
             (trial, row.bracket) for trial, row in zip(trials, rows, strict=True) if row.bracket
         )
-        key = first.family, bool(brackets)
+        losses = frozenset(row.losses for row in rows)
+        key = first.family, losses, bool(brackets)
         if key not in kinds:
             config = TrialConfig.model_validate_json(first.base)
-            kinds[key] = price.kind(config, retires=bool(brackets))
+            kinds[key] = price.kind(config, losses, retires=bool(brackets))
         moved = state.moved.get(pack, {})
         jobs.append(
             Job(
@@ -68,6 +71,7 @@ class _Row:
     encoder: str
     family: str
     base: str
+    losses: str
     own: str
     priority: int
     bracket: str
@@ -86,6 +90,7 @@ def _rows(folder: Folder, wanted: Collection[str]) -> dict[str, _Row]:
             encoder=row["encoder"],
             family=family,
             base=base,
+            losses=sys.intern(loss_key_of(config["losses"])),
             own=json.dumps(own),
             priority=int(row.get("priority", 0)),
             bracket=row.get("bracket") or "",

@@ -13,7 +13,7 @@ from orchestrator import identification, price, trial
 from orchestrator.spec import Row
 from orchestrator.trial import Trial
 from training.config import lane_key
-from training.config_lanes import in_common
+from training.config_lanes import in_common, loss_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,8 @@ class Plan:
     def kind(self, pack: Pack) -> str:
         """Name what packs that cost the same have in common."""
         retires = any(self.brackets.get(item.id) for item in pack.trials)
-        return price.kind(pack.trials[0].config, retires=retires)
+        losses = {loss_key(item.config) for item in pack.trials}
+        return price.kind(pack.trials[0].config, losses, retires=retires)
 
     def frame(self) -> "pd.DataFrame":
         """Write the plan as a table, one row per cell, fold and seed; axes are JSON or empty."""
@@ -163,7 +164,7 @@ def make(
     done = frozenset(done) - {one for one in ended if brackets.get(one) != ended[one]}
     out = {*done, *failed, *elsewhere}
     to_train = [item for item in unique.values() if item.id not in out]
-    to_train.sort(key=lambda item: -urgency[item.id])
+    to_train = _in_order(to_train, urgency)
     kept = _kept(begun or {}, to_train, lanes_max=lanes_max)
     taken = {item.id for one in kept for item in one.trials}
     rest = [item for item in to_train if item.id not in taken]
@@ -235,6 +236,20 @@ def _kept(
         for one in ids:
             del free[one]
     return packs
+
+
+def _in_order(trials: Sequence[Trial], urgency: Mapping[str, int]) -> list[Trial]:
+    """Put urgent trials first, and among equally urgent ones those with the same losses together.
+
+    The losses of neighbours in a pack are computed in one call.
+    """
+    losses = [loss_key(item.config) for item in trials]
+    place = {loss: number for number, loss in enumerate(dict.fromkeys(losses))}
+    order = sorted(
+        (-urgency[item.id], place[loss], number)
+        for number, (item, loss) in enumerate(zip(trials, losses, strict=True))
+    )
+    return [trials[number] for *_, number in order]
 
 
 def _urgency(rows: Sequence[Row], trials: Sequence[Trial]) -> dict[str, int]:

@@ -7,7 +7,7 @@ with the number of lanes; on a GPU, where few lanes leave it idle, at most so.
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from orchestrator.events import Observation as Observation
@@ -47,15 +47,19 @@ class Price:
     source: str
 
 
-def kind(config: TrialConfig, *, retires: bool = False) -> str:
-    """Name what trials that cost the same have in common: all but fold, seeds and loss weights.
+def kind(config: TrialConfig, losses: Collection[str], *, retires: bool = False) -> str:
+    """Name what packs that cost the same have in common: all but folds, seeds and loss weights.
+
+    How many of the lanes have which losses is not told apart.
 
     Args:
         config: of a trial.
+        losses: the `loss_key` of each trial.
         retires: a search may end trials of the pack early, so that it costs less than others.
     """
     base = config.model_copy(update={"fold": 0, "seed": 0, "draw_seed": 0})
-    return hash_of(f"kind {lane_key(base)}{' retires' if retires else ''}")
+    compared = " ".join(sorted(set(losses)))
+    return hash_of(f"kind {lane_key(base)} {compared}{' retires' if retires else ''}")
 
 
 def predict(

@@ -1,5 +1,6 @@
 """Which waiting pack may train where, by priority, time, memory and what is resident; pure."""
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -8,6 +9,7 @@ from orchestrator import price
 from orchestrator.events import Observation
 from orchestrator.trial import hash_of
 from orchestrator.worker import Job, Place
+from training.config_lanes import loss_key_of
 
 MARGIN_S = 30.0
 """Time that a pack must leave of the pilot's."""
@@ -138,6 +140,16 @@ def halves(job: Job) -> list[tuple[tuple[str, str], ...]]:
     """Divide the trials of a pack that does not fit."""
     middle = len(job.trials) // 2
     return [job.trials[:middle], job.trials[middle:]]
+
+
+def by_losses(job: Job) -> list[tuple[tuple[str, str], ...]]:
+    """Divide the trials of a pack by the kinds of their losses."""
+    base = json.loads(job.base)
+    found: dict[str, list[tuple[str, str]]] = {}
+    for pair in job.trials:
+        losses = (base | json.loads(pair[1])).get("losses", ())
+        found.setdefault(loss_key_of(losses), []).append(pair)
+    return [tuple(pairs) for pairs in found.values()]
 
 
 def part(job: Job, trials: tuple[tuple[str, str], ...]) -> Job:

@@ -84,9 +84,10 @@ def gradients(lanes: Lanes, lane: int, scans: Scans, loader: Loader, rows: Rows)
     Returns:
         [scan, class, feature].
     """
-    module = lanes.module.train(False)
+    kind = lanes.kinds[lane]
+    module = lanes.modules[kind].train(False)
     like = dict(module.named_parameters())
-    tensors = lanes.named(lanes.flat[lane], lanes.state[lane])
+    tensors = lanes.named(lanes.flat[lane], lanes.state[lane], kind=kind)
     parameters = {name: tensors[name] for name in like}
     buffers = {name: tensor for name, tensor in tensors.items() if name not in like}
     found: Tensor | None = None

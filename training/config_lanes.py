@@ -2,14 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 from training.config_base import Config
 
-APART = ("seed", "test_time")
-"""Fields that lanes may differ in; beside them parts of `optim` and of losses."""
+APART = ("seed", "test_time", "losses")
+"""Fields that lanes may differ in; beside them parts of `optim`."""
+
+VARIED = frozenset({"weight", "temperature"})
+"""Fields that losses computed in one call may differ in."""
 
 _SEEN_MAX = 2**14
 _seen: dict[int, tuple[Any, str]] = {}
@@ -18,11 +21,28 @@ _seen: dict[int, tuple[Any, str]] = {}
 def lane_key(config: Config) -> str:
     """Name the pack family: equal for trials that can train as lanes of one pass.
 
-    Lanes may differ in seed, learning rate, weight decay, clipping, in the weight and temperature
-    of a loss, and in what is done with scores after training; everything else must agree.
+    Lanes may differ in seed, learning rate, weight decay, clipping, in their losses, and in what is
+    done with scores after training; everything else must agree.
     """
     parts = (f'"{name}":{text}' for name, text in in_common(config))
     return hashlib.sha256(f"{{{','.join(parts)}}}".encode()).hexdigest()[:12]
+
+
+def loss_key(config: Any) -> str:
+    """Name the losses of a trial: equal for lanes whose losses are computed in one call.
+
+    These may differ in weight and temperature. All else in a pass is one call for all lanes.
+
+    Args:
+        config: a `TrialConfig`.
+    """
+    return _shared("losses", config.losses)
+
+
+def loss_key_of(losses: Iterable[Mapping[str, Any]]) -> str:
+    """Give the same from losses as JSON has them."""
+    plain = [{name: value for name, value in loss.items() if name not in VARIED} for loss in losses]
+    return _json(plain)
 
 
 def in_common(config: Config) -> Iterator[tuple[str, str]]:
@@ -66,10 +86,13 @@ def _written(name: str, value: Config | tuple[Any, ...]) -> str:
         case "optim", Config():
             plain = value.model_dump(mode="json", exclude={"lr", "weight_decay", "clip"})
         case "losses", tuple():
-            away = {"weight", "temperature"}
-            plain = [loss.model_dump(mode="json", exclude=away) for loss in value]
+            return loss_key_of(loss.model_dump(mode="json") for loss in value)
         case _, Config():
             plain = value.model_dump(mode="json")
         case _:
             plain = value
+    return _json(plain)
+
+
+def _json(plain: Any) -> str:
     return json.dumps(plain, sort_keys=True, separators=(",", ":"))

@@ -34,12 +34,22 @@ def lanes_of(found: object, mine: Identity) -> list[int] | None:
 
 
 def part(
-    tensors: dict[str, Tensor], counters: dict[str, Any], lanes: Sequence[int]
+    tensors: dict[str, Tensor],
+    counters: dict[str, Any],
+    lanes: Sequence[int],
+    *,
+    widths: tuple[int, int],
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Take some lanes of a snapshot, in this order; a lane may be taken twice.
 
     Where fewer than two of them are in the stack, another row takes a lane's place there: it has
     ended, and what is computed in its name is not looked at.
+
+    Args:
+        tensors: of the snapshot.
+        counters: of the snapshot.
+        lanes: which.
+        widths: of their rows of parameters and of buffers; those of other lanes may be longer.
     """
     progress, slots = counters["progress"], counters["slots"]
     if list(lanes) == list(range(len(progress))):
@@ -61,6 +71,9 @@ def part(
         for name in ("contenders_flat", "contenders_state"):
             found[name] = tensors[name][wanted]
         rest["contenders"] = [counters["contenders"][lane] for lane in lanes]
+    for name in found:
+        if name != "generators":
+            found[name] = found[name][:, : widths[name.endswith("state")]]
     mine = {"slots": kept, "progress": [copy.deepcopy(progress[lane]) for lane in lanes]}
     return found, counters | mine | rest
 

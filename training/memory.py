@@ -7,7 +7,7 @@ That changes no bit of a lane on a CPU.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -55,8 +55,8 @@ class Trained(Protocol):
 
 def lanes_together(
     device: torch.device,
-    config: TrialConfig,
-    model: nn.Module,
+    configs: Sequence[TrialConfig],
+    models: Sequence[nn.Module],
     *,
     scans: Scans,
     pool: Pool,
@@ -67,29 +67,25 @@ def lanes_together(
 
     Args:
         device: where.
-        config: what the lanes have in common.
-        model: of a lane.
+        configs: of lanes of each kind, of one lane key.
+        models: of lanes of each kind.
         scans: of the fold.
         pool: what training draws from.
         num_lanes: in all.
         gpu_share: see `trainer.train`.
     """
-    sizes, all_tiles = config.sampling, scans.table["num_tiles"].to_numpy(np.int64)
+    sizes, all_tiles = configs[0].sampling, scans.table["num_tiles"].to_numpy(np.int64)
     pairs = min(sizes.pairs_per_batch, max(map(len, pool.pairs), default=0))
     bags = min(sizes.slides_per_batch, len(pool.routine)) + 2 * pairs
     tiles = np.minimum(all_tiles, sizes.tiles_per_bag or all_tiles.max())
     if device.type == "cpu":
-        return lanes_in_cache(bags * float(tiles.mean()), config, in_dim=scans.in_dim)
+        return lanes_in_cache(bags * float(tiles.mean()), configs[0], in_dim=scans.in_dim)
     whole = [scans.of(part, seen_only=False) for part in ("test", "validation", "external")]
-    lane = of_a_lane(
-        config,
-        bags=bags,
-        tiles=int(tiles.max()),
-        longest=int(all_tiles[np.concatenate(whole)].max(initial=0)),
-        in_dim=scans.in_dim,
-    )
-    size = objective.dtype(config).itemsize
-    row = sum(each.numel() for each in model.parameters())
+    longest = int(all_tiles[np.concatenate(whole)].max(initial=0))
+    most = {"bags": bags, "tiles": int(tiles.max()), "longest": longest, "in_dim": scans.in_dim}
+    lane = max(of_a_lane(each, **most) for each in configs)
+    size = objective.dtype(configs[0]).itemsize
+    row = max(sum(each.numel() for each in model.parameters()) for model in models)
     free = free_bytes(device, gpu_share) - HELD_ROWS * num_lanes * row * size
     return lanes_that_fit(free, lane * size)
 

@@ -5,9 +5,10 @@ The model and the losses' projections are one module, so that they are one lane'
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from training.config import InfoNCE, Loss, ScoreLoss, TrialConfig
@@ -29,6 +30,7 @@ from training.config_losses import (
     VRex,
 )
 from training.data.loading import Batch
+from training.lanes import Group, Lanes
 from training.losses import calls, tasks
 from training.losses.adversarial import Discriminator
 from training.losses.clam import InstanceClustering
@@ -87,19 +89,40 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Compute (total, task and robustness losses); without a batch, the scores.
 
-        Where they are observed, bag embeddings and attention come with the scores.
+        Weights and temperatures may be more than there are losses: other lanes have more. Where
+        they are observed, bag embeddings and attention come with the scores.
         """
         output = self.model(bags, mask, dropped)
         if batch is None:
             rest = (output.bag, output.attention) if observed else ()
             return output.scores, *rest
+        return self._losses(output, weights, temperatures, batch)
+
+    def answer(self, bags: Bags, mask: Mask, dropped: tuple[Dropped, ...]) -> tuple[Tensor, ...]:
+        """Give what `judge` needs of the model's answers; the same whatever the losses."""
+        return tuple(each for each in self.model(bags, mask, dropped) if each is not None)
+
+    def judge(
+        self,
+        weights: Float[Tensor, " loss"],
+        temperatures: Float[Tensor, " loss"],
+        *rest: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Compute (total, task and robustness losses); the rest is the answers, then the batch."""
+        *answers, batch = rest
+        return self._losses(Output(*answers), weights, temperatures, batch)
+
+    def _losses(
+        self, output: Output, weights: Tensor, temperatures: Tensor, batch: Batch
+    ) -> tuple[Tensor, Tensor]:
         parts = [self.task(output.scores, batch)]
         if not self.losses:
             return parts[0], parts[0][None]
         for number, loss in enumerate(self.losses):
             parts.append(self._robustness(number, loss, output, batch, temperatures[number]))
         parted = torch.stack(parts)
-        return parted[0] + (weights * parted[1:]).sum(), parted
+        weighted = weights[: len(self.losses)] * parted[1:]
+        return parted[0] + weighted.sum(), parted
 
     def _beside(self, loss: Loss) -> nn.Module | None:
         """Make what a loss has of its own: parameters that learn, or a memory in buffers."""
@@ -206,6 +229,47 @@ def initialise(
                 assert isinstance(layer, EmbeddingLayer)
                 layer.low = getattr(torch, config.precision)
         return made.to(dtype(config))
+
+
+def step(
+    lanes: Lanes,
+    group: Group,
+    batch: Batch,
+    dropped: tuple[Bool[Tensor, "lane bag instance _"], ...],
+    weights: Float[Tensor, "lane loss"],
+    temperatures: Float[Tensor, "lane loss"],
+) -> tuple[Float[Tensor, " lane"], Float[Tensor, "lane part"]]:
+    """Compute the losses of a group of lanes: total, and task and robustness losses.
+
+    Where the lanes have several kinds of losses, the model is one call all the same. A lane with
+    fewer losses than another has zeros in the rest of its row.
+    """
+    inputs, size = (group.share(batch.bags), group.share(batch.mask), dropped), weights.shape[1] + 1
+    if not group.runs:
+        given = *inputs, weights, temperatures
+        total, parts = lanes.call(group, *given, shared=(batch,), train=True)
+        return total, nn.functional.pad(parts, (0, size - parts.shape[1]))
+    answers = lanes.call(group, *inputs, shared=(), train=True, method="answer")
+    seen = weights, temperatures, *answers
+    found = lanes.call_runs(group, *seen, shared=(batch,), method="judge")
+    wide = [nn.functional.pad(parts, (0, size - parts.shape[1])) for _, parts in found]
+    return torch.cat([total for total, _ in found]), torch.cat(wide)
+
+
+def factors(
+    losses: Sequence[Sequence[Loss]], like: Tensor
+) -> tuple[Float[Tensor, "lane loss"], Float[Tensor, "lane loss"]]:
+    """Give the weights and temperatures of lanes' losses; zero where a lane has fewer.
+
+    Args:
+        losses: of each lane.
+        like: has their type and device.
+    """
+    size = max(map(len, losses))
+    pairs = [[(loss.weight, getattr(loss, "temperature", 1.0)) for loss in each] for each in losses]
+    filled = [[*each, *[(0.0, 0.0)] * (size - len(each))] for each in pairs]
+    found = like.new_tensor(filled).view(len(losses), size, 2)
+    return found[..., 0].contiguous(), found[..., 1].contiguous()
 
 
 def dtype(config: TrialConfig) -> torch.dtype:

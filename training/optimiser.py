@@ -36,7 +36,7 @@ class LaneAdamW:
         self._lanes = lanes
         self._count = torch.tensor(float(self.steps), device=lanes.flat.device)
         stacks = (lanes.flat, lanes.grad, self.mean, self.square)
-        rows = list(zip(*(list(stack) for stack in stacks), strict=True))
+        rows = list(zip(*(lanes.rows(stack) for stack in stacks), strict=True))
         self._alike: dict[tuple[float, float], list[list[Tensor]]] = {}
         for optim, mine in zip(self.optims, rows, strict=True):
             lists = self._alike.setdefault((optim.lr, optim.weight_decay), [[] for _ in stacks])
@@ -52,7 +52,8 @@ class LaneAdamW:
             factor: of the schedule, multiplies each lane's learning rate.
         """
         if self._clips is not None:
-            norms = torch.stack([torch.linalg.vector_norm(row) for row in self._lanes.grad])
+            gradients = self._lanes.rows(self._lanes.grad)
+            norms = torch.stack([torch.linalg.vector_norm(row) for row in gradients])
             shrink = (self._clips / (norms + 1e-6)).clamp_max(1)
             shrink = torch.where(self._clips.isinf(), 1, shrink)  # not NaN where the norm overflows
             self._lanes.grad.mul_(shrink[:, None])

@@ -22,14 +22,16 @@ from training import (
 )
 from training.choosing import Choice, require_shape
 from training.config import TrialConfig
-from training.data import folds, inputs, noise, pairing, sampling, scans
+from training.config_lanes import loss_key
+from training.data import folds, groups, inputs, noise, pairing, sampling, scans
 from training.data.bags import BagReader
 from training.data.index import Dataset
 from training.data.loading import Batch, Loader
 from training.data.mixing import mix_style
 from training.data.noise import add_noise
+from training.dropout import draw_dropped
 from training.identity import canonical
-from training.lanes import Lanes, draw_dropped
+from training.lanes import Lanes
 from training.optimiser import LaneAdamW, schedule
 from training.progress import Progress
 
@@ -57,7 +59,10 @@ class Session:
         devices.prepare(device, shared.precision)
         fingerprint, split = folds.identify(dataset, shared)
         self.identity = _identity(configs, fingerprint, device)
-        self.scans = scans.read(dataset, shared, split, held_out_views=held_out_views)
+        self.scans = scans.read(
+            dataset, shared, split, held_out_views=held_out_views,
+            columns={column for config in configs for column in groups.columns(config)},
+        )  # fmt: skip
         self.pool = sampling.pool(
             self.scans, paired=shared.views == "all", augmented=shared.pairs == "augmented"
         )
@@ -74,7 +79,8 @@ class Session:
         )
         self.num_tiles = self.scans.table["num_tiles"].to_numpy(np.int64)
         self.steps_per_epoch = sampling.steps_per_epoch(self.pool, shared.sampling)
-        self.loss_names = objective.names(shared.losses)
+        kinds = [loss_key(config) for config in configs]
+        self.kinds = [list(dict.fromkeys(kinds)).index(kind) for kind in kinds]
         self.noise: Tensor | None = None
         if shared.regularisation.noise:
             trained = self.scans.of("train", seen_only=True)
@@ -97,11 +103,12 @@ class Session:
             )
             for config in self.configs
         ]
+        firsts = [self.kinds.index(kind) for kind in set(self.kinds)]
         together = memory.lanes_together(
-            self.device, self.shared, models[0], scans=self.scans, pool=self.pool,
-            num_lanes=len(models), gpu_share=self._gpu_share,
+            self.device, [self.configs[lane] for lane in firsts], [models[lane] for lane in firsts],
+            scans=self.scans, pool=self.pool, num_lanes=len(models), gpu_share=self._gpu_share,
         )  # fmt: skip
-        self.lanes = Lanes(models, device=self.device, together=together)
+        self.lanes = Lanes(models, device=self.device, together=together, kinds=self.kinds)
         self.generators = [
             torch.Generator(self.device).manual_seed(seeds.derive(config.seed, "dropout"))
             for config in self.configs
@@ -113,12 +120,8 @@ class Session:
     def _occupy(self, slots: Sequence[int]) -> None:
         """Note which lane is at which position of the stack."""
         self.slots = list(slots)
-        like = self.lanes.flat
         losses = [self.configs[lane].losses for lane in self.slots]
-        self._weights = like.new_tensor([[loss.weight for loss in each] for each in losses])
-        self._temperatures = like.new_tensor(
-            [[getattr(loss, "temperature", 1.0) for loss in each] for each in losses]
-        )
+        self._weights, self._temperatures = objective.factors(losses, self.lanes.flat)
 
     @property
     def training(self) -> list[int]:
@@ -163,7 +166,7 @@ class Session:
     def _train(self, stop: Callable[[], bool] | None) -> Tensor | None:
         """Take the steps of an epoch; give the mean losses, [lane, total + task + robustness]."""
         shared = self.shared
-        sums = self.lanes.flat.new_zeros(len(self.lanes), 2 + len(shared.losses))
+        sums = self.lanes.flat.new_zeros(len(self.lanes), 2 + self._weights.shape[1])
         key = (shared.draw_seed, shared.fold, self.epoch)
         draws = (
             pairing.compare(draw, shared.pairs, patient=self.scans.patient)
@@ -185,16 +188,8 @@ class Session:
                 widths=head.embed_dims,
                 dropout=head.dropout,
             )
-            total, parts = lanes.call(
-                group,
-                group.share(batch.bags),
-                group.share(batch.mask),
-                dropped,
-                self._weights[group.where],
-                self._temperatures[group.where],
-                shared=(batch,),
-                train=True,
-            )
+            weights, temperatures = self._weights[group.where], self._temperatures[group.where]
+            total, parts = objective.step(lanes, group, batch, dropped, weights, temperatures)
             group.backward(total)
             found.append(torch.cat([total.detach()[:, None], parts.detach()], dim=1))
         done = self.optimiser.steps
@@ -211,8 +206,8 @@ class Session:
         last = schedule(self.shared.optim, self.optimiser.steps - 1, self.steps_per_epoch)
         for place in self.training:
             lane = self.slots[place]
-            names = ["loss", "task_loss", *self.loss_names]
-            values = dict(zip(names, losses[place].tolist(), strict=True))
+            names = ["loss", "task_loss", *objective.names(self.configs[lane].losses)]
+            values = dict(zip(names, losses[place].tolist(), strict=False))  # others may have more
             mine = scores[place] if scores is not None else None
             wrong = judging.not_finite(values, finite[place], mine)
             if wrong:
@@ -260,7 +255,8 @@ class Session:
         if found is None:
             raise ValueError("it is of other trials, other data or another kind of device")
         try:
-            tensors, counters = lineage.part(tensors, counters, found)
+            widths = self.choice.flat.shape[1], self.choice.state.shape[1]
+            tensors, counters = lineage.part(tensors, counters, found, widths=widths)
             self._restore({name: each.to(self.device) for name, each in tensors.items()}, counters)
         except torch.OutOfMemoryError:  # a RuntimeError that says nothing of the snapshot
             raise
@@ -278,7 +274,7 @@ class Session:
         self.epoch = counters["epoch"]
         self.progress = [Progress(**each) for each in copy.deepcopy(counters["progress"])]
         chosen.restore(tensors, counters, self.progress)
-        self.lanes.put(tensors["flat"], tensors["state"])
+        self.lanes.put(tensors["flat"], tensors["state"], [self.kinds[lane] for lane in slots])
         self.optimiser.optims = [self.configs[lane].optim for lane in slots]
         self.optimiser.put(self.lanes, tensors["mean"], tensors["square"], counters["steps"])
         self.generators = [torch.Generator(self.device) for _ in slots]

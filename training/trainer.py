@@ -176,7 +176,7 @@ def _results(session: Session, keep: Keep) -> list[LaneResult]:
     seen = session.scans.of("validation", seen_only=True)
     rows = np.concatenate([test, seen])
     stack = session.lanes
-    stack.put(session.choice.flat, session.choice.state)
+    stack.put(session.choice.flat, session.choice.state, session.kinds)
     collector = _collector(session, keep, rows) if keep != NOTHING else None
     scores = evaluation.score(stack, session.loader, rows, session.num_tiles, observe=collector)
     validation = slice(len(test), len(rows))
@@ -224,7 +224,8 @@ def _result(
     if failure:
         rows, scores = rows[:0], scores[:0]
     else:
-        chosen = session.lanes.named(session.choice.flat[lane], session.choice.state[lane])
+        its = session.choice.flat[lane], session.choice.state[lane]
+        chosen = session.lanes.named(*its, kind=session.kinds[lane])
         weights = {
             name.removeprefix("model."): tensor.cpu().numpy() for name, tensor in chosen.items()
         }

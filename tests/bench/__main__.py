@@ -162,9 +162,10 @@ class Runner:
         """Time packs of K lanes beside an ordinary model."""
         load = self._load("lanes", self.form.lanes_s, max(lanes.SIZES))
         for repeat in range(self.form.repeats):
-            self.once("lanes", "sizes", repeat, lambda: lanes.measure(
-                load, data=self.bench.data, scratch=self.bench.scratch
-            ))  # fmt: skip
+            for name, measure in (("sizes", lanes.measure), ("losses", lanes.measure_losses)):
+                self.once("lanes", name, repeat, lambda measure=measure: measure(
+                    load, data=self.bench.data, scratch=self.bench.scratch
+                ))  # fmt: skip
 
     def systems(self) -> None:
         """Train the same trials with every system, one repeat after the other."""

@@ -1,19 +1,29 @@
 """Seconds per trial of packs of K lanes, beside an ordinary single model, in one warm process."""
 
+import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 
 from tests.bench import plain, trials
 from tests.bench.trials import Load
 from training import trainer
-from training.config import TrialConfig
+from training.config import Loss, TrialConfig
 from training.data import index
 from training.data.index import Dataset
 
 SIZES = (1, 2, 4, 8, 16, 32)
+
+LOSSES: list[Loss] = TypeAdapter(list[Loss]).validate_python(
+    [
+        {"kind": kind, "weight": 0.1}
+        for kind in ("score", "infonce", "embedding", "vicreg", "coral", "mmd", "irm", "supcon")
+    ]
+)
+"""Of eight kinds, for lanes that share no loss."""
 
 
 def measure(load: Load, *, data: Path, scratch: Path) -> dict[str, float]:
@@ -21,14 +31,10 @@ def measure(load: Load, *, data: Path, scratch: Path) -> dict[str, float]:
 
     A pack of one has a dummy companion. Reading the data counts on neither side.
     """
-    torch.set_num_threads(1)
-    spec = scratch / "lanes" / "lanes.yaml"
-    trials.write_spec(spec, load, data=data)
-    configs, dataset = trials.configs(spec), index.read(data)
+    configs, dataset = _read(load, data, scratch)
     given = plain.prepare(configs[0], data)
-    short = [config.model_copy(update={"optim": _short(config)}) for config in configs[:2]]
-    plain.train(short[0], given)  # warms up
-    trainer.train(short, dataset)
+    plain.train(_short(configs[0]), given)  # warms up
+    trainer.train([_short(config) for config in configs[:2]], dataset)
     began = time.process_time()
     plain.train(configs[0], given)
     found = {"plain": time.process_time() - began}
@@ -37,8 +43,26 @@ def measure(load: Load, *, data: Path, scratch: Path) -> dict[str, float]:
     return found
 
 
-def _short(config: TrialConfig) -> object:
-    return config.optim.model_copy(update={"epochs": 2})
+def measure_losses(load: Load, *, data: Path, scratch: Path) -> dict[str, float]:
+    """Train eight trials that share no loss, in one pass and in packs of one; seconds per trial."""
+    configs, dataset = _read(load, data, scratch)
+    mixed = [configs[0].model_copy(update={"losses": (loss,)}) for loss in LOSSES]
+    trainer.train([_short(config) for config in mixed], dataset)  # warms up
+    one_pass = _per_trial(mixed, dataset)
+    apart = [_per_trial([config], dataset) for config in mixed]
+    return {"one pass": one_pass, "packs of one": statistics.fmean(apart)}
+
+
+def _read(load: Load, data: Path, scratch: Path) -> tuple[list[TrialConfig], Dataset]:
+    torch.set_num_threads(1)
+    spec = scratch / "lanes" / "lanes.yaml"
+    trials.write_spec(spec, load, data=data)
+    return trials.configs(spec), index.read(data)
+
+
+def _short(config: TrialConfig) -> TrialConfig:
+    optim = config.optim.model_copy(update={"epochs": 2})
+    return config.model_copy(update={"optim": optim})
 
 
 def _per_trial(configs: Sequence[TrialConfig], dataset: Dataset) -> float:

@@ -28,8 +28,8 @@ from training.data.bags import BagReader
 from training.data.loading import Loader
 from training.data.sampling import Pool, Rows
 from training.data.scans import Scans
+from training.dropout import draw_dropped
 from training.judging import Judge
-from training.lanes import draw_dropped
 from training.optimiser import schedule
 from training.progress import Progress
 

@@ -161,7 +161,17 @@ def _lanes(record: Record) -> list[str]:
         "| time per trial | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |",
         "| trials per hour | " + " | ".join(f"{1 / cell:.2f} ×" for cell in cells) + " |",
         "",
+        *_losses(record),
     ]
+
+
+def _losses(record: Record) -> list[str]:
+    found = record.all("lanes", "losses")
+    if not found:
+        return []
+    ratio = statistics.median(one["packs of one"] / one["one pass"] for one in found)
+    text = f"{len(lanes.LOSSES)} trials with as many kinds of loss take {ratio:.2f} times as long"
+    return [f"{text} in packs of one as in one pass (median of {len(found)} repeats).", ""]
 
 
 def _loading(record: Record) -> list[str]:

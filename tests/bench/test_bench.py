@@ -73,6 +73,13 @@ def test_lanes_of_a_larger_pack_cost_less_each(tmp_path: Path, data: Path, monke
 
 
 @pytest.mark.slow
+def test_trials_that_share_no_loss_cost_less_in_one_pass(tmp_path: Path, data: Path):
+    load = Load(name="x", epochs=4, num_trials=4)
+    found = lanes.measure_losses(load, data=data, scratch=tmp_path)
+    assert found["one pass"] < found["packs of one"], "the model is one call for all of them"
+
+
+@pytest.mark.slow
 def test_drawn_tiles_are_read_without_their_bags(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(loading, "NUM_SLIDES", 8)
     loading.write(tmp_path)
@@ -116,6 +123,8 @@ def made_up(path: Path) -> record.Record:
             found.once(figure, name, repeat, lambda values=values: values)
         sizes = {"plain": 1.0, **{str(size): 2.0 / size for size in lanes.SIZES}}
         found.once("lanes", "sizes", repeat, lambda sizes=sizes: sizes)
+        losses = {"one pass": 1.0, "packs of one": 2.0 + repeat}
+        found.once("lanes", "losses", repeat, lambda losses=losses: losses)
     for count in (1000, 10_000):
         found.once("scale", f"driver, {count}", 0, lambda: {"mb": 3.25, "seconds": 1.0})
     return found
@@ -133,6 +142,7 @@ def test_the_tables_hold_medians_of_paired_repeats(tmp_path: Path):
     on_slurm = next(line for line in text.splitlines() if line.startswith("| sweep on slurm |"))
     assert on_slurm.split(" | ")[3] == "8.0 (7.0)"
     assert "| time per trial | 2.00 | 1.00 | 0.50 |" in text
+    assert "8 trials with as many kinds of loss take 3.00 times as long in packs of one" in text
     assert "| driver's queue, MB | 3.2 | 3.2 |" in text
     assert "| driver's queue, s | 1.00 | 1.00 |" in text
     assert "submitit" not in text.split("### Systems")[1]

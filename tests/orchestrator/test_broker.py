@@ -1,4 +1,5 @@
 import errno
+import json
 import math
 
 import pytest
@@ -190,6 +191,27 @@ def test_out_of_gpu_memory_takes_a_pack_apart_once(tmp_path):
     assert set(state.failed.values()) == {"gpu_memory"} and len(state.failed) == 8
     assert sorted(len(state.packs[pack]) for pack in state.planned) == [4, 4]
     assert broker.state()["failed"] == broker.state()["total"] == 8
+
+
+def test_a_bug_of_one_loss_costs_the_trials_of_other_losses_nothing(tmp_path):
+    losses = {"a": [], "b": [{"kind": "score", "weight": 1.0}], "c": [{"kind": "coral"}]}
+    losses["d"] = [{"kind": "score", "weight": 2.0}]
+    job = Job(
+        pack="p", encoder="uni", kind="k", base=json.dumps({"losses": losses["a"]}),
+        trials=tuple((name, json.dumps({"losses": each})) for name, each in losses.items()),
+    )  # fmt: skip
+    broker, folder = make(tmp_path, [job])
+    drawn = []
+    while assignment := draw(broker, "w"):
+        names = {trial for trial, _ in assignment.job.trials}
+        drawn.append(names)
+        if "c" in names:
+            broker.fail("w", assignment, BUG)
+        else:
+            accept(broker, folder, "w", assignment)
+    assert drawn == [{"a", "b", "c", "d"}] * 2 + [{"a"}, {"b", "d"}, {"c"}]
+    state = events.progress(folder)
+    assert state.failed == {"c": "bug"} and set(state.accepted) == {"a", "b", "d"}
 
 
 @pytest.mark.parametrize("lanes", [2, 8])

@@ -24,9 +24,10 @@ def failure(kind, signature=""):
     return Failure(kind=kind, message="m", signature=signature)
 
 
-def decide(*kinds, lanes=8, size="normal", alone=False, larger=False):
+def decide(*kinds, lanes=8, **now):
     history = [kind if isinstance(kind, Failure) else failure(kind) for kind in kinds]
-    return failures.decide(history, lanes=lanes, size=size, alone=alone, larger=larger)
+    now = {"size": "normal", "alone": False, "larger": False} | now
+    return failures.decide(history, lanes=lanes, **now)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +147,12 @@ def test_signatures_tell_places_apart_and_not_messages():
         ([failure("bug", "x"), failure("lost"), failure("bug", "x")], {}, "give up"),
         ([failure("bug", "x"), failure("bug", "y")], {}, "again"),
         ([failure("bug", name) for name in "xyz"], {}, "give up"),
+        ([failure("bug", "x")], {"losses": 2}, "again"),
+        ([failure("bug", "x")] * 2, {"losses": 2}, "apart"),
+        ([failure("bug", name) for name in "xyz"], {"losses": 3}, "apart"),
+        ([failure("bug", "x")] * 3, {"losses": 1}, "give up"),
+        (["data"], {"losses": 2}, "give up"),
+        (["lost"] * 3, {"losses": 2}, "give up"),
     ],
 )
 def test_what_becomes_of_a_pack_follows_from_its_failures(history, now, action):

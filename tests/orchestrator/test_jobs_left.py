@@ -7,6 +7,10 @@ from orchestrator import events, jobs_left, price, spec, store
 from orchestrator.events import Journal
 from orchestrator.folder import Folder
 from tests.orchestrator import specs
+from training.config import ScoreLoss
+from training.config_lanes import loss_key
+
+SCORE = ScoreLoss(kind="score", weight=0.5)
 
 
 @pytest.fixture
@@ -44,7 +48,19 @@ def test_packs_that_miss_a_result_are_left_with_what_the_broker_needs(folder):
     assert job.configs() == given[:2]
     assert json.loads(job.trials[1][1]) == {"seed": 1}
     config = given[0]
-    assert job.kind == price.kind(config)
+    assert job.kind == price.kind(config, {loss_key(config)})
+
+
+def test_packs_of_several_losses_are_of_their_own_kind(folder):
+    launched(folder)
+    plan = store.read_plan(folder)
+    configs = [spec.TrialConfig.model_validate_json(text) for text in plan["config"]]
+    scored = configs[1].model_copy(update={"views": "all", "losses": (SCORE,)})
+    plan["config"] = [each.model_dump_json() for each in (configs[0], scored, configs[2])]
+    store.write_plan(folder, plan)
+    found = {job.pack: job for job in jobs_left.read_jobs(folder)}
+    assert found["p"].kind == price.kind(configs[0], {loss_key(configs[0]), loss_key(scored)})
+    assert found["p"].configs() == [configs[0], scored]
 
 
 def test_packs_whose_trials_a_search_may_end_are_of_another_kind(folder):

@@ -263,6 +263,24 @@ def test_arms_of_a_higher_priority_are_packed_first(tmp_path):
     assert [arm_of[pack.trials[0].id] for pack in found.packs] == [*"bbbaaaccc"]
 
 
+def test_trials_of_several_losses_share_a_pack_with_equal_losses_side_by_side(tmp_path):
+    arms = {
+        "plain": {"views": "all"},
+        "score": {"views": "all", "losses": {"a": {"kind": "score", "weight": 1.0}}},
+        "coral": {"views": "all", "losses": {"a": {"kind": "coral", "weight": 1.0}}},
+        "more": {"views": "all", "losses": {"a": {"kind": "score", "weight": 2.0}}},
+    }
+    found = make(rows_of(tmp_path, arms=arms, encoders=["uni"]), lanes_max=7)
+    arm_of = {item.id: row.arm for row, item in zip(found.rows, found.row_trials, strict=True)}
+    assert [len(pack.trials) for pack in found.packs] == [4, 4] * 3
+    for pack in found.packs:
+        assert len({item.config.fold for item in pack.trials}) == 1
+    arms_in = [[arm_of[item.id] for item in pack.trials] for pack in found.packs[:2]]
+    assert arms_in == [["plain"] * 2 + ["score"] * 2, ["more"] * 2 + ["coral"] * 2]
+    kinds = [found.kind(pack) for pack in found.packs]
+    assert kinds[:2] * 3 == kinds and kinds[0] != kinds[1]
+
+
 def test_equal_calls_give_equal_plans(tmp_path, dataset):
     rows = rows_of(tmp_path)
     assert make(rows, dataset=dataset) == make(rows, dataset=dataset)

@@ -43,10 +43,10 @@ def test_a_price_has_an_interval_a_source_and_a_cap(tmp_path, site, capsys):
 
 def test_what_keeps_trials_from_sharing_a_pass_is_told(tmp_path, capsys):
     made = prepare(write_spec(tmp_path), tmp_path / "r")
-    line = "lanes    4 groups of 2 to 4 trials, which differ in fold, losses, views: each group"
+    line = "lanes    4 groups of 2 to 4 trials, which differ in fold, views: each group"
     assert line + " trains apart" in shown(made, capsys)
     told = json.loads(shown(made, capsys, mode="json"))
-    assert told["lanes_apart"] == {"groups": [2, 2, 4, 4], "differ_in": ["fold", "losses", "views"]}
+    assert told["lanes_apart"] == {"groups": [2, 2, 4, 4], "differ_in": ["fold", "views"]}
     alone = SPEC.partition("  score:")[0].replace("num_folds: 2", "num_folds: 1")
     one = prepare(write_spec(tmp_path, text=alone, name="one"), tmp_path / "r")
     assert one.plan.apart() == ([2], []) and "\nlanes" not in shown(one, capsys)

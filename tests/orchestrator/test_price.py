@@ -22,10 +22,17 @@ def estimate(packs, observations, *, gpus=1.0, workers=4):
 def test_trials_that_differ_in_fold_and_seeds_cost_the_same(tmp_path):
     base = spec.expand(specs.read(tmp_path, specs.SMALL))[0].config
     other = base.model_copy(update={"fold": 1, "seed": 7, "draw_seed": 9})
-    assert price.kind(base) == price.kind(other)
+    assert price.kind(base, ["x"]) == price.kind(other, ["x"])
     longer = base.model_copy(update={"optim": base.optim.model_copy(update={"epochs": 999})})
-    assert price.kind(longer) != price.kind(base)
-    assert price.kind(base, retires=True) not in (price.kind(base), price.kind(longer))
+    assert price.kind(longer, ["x"]) != price.kind(base, ["x"])
+    retiring = price.kind(base, ["x"], retires=True)
+    assert retiring not in (price.kind(base, ["x"]), price.kind(longer, ["x"]))
+
+
+def test_packs_of_the_same_losses_cost_the_same_and_of_others_do_not(tmp_path):
+    base = spec.expand(specs.read(tmp_path, specs.SMALL))[0].config
+    one, both = price.kind(base, ["x"]), price.kind(base, ["x", "y", "x"])
+    assert both == price.kind(base, {"y", "x"}) != one != price.kind(base, ["y"])
 
 
 def test_an_unknown_kind_cannot_be_predicted():

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from cluster.profile import SlurmProfile
-from orchestrator import events, price, quote
+from orchestrator import events, quote
 from orchestrator.preparation import Options
 from orchestrator.quote import Footprint
 from tests.orchestrator import finished
@@ -41,7 +41,7 @@ def accept(prepared, *, seconds, device="cpu"):
         (prepared.folder.segments / f"{pack.id}-1").mkdir()
         journal.write(
             "accepted", pack=pack.id, attempt=1, worker="w", failed={}, seconds=seconds,
-            kind=price.kind(pack.trials[0].config), lanes=len(pack.trials), device=device,
+            kind=prepared.plan.kind(pack), lanes=len(pack.trials), device=device,
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from training import objective, seeds
 from training.config import TrialConfig
 from training.data import sampling
 from training.data.index import Dataset
-from training.lanes import draw_dropped
+from training.dropout import draw_dropped
 from training.optimiser import schedule
 from training.session import Session
 
@@ -66,7 +66,8 @@ def assert_as_in_a_plain_loop(configs: list[TrialConfig], cohort: Dataset) -> No
     for _ in range(configs[0].optim.epochs):
         trained.run_epoch()
     for lane, config in enumerate(configs):
-        found = trained.lanes.named(trained.lanes.flat[lane], trained.lanes.state[lane])
+        rows = trained.lanes.flat[lane], trained.lanes.state[lane]
+        found = trained.lanes.named(*rows, kind=trained.kinds[lane])
         expected = plain_loop(config, trained)
         assert found.keys() == expected.keys()
         for name, tensor in expected.items():

@@ -20,6 +20,7 @@ from training.config import (
 )
 from training.config_heads import DSMILHead, LinearProbeHead
 from training.config_inputs import Regularisation
+from training.config_lanes import loss_key
 from training.config_losses import BarlowTwins, GroupDRO, Mixup, ScanGen, SupCon, VRex
 
 PROBE = LinearProbeHead(kind="linear_probe")
@@ -125,9 +126,9 @@ def test_a_warm_up_ends_before_training_does():
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=named)
-def test_lanes_share_all_of_a_loss_but_weight_and_temperature(loss: Loss):
+def test_losses_of_one_call_share_all_but_weight_and_temperature(loss: Loss):
     head = {"head": {"kind": "clam_sb"}} if loss.kind == "clam_clustering" else {}
-    key = lane_key(small.trial(losses=(loss,), **head))
+    key = loss_key(small.trial(losses=(loss,), **head))
     for name, info in type(loss).model_fields.items():
         old = getattr(loss, name)
         values = {bool: [not old], str: get_args(info.annotation), tuple: [(3,)]}
@@ -135,7 +136,8 @@ def test_lanes_share_all_of_a_loss_but_weight_and_temperature(loss: Loss):
             if value != old:
                 changed = loss.model_copy(update={name: value})
                 config = small.trial(**head).model_copy(update={"losses": (changed,)})
-                assert (lane_key(config) == key) == (name in ("weight", "temperature")), name
+                assert (loss_key(config) == key) == (name in ("weight", "temperature")), name
+                assert lane_key(config) == lane_key(small.trial(**head)), name
 
 
 SURVIVAL = {"kind": "survival"}

@@ -8,15 +8,13 @@ from hypothesis import strategies as st
 
 from tests.training import small
 from training.config import Optim, TrialConfig, lane_key
+from training.config_lanes import loss_key, loss_key_of
 
 
 def plain(config: TrialConfig) -> str:
-    shared = config.model_dump(mode="json", exclude={"seed", "test_time"})
+    shared = config.model_dump(mode="json", exclude={"seed", "test_time", "losses"})
     for name in ("lr", "weight_decay", "clip"):
         del shared["optim"][name]
-    for loss in shared["losses"]:
-        loss.pop("weight")
-        loss.pop("temperature", None)
     text = json.dumps(shared, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -37,3 +35,15 @@ def test_it_is_the_hash_of_what_lanes_share(encoder, seed, scale, lr, epochs, un
     )  # fmt: skip
     assert lane_key(config) == plain(config)
     assert lane_key(config.model_copy(update={"seed": 1})) == lane_key(config)
+
+
+@given(first=st.floats(0.1, 10), second=st.floats(0.1, 10), temperature=st.floats(0.01, 1))
+def test_losses_of_one_call_differ_in_weight_and_temperature(first, second, temperature):
+    one = small.trial(losses=small.losses(first))
+    other = small.trial(1, losses=small.losses(second, temperature))
+    assert (
+        loss_key(one) == loss_key(other) == loss_key_of(json.loads(one.model_dump_json())["losses"])
+    )
+    fewer = small.trial(losses=small.losses(first)[:2])
+    assert loss_key(fewer) != loss_key(one) and lane_key(fewer) == lane_key(one)
+    assert loss_key_of([]) == loss_key(small.trial(losses=())) != loss_key(fewer)

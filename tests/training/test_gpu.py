@@ -43,6 +43,10 @@ HEAD = GatedAttentionHead(
     kind="gated_attention", embed_dims=(13, 9), attention_dim=5, dropout=0.0
 )  # fmt: skip
 PACKS = ([0, 1, 2, 3, 4], [4, 2], [3, 0, 1])
+BY_KIND = {loss.kind: loss for loss in kinds.LOSSES}
+MIXED: tuple[tuple[Loss, ...], ...] = (
+    (), small.losses(), small.losses(), (BY_KIND["mmd"],), (BY_KIND["irm"], BY_KIND["score"]),
+)  # fmt: skip
 FAR = {"bfloat16": 0.2, "float16": 0.02}
 """How far the gradient of a step may be from that in float32, beside its length."""
 
@@ -65,11 +69,15 @@ def _draws(session: Session):
 
 
 def assert_one_step_is_alike(cohort: Dataset, device: str) -> None:
-    configs = [small.trial(seed, head=HEAD) for seed in range(5)]
-    expected = stepped(configs, cohort, "cpu").flat
-    for lanes in PACKS:
-        found = stepped([configs[lane] for lane in lanes], cohort, device).flat.cpu()
-        torch.testing.assert_close(found, expected[lanes], rtol=1e-5, atol=1e-5)
+    """Of lanes with the same losses, and of lanes with several kinds of them."""
+    alike = [small.trial(seed, head=HEAD) for seed in range(5)]
+    mixed = [small.trial(seed, head=HEAD, losses=each) for seed, each in enumerate(MIXED)]
+    for configs in (alike, mixed):
+        expected = stepped(configs, cohort, "cpu").flat
+        for lanes in PACKS:
+            found = stepped([configs[lane] for lane in lanes], cohort, device).flat.cpu()
+            own = expected[lanes, : found.shape[1]]  # rows are as long as the longest of the pack
+            torch.testing.assert_close(found, own, rtol=1e-5, atol=1e-5)
 
 
 def assert_half_precision_is_near(cohort: Dataset, device: str, precision: str) -> None:

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.lanes import Lanes, aligned_alike, draw_dropped
+from training.dropout import draw_dropped
+from training.lanes import Lanes, aligned_alike
 
 CPU = torch.device("cpu")
 
@@ -43,7 +44,7 @@ def test_gradients_of_each_lane_are_its_own_models():
 
 def _wrapped(lanes: Lanes, group):
     """Make the linear layer answer with a tuple, as models of lanes do."""
-    lanes.module.register_forward_hook(lambda _, __, out: (out,))
+    lanes.modules[0].register_forward_hook(lambda _, __, out: (out,))
     return group
 
 
@@ -99,7 +100,7 @@ def test_a_stack_is_made_on_the_cpu_and_moved_once():
     for model in models:
         del model.num_batches_tracked
     lanes = Lanes(models, device=torch.device("meta"))
-    tensors = [lanes.flat, lanes.grad, lanes.state, *lanes.module.parameters()]
+    tensors = [lanes.flat, lanes.grad, lanes.state, *lanes.modules[0].parameters()]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert lanes.flat.shape == lanes.state.shape == (3, 16)
     lanes.select([2, 0])

@@ -172,7 +172,7 @@ def together(cohort: Dataset, device: str, config: TrialConfig, **given) -> int:
     found = scans.read(cohort, config)
     pool = sampling.pool(found, paired=config.views == "all")
     given = {"scans": found, "pool": pool, "num_lanes": 2, "gpu_share": 1.0} | given
-    return memory.lanes_together(torch.device(device), config, model, **given)
+    return memory.lanes_together(torch.device(device), [config], [model], **given)
 
 
 def test_a_cpu_computes_as_many_lanes_as_its_cache_holds(cohort: Dataset, monkeypatch):

@@ -69,7 +69,7 @@ def test_validation_has_no_dropout_and_leaves_no_trace(cohort: Dataset):
     trained.run_epoch()
     before = trained.lanes.flat.clone(), trained.lanes.state.clone()
     states = [generator.get_state() for generator in trained.generators]
-    losses = torch.zeros(2, 2 + len(trained.loss_names))
+    losses = torch.zeros(2, 2 + len(trained.shared.losses))
     for _ in range(2):
         trained._judge(losses)
     for progress in trained.progress:

@@ -5,6 +5,7 @@ own. Rows are ordered by view id, so that the order of shards and of the index d
 result; views of held-out scans come last.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +77,7 @@ def read(
     split: folds.Split | None = None,
     *,
     held_out_views: bool = False,
+    columns: Collection[str] | None = None,
 ) -> Scans:
     """Choose the scans of the configuration's encoder, fold and task.
 
@@ -84,6 +86,7 @@ def read(
         config: of the trial.
         split: the trial's, where it is known already.
         held_out_views: read the views of the scans to test, too.
+        columns: whose groups are told; None: those that the losses of the trial compare.
 
     Raises:
         DataError: No scans of the encoder, embeddings of several widths, or a wrong split.
@@ -112,7 +115,8 @@ def read(
     labels, outcomes = _told(dataset, config, split)
     patient = np.unique(table["patient"], return_inverse=True)[1].astype(np.int64)
     is_seen = seen.is_seen(dataset, table, config)
-    names = {column: groups.names(table[is_seen], column) for column in groups.columns(config)}
+    compared = groups.columns(config) if columns is None else sorted(columns)
+    names = {column: groups.names(table[is_seen], column) for column in compared}
     return Scans(
         table=table,
         label=np.array([labels[patient] for patient in table["patient"]], np.int64),

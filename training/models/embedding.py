@@ -1,6 +1,6 @@
 """The tile embedding: linear layers with batch norm, leaky ReLU and dropout.
 
-Dropout has no generator here: the caller draws which units drop (`training.lanes.draw_dropped`),
+Dropout has no generator here: the caller draws which units drop (`training.dropout.draw_dropped`),
 since a draw inside `vmap` would serve all lanes from one generator.
 """
 

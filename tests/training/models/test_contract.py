@@ -21,7 +21,8 @@ from training.config_heads import (
     TransMILHead,
 )
 from training.data.index import Dataset
-from training.lanes import Lanes, draw_dropped
+from training.dropout import draw_dropped
+from training.lanes import Lanes
 from training.models import MILModel, build
 from training.trainer import train
 
