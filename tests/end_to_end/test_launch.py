@@ -20,7 +20,7 @@ def probed(tmp_path_factory):
 
 def test_a_probe_trains_one_pack_of_each_kind_and_then_all_have_a_price(probed):
     results = probed / "results"
-    assert accepted(results / "small") == 3
+    assert accepted(results / "small") == 2  # erm sees other scans; the rest share their packs
     told = json.loads(
         sweep("launch", probed / "small.yaml", "--results", results, "-n", "--json").stdout
     )
