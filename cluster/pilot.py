@@ -8,6 +8,7 @@ give their packs back. The pilot has its own handlers; submitit's requeue is not
 
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -28,8 +29,10 @@ OnEvent = Callable[..., None]
 POLL_S = 1.0
 DRAIN_S = 20.0
 """Longest wait for workers: SLURM kills what is left 30 s (KillWait) after its first signal."""
+JOIN_S = 180.0
+"""A node joins its driver in this time, or the address is a dead one's: Ray tries far longer."""
 SERVED_S = 120.0
-"""A node that lived this long had a driver; a shorter life was an attempt at a dead address."""
+"""A node that was joined for this long had a driver; a shorter stay may be a node that breaks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,7 @@ class Visit:
         self._began = time.time()
         self._asked = ""
         self._kills = 0
+        self._last_seen = 0.0
         limit = allocation.time_limit(offer.walltime_s, now=self._began)
         self.ends = limit - min(offer.signal_s, offer.walltime_s / 2)
 
@@ -136,18 +140,14 @@ class Visit:
 
     def serve(self) -> str:
         """Wait for drivers and serve them; return why that ended."""
-        last_seen = time.monotonic()
+        self._last_seen = time.monotonic()
         while True:
             head = read_head(self._offer.pool)
             if reason := self._must_leave(head):
                 return reason
-            began = time.monotonic()
-            if address := head.get("address"):
-                if reason := self._serve(address):
-                    return reason
-                if time.monotonic() - began > SERVED_S:
-                    last_seen = time.monotonic()
-            if time.monotonic() - last_seen > self._offer.wait_s:
+            if (address := head.get("address")) and (reason := self._serve(address)):
+                return reason
+            if time.monotonic() - self._last_seen > self._offer.wait_s:
                 return f"no driver for {self._offer.wait_s / 60:g} minutes"
             time.sleep(POLL_S)
 
@@ -198,15 +198,21 @@ class Visit:
             node.end()
 
     def _follow(self, node: Node, address: str) -> str:
-        joined = False
+        joined, began = math.nan, time.monotonic()
         while node.alive():
-            head = read_head(self._offer.pool)
+            head, now = read_head(self._offer.pool), time.monotonic()
             if head.get("ended"):
                 node.release(limit_s=DRAIN_S if node.busy() else 0.0)
                 return "the driver ended"
-            if not joined and (joined := node.joined()):
+            if math.isnan(joined) and node.joined():
+                joined = now
                 self.joined()
                 log.info("joined=%s workers=%d", address, self._offer.workers)
+            if now - joined > SERVED_S:
+                self._last_seen = now
+            elif math.isnan(joined) and now - began > JOIN_S:
+                log.warning("nobody answers at %s: %s", address, node.log())
+                return ""
             reason = self._must_leave(head) or self.must_drain(node)
             if reason:
                 self.drain(node, reason)

@@ -10,15 +10,12 @@ from types import MappingProxyType
 from typing import Any
 
 from orchestrator import failures, queueing
-from orchestrator.custody import Custody, Holding
-from orchestrator.custody import Lost as Lost
+from orchestrator.custody import Custody, Holding, Lost
 from orchestrator.events import Event, Journal, Observation
 from orchestrator.failures import Failure
 from orchestrator.halving import Bracket, Rungs
 from orchestrator.health import Health
 from orchestrator.worker import Assignment, Draw, Job, Place
-
-SPLIT = "split"
 
 
 class Broker:
@@ -52,12 +49,12 @@ class Broker:
         self._attempts = dict(attempts)
         self._failures = failures.recall(history)
         self._closed: dict[str, str] = {}
+        self._parts: dict[str, list[str]] = {}
         self._dropped: set[str] = set()
         self._lengths = queueing.Lengths(observations)
-        self._larger = larger
+        self._held, self._larger = False, larger
         self._health = Health(outcomes)
         self._rungs = Rungs().recall(rungs)
-        self._held = False
         self._stopped: tuple[str, str] | None = None
         self._done = self._failed = 0
         self._packs, self._total = len(jobs), sum(len(job.trials) for job in jobs)
@@ -150,17 +147,18 @@ class Broker:
         self._failed += len(failed)
         if assignment.attempt == 1:
             self._lengths.see(job, seconds, device)
-            self._health.succeeded()
+            self._health.succeeded(job.pack)
         return True
 
-    def fail(self, worker: str, assignment: Assignment, failure: Failure) -> bool:
-        """Take back a pack that ended in an error; true if its checkpoint is of no use any more.
+    def fail(self, worker: str, assignment: Assignment, failure: Failure) -> list[str] | None:
+        """Take back a pack that ended in an error; the packs that it was divided into, if it was.
 
         A worker that was taken for lost, and whose pack somebody else has now, is not heard.
         """
         if holding := self._out.forget(worker, assignment):
             self._fail(worker, holding, failure)
-        return self._closed.get(assignment.job.pack) == SPLIT
+        pack = assignment.job.pack
+        return self._parts.get(pack) if self._closed.get(pack) == "split" else None
 
     def _fail(self, worker: str, holding: Holding, failure: Failure) -> None:
         assignment, place = holding.assignment, holding.place
@@ -181,7 +179,9 @@ class Broker:
         )  # fmt: skip
         self._failures[job.pack] = history
         self._act(action, job, failure)
-        if assignment.attempt == 1 and self._health.failed(failure):
+        if action == "apart":
+            self._health.divided(self._parts[job.pack])
+        elif assignment.attempt == 1 and self._health.failed(job.pack, failure):
             self.stop("breaker", f"most packs fail alike: {failure.message[:500]}")
 
     def release(self, worker: str, assignment: Assignment, *, reason: str = "") -> None:
@@ -265,7 +265,7 @@ class Broker:
                 self._failed += len(job.trials)
             case "smaller" | "apart":
                 parts = queueing.halves(job) if action == "smaller" else queueing.by_losses(job)
-                self._split(job, parts, reason=failure.kind)
+                self._split(job, parts, reason=failure.kind, first=True)
             case "alone":
                 self._move(replace(job, alone=True))
             case "large":
@@ -282,19 +282,19 @@ class Broker:
         kept = [pair for pair in job.trials if pair[0] not in self._dropped]
         if len(kept) < len(job.trials):
             self._failed += len(job.trials) - len(kept)
-            self._split(job, [tuple(kept)] if kept else [], reason="cancelled")
+            self._split(job, [tuple(kept)] if kept else [], reason="cancelled", first=first)
         else:
             self._waiting.insert(0 if first else len(self._waiting), job)
 
     def _split(
-        self, job: Job, parts: Sequence[tuple[tuple[str, str], ...]], *, reason: str
+        self, job: Job, parts: Sequence[tuple[tuple[str, str], ...]], *, reason: str, first: bool
     ) -> None:
         made = [queueing.part(job, pairs) for pairs in parts]
         into = {part.pack: [trial for trial, _ in part.trials] for part in made}
         self._journal.note("split", pack=job.pack, into=into, reason=reason)
-        self._closed[job.pack] = SPLIT
+        self._closed[job.pack], self._parts[job.pack] = "split", list(into)
         self._packs += len(made) - 1
-        for one in made:
+        for one in reversed(made) if first else made:
             self._closed.pop(one.pack, None)
             self._failures[one.pack] = self._failures.get(job.pack, [])
-            self._queue(one)
+            self._queue(one, first=first)

@@ -54,7 +54,7 @@ def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--cancel-removed",
     is_flag=True,
-    help="End trials in training that the spec has no longer.",
+    help="Give up trials that the spec has no longer; packs in training end if all theirs are.",
 )
 @_launch_options
 def launch(spec: Path, cancel_removed: bool, **chosen: Any) -> int:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from orchestrator.broker import Lost
+from orchestrator.custody import Lost
 from orchestrator.worker import Job
 
 log = logging.getLogger(__name__)

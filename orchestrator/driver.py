@@ -25,13 +25,14 @@ from cluster.pilot import Offer, Visit
 from cluster.profile import SlurmProfile
 from cluster.ray_node import Node
 from orchestrator import pool, store, tickets
+from orchestrator.beats import Watch
 from orchestrator.broker import Broker
 from orchestrator.desk import Remote, log_progress
 from orchestrator.events import Journal, progress
 from orchestrator.folder import Folder
 from orchestrator.jobs_left import first_outcomes, read_jobs
 from orchestrator.leaving import Leaving
-from orchestrator.supervisor import Supervisor, Watch
+from orchestrator.supervisor import Supervisor
 from orchestrator.worker import Job, Setting
 
 OnProgress = Callable[[dict[str, Any]], None]
@@ -155,24 +156,23 @@ def _serve(
     folder = Folder(setting.folder)
     grows = not foreground and profile.replace and profile.pilots > (visit is not None)
     ip = LOOPBACK if foreground else pilot.own_ip(profile.node_ip)
+    # SLURM may take long to answer: not while pilots could join and no signal is heard.
+    submitter = None if foreground else pool.Submitter(
+        folder, profile, notes, by="driver", limits=pool.limits(profile)
+    )  # fmt: skip
     with _stay(visit), _head(folder, ip, offer=offer, visit=visit) as head:
         desk = _desk(folder, jobs, journal, larger=profile.larger is not None and grows)
-        announce = partial(pilot.announce, folder.pool, head.address)
-        if not foreground:
-            announce()
+        announce = partial(leaving.announce, head.address)
         supervisor = Supervisor(
             folder, desk, notes, profile=profile, own=job if visit else "", packs=planned,
-            submitter=None if foreground else pool.Submitter(
-                folder, profile, notes, by="driver", limits=pool.limits(profile)
-            ),
-            announce=lambda dismissed: announce(dismissed=dismissed), grows=grow is not None,
+            announce=announce, grows=grow is not None, submitter=submitter,
         )  # fmt: skip
-        watch = Watch(
-            supervisor,
-            leave=partial(leaving.leave, desk, head.node),
+        if not foreground:
+            announce()
+        with Watch(
+            supervisor, leave=partial(leaving.leave, desk, head.node),
             asked=partial(_own_end, visit, head.node) if visit else None,
-        )  # fmt: skip
-        with watch:
+        ):  # fmt: skip
             _train(
                 setting, desk, head, profile.workers * (1 if foreground else profile.pilots),
                 start_s=tickets.START_S if foreground else math.inf, grow=grow,
@@ -248,7 +248,7 @@ def _desk(folder: Folder, jobs: Sequence[Job], journal: Journal, *, larger: bool
         .options(name=tickets.BROKER, num_cpus=0)
         .remote(
             list(jobs), attempts=dict(state.attempts), journal=journal, larger=larger,
-            observations=state.observations, history=state.failures,
+            observations=state.observations, history=state.histories,
             outcomes=first_outcomes(state), rungs=state.rungs,
         ),
         ray.get,

@@ -255,6 +255,9 @@ def _work(state: Progress, event: Event, ids: Sequence[str]) -> None:
             place = state.planned.index(pack) if pack in state.planned else len(state.planned)
             parts = tuple(part for part in event["into"] if part not in state.planned)
             state.planned = (*state.planned[:place], *parts, *state.planned[place + 1 :])
+            state.parents |= dict.fromkeys(event["into"], pack)
+            if pack in state.moved:
+                state.moved |= dict.fromkeys(event["into"], state.moved[pack])
         case "moved":
             state.moved[pack] = event
 
@@ -265,14 +268,8 @@ def _accept(state: Progress, event: Event, ids: Collection[str]) -> None:
     result = (event["pack"], event["attempt"])
     if event.get("kind") and event["attempt"] == 1:
         # A later attempt may have begun at a checkpoint.
-        state.observations.append(
-            Observation(
-                kind=event["kind"],
-                lanes=event["lanes"],
-                seconds=event["seconds"],
-                device=event["device"],
-            )
-        )
+        names = ("kind", "lanes", "seconds", "device")
+        state.observations.append(Observation(**{name: event[name] for name in names}))
     for trial in ids:
         if trial in event["failed"]:
             state.dead[trial] = result

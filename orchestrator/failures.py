@@ -59,6 +59,8 @@ PERMANENT = tuple(kind for kind, policy in POLICIES.items() if policy.permanent)
 TRACE_LINES = 20
 COMMON = ("bug", "disk")
 """Classes that stop a sweep when one cause is common to it."""
+OF_ONE_LOSS = ("gpu_memory", "host_memory", "lost")
+"""Classes that may be the fault of one loss among several of a pack, beside bugs."""
 BREAKER_MIN = 3
 """Packs that must fail alike before the sweep is stopped for it."""
 NEIGHBOUR_S = 60.0
@@ -150,8 +152,9 @@ def decide(
         larger: the profile has larger pilots.
     """
     last = history[-1]
-    # A bug may be that of one loss: the others train without it.
-    given_up: Action = "apart" if last.kind == "bug" and losses > 1 else "give up"
+    if last.kind == "bug" and losses > 1:  # it may be that of one loss: the others go on without it
+        return "apart"
+    given_up: Action = "apart" if last.kind in OF_ONE_LOSS and losses > 1 else "give up"
     same = [failure for failure in history if failure.kind == last.kind]
     can_move = larger and size == "normal"
     if last.kind == "host_memory" and not alone:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from orchestrator import failures
@@ -28,6 +28,8 @@ class Health:
         self._clock = clock
         self._faults: dict[str, float] = {}
         self._sick: set[str] = set()
+        self._groups: dict[str, set[str]] = {}
+        self._spent: set[str] = set()
 
     def blame(self, failure: Failure, place: Place) -> Failure:
         """Tell the victim of a neighbour's fault on the same GPU from its cause.
@@ -49,13 +51,24 @@ class Health:
         """Tell whether a GPU of this node failed; on one machine there is no other to go to."""
         return bool(place.pilot) and place.node in self._sick
 
-    def succeeded(self) -> None:
-        """Note a pack whose first attempt ended well."""
-        self._first.append("")
+    def divided(self, parts: Collection[str]) -> None:
+        """Let the parts of a pack count as one, which failed where all of them failed."""
+        group = set(parts)
+        self._groups |= dict.fromkeys(parts, group)
 
-    def failed(self, failure: Failure) -> bool:
+    def succeeded(self, pack: str) -> None:
+        """Note a pack whose first attempt ended well."""
+        if pack not in self._spent:
+            self._first.append("")
+        self._spent |= self._groups.get(pack, set())
+
+    def failed(self, pack: str, failure: Failure) -> bool:
         """Note how the first attempt at a pack failed; tell whether that is common to the sweep."""
         if failure.kind in FREE:
+            return False
+        group = self._groups.get(pack, set())
+        group.discard(pack)
+        if group or pack in self._spent:
             return False
         mark = failure.signature if failure.kind in failures.COMMON else ""
         self._first.append(mark)

@@ -99,8 +99,11 @@ def _rows(folder: Folder, wanted: Collection[str]) -> dict[str, _Row]:
 
 
 def first_outcomes(state: Progress) -> list[str]:
-    """List how first attempts ended since the launch, as `failures.breaker` wants it."""
-    planned = set(state.planned)
+    """List how first attempts ended since the launch, as `failures.breaker` wants it.
+
+    Parts of divided packs do not count: it takes several to make one.
+    """
+    planned = set(state.planned) - state.parents.keys()
     results = set(state.accepted.values())
     done = sum(attempt == 1 and pack in planned for pack, attempt in results)
     failed = [known[0] for pack, known in state.failures.items() if known and pack in planned]

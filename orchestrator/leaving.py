@@ -3,8 +3,9 @@
 import contextlib
 import logging
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from cluster import pilot, slurm
 from cluster.errors import ClusterError
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 RELEASE_S = 20.0
 """Longest wait for workers to leave their checkpoints before the head ends."""
+ASKS = 3
+"""How often SLURM is asked whether this driver comes back."""
 
 
 class Leaving:
@@ -40,6 +43,14 @@ class Leaving:
         self._job = job
         self._restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         self._successor = False
+        self._began = False
+        self._lock = threading.Lock()
+
+    def announce(self, address: str, dismissed: Iterable[str] = ()) -> None:
+        """Tell the pilots where the driver is and which are dismissed, unless it leaves already."""
+        with self._lock:
+            if not self._began:
+                pilot.announce(self._folder.pool, address, dismissed=dismissed)
 
     def leave(self, desk: Desk, node: Node, reason: str) -> bool:
         """Let workers leave checkpoints, then ask for a successor where there can be one.
@@ -53,14 +64,16 @@ class Leaving:
             Whether this process must be interrupted; else it ends when the tickets do.
         """
         log.info("leaving: %s", reason)
+        with self._lock:
+            self._began = True
+        self._try(pilot.announce, "")  # first of all: SLURM may take long to answer
         terminated = reason == "signal SIGTERM"
         if terminated:  # for good by scancel, or by a requeue that began; SLURM kills soon
             self._successor = self._is_requeued()
         if self._job and terminated and not self._successor:
-            pilot.dismiss(self._folder.pool)
-        else:
-            pilot.announce(self._folder.pool, "")
-        node.drain.touch()
+            self._try(pilot.dismiss)
+        with contextlib.suppress(OSError):  # the signal may have ended the node
+            node.drain.touch()
         until = time.monotonic() + RELEASE_S
         while desk.state()["training"] and time.monotonic() < until:
             time.sleep(0.2)
@@ -81,12 +94,21 @@ class Leaving:
                 pilot.dismiss(self._folder.pool)
                 self._cancel_queued()
 
-    def _is_requeued(self) -> bool:
+    def _try(self, tell: Callable[..., None], *what: str) -> None:
+        """Tell the pilots something; a full disk is no reason to stay."""
         try:
-            return bool(self._job) and slurm.restarts(self._job) > self._restarts
-        except ClusterError as error:
-            log.warning("whether this driver comes back is not known: %s", error.message)
-            return True
+            tell(self._folder.pool, *what)
+        except OSError as error:
+            log.warning("the pilots were not told: %s", error)
+
+    def _is_requeued(self) -> bool:
+        """Ask SLURM, more than once if it does not answer; then there may be a successor."""
+        for _ in range(ASKS if self._job else 0):
+            try:
+                return slurm.restarts(self._job) > self._restarts
+            except ClusterError as error:
+                log.warning("whether this driver comes back is not known: %s", error.message)
+        return bool(self._job)
 
     def _requeue(self) -> None:
         try:

@@ -7,6 +7,7 @@ share one pass over the bags. No table library is imported here before a frame i
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from orchestrator import identification, price, trial
@@ -160,15 +161,15 @@ def make(
     unique = {item.id: item for item in row_trials}
     urgency = _urgency(rows, row_trials)
     brackets = _brackets(rows, row_trials)
-    ended = retired or {}
-    done = frozenset(done) - {one for one in ended if brackets.get(one) != ended[one]}
+    done = frozenset(done) - {t for t, text in (retired or {}).items() if brackets.get(t) != text}
     out = {*done, *failed, *elsewhere}
     to_train = [item for item in unique.values() if item.id not in out]
     to_train = _in_order(to_train, urgency)
     kept = _kept(begun or {}, to_train, lanes_max=lanes_max)
     taken = {item.id for one in kept for item in one.trials}
     rest = [item for item in to_train if item.id not in taken]
-    packs = [*kept, *pack(rest, lanes_max=lanes_max, packs_min=packs_min - len(kept))]
+    few = packs_min - len(kept)
+    packs = [*kept, *pack(rest, lanes_max=lanes_max, packs_min=few, urgency=urgency)]
     if kept:
         packs.sort(key=lambda one: -max(urgency[item.id] for item in one.trials))
     return Plan(
@@ -199,8 +200,11 @@ def probe(plan: Plan, known: Collection[str]) -> Plan:
     return replace(plan, packs=packs)
 
 
-def pack(trials: Sequence[Trial], *, lanes_max: int, packs_min: int = 1) -> list[Pack]:
-    """Group trials that can train as lanes of one pass over the same bags.
+def pack(
+    trials: Sequence[Trial], *, lanes_max: int, packs_min: int = 1,
+    urgency: Mapping[str, int] = MappingProxyType({}),
+) -> list[Pack]:  # fmt: skip
+    """Group trials that can train as lanes of one pass over the same bags, equally urgent ones.
 
     Trials keep their order, so two equal calls give equal packs; packs of a family differ by at
     most one trial. A pack of one costs as much as one of two (the trainer adds a companion), so
@@ -208,9 +212,10 @@ def pack(trials: Sequence[Trial], *, lanes_max: int, packs_min: int = 1) -> list
     """
     if lanes_max < 1:
         raise ValueError(f"lanes_max is {lanes_max}; expected at least 1")
-    families: dict[tuple[str, str], list[Trial]] = {}
+    families: dict[tuple[str, str, int], list[Trial]] = {}
     for item, family in zip(trials, _families(trials), strict=True):
-        families.setdefault((family, item.fingerprint), []).append(item)
+        key = family, item.fingerprint, urgency.get(item.id, 0)
+        families.setdefault(key, []).append(item)
     sizes = [len(members) for members in families.values()]
     lanes = min(lanes_max, max(sizes, default=1))
     while lanes > 2 and sum(-(-size // lanes) for size in sizes) < packs_min:

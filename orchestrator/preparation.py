@@ -23,6 +23,7 @@ from orchestrator import (
     failures,
     inputs,
     jobs,
+    matching,
     plan,
     rounds,
     spec,
@@ -125,8 +126,8 @@ def prepare(
     running = runs(state)
     name = cluster or (running and last_cluster(folder)) or sweep.cluster or profiles.default()
     profile = _limited(profiles.load(name), options, folder)
-    skip = running or options.foreground or site == "skip"
-    notes = () if skip else _notes(profile, name, must=site == "require")
+    asked = site != "skip" and not (running or options.foreground)
+    notes = _notes(profile, name, must=site == "require") if asked else ()
     if write and not running:
         state = _settled(folder, state)
     mends = "damaged" in options.retry and not running
@@ -153,7 +154,7 @@ def prepare(
         profile=profile,
         cluster=str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name,
         state=state,
-        warnings=(*sweep.warnings, *notes, *confounding.warnings(dataset, made)),
+        warnings=(*sweep.warnings, *notes, *_of_data(dataset, made)),
         mode="added" if running else "all",
         removed=tuple(sorted(busy - set(made.trial_ids))),
         views=Counter() if dataset is None else Counter(dataset.index["encoder"].tolist()),
@@ -175,8 +176,7 @@ def _grown(
 
 
 def _spec(path: Path) -> Spec:
-    sweep = spec.read(path)
-    if sweep.name in RESERVED:
+    if (sweep := spec.read(path)).name in RESERVED:
         raise PlanError(f"a sweep may not be called {sweep.name!r}", hint="set name: in the spec")
     return sweep
 
@@ -189,6 +189,10 @@ def _data(
         place = data if write or not sweep.simulation else Path(scratch) / data.name
         inputs.simulate(sweep, place, share=share)
         return inputs.read(place, rows)
+
+
+def _of_data(dataset: "Dataset | None", made: Plan) -> list[str]:
+    return [*confounding.warnings(dataset, made), *matching.warnings(dataset, made)]
 
 
 def last_cluster(folder: Folder) -> str | None:

@@ -97,6 +97,7 @@ class Progress:
         attempts: pack id to the highest attempt seen.
         failures: pack id to class and signature of its failures since the last launch.
         shares: pack id to the share of it that its checkpoint holds, 0 to 1.
+        parents: pack id to the pack that it is a part of.
         moved: pack id to the event that asked for a larger pilot, or one without neighbours.
         unjudged: segments that count although no driver lived to say so.
         late: segments that arrived although another result counts.
@@ -133,6 +134,7 @@ class Progress:
     attempts: dict[str, int] = field(default_factory=dict)
     failures: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     shares: dict[str, float] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
     moved: dict[str, Event] = field(default_factory=dict)
     unjudged: list[tuple[str, int]] = field(default_factory=list)
     late: list[tuple[str, int]] = field(default_factory=list)
@@ -167,6 +169,16 @@ class Progress:
     def to_train(self) -> list[str]:
         """Trials of the plan without a result, failed ones among them."""
         return [trial for trial in self.trials if trial not in self.accepted]
+
+    @property
+    def histories(self) -> dict[str, list[tuple[str, str]]]:
+        """Failures by pack, before them those of the pack that it is a part of."""
+
+        def of(pack: str) -> list[tuple[str, str]]:
+            earlier = of(self.parents[pack]) if pack in self.parents else []
+            return [*earlier, *self.failures.get(pack, ())]
+
+        return {pack: found for pack in self.planned if (found := of(pack))}
 
     @property
     def retired_in(self) -> dict[str, str]:

@@ -9,15 +9,19 @@ from typing import Any
 
 from cluster.machine import PACKAGES
 
+PARTS = ("training", "orchestrator", "cluster")
+"""Folders with the code."""
+
 
 def code() -> dict[str, Any]:
     """Describe the code that runs: commit, changed files, versions.
 
-    Code of which git does not tell both, is of an unknown commit and not clean.
+    The commit is the last that changed the code: a spec or a page may be committed while a sweep
+    goes on. Code of which git does not tell both, is of an unknown commit and not clean.
     """
     root = Path(__file__).parent.parent
-    commit = _git(root, "rev-parse", "HEAD")
-    changed = _git(root, "status", "--porcelain", "--", "training", "orchestrator", "cluster")
+    commit = _git(root, "rev-list", "-1", "HEAD", "--", *PARTS)
+    changed = _git(root, "status", "--porcelain", "--", *PARTS)
     known = bool(commit) and changed is not None
     versions = {}
     for package in ("sweep", *PACKAGES):

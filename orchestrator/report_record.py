@@ -68,8 +68,9 @@ def _costs(material: Material) -> Section:
             frame=cost.arms,
             formats={**formats, "trials": "count"},
             notes=(
-                "Hours of the trials that count, each its share of its pack's time; a trial in "
-                "cells of several arms counts in the first.",
+                "Hours of the trials that count, each an equal share of its pack's time: arms that "
+                "train in one pack do not differ in it. A trial in cells of several arms counts in "
+                "the first.",
             ),
             filters=False,
         )

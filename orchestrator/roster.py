@@ -185,6 +185,9 @@ class Roster:
             # A new launch: how pilots of earlier ones ended, or will end, counts no more.
             self.records = {one.job: one for one in self.alive()}
             self._earlier = set(self.records)
+        if event["event"] == "driving":
+            # Pilots that nobody answered while there was no driver did not die of themselves.
+            self.records = {job: one for job, one in self.records.items() if not _in_vain(one)}
         fleet.note(self.records, event)
 
     def _search(self, now: float) -> None:
@@ -220,3 +223,7 @@ class Roster:
 def _is_open(record: Record) -> bool:
     """Tell whether SLURM's word about a pilot is still missing."""
     return record.phase != "over" or (record.reason.startswith("signal") and not record.state)
+
+
+def _in_vain(record: Record) -> bool:
+    return record.phase == "over" and not record.joined and record.reason.startswith("no driver")

@@ -7,20 +7,15 @@ submits, cancels and dismisses pilots as `fleet.decide` says.
 import logging
 import os
 import platform
-import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
-from cluster.errors import ClusterError
 from cluster.profile import SlurmProfile
 from orchestrator import events, fleet, pool, vanished
-from orchestrator.broker import Lost
+from orchestrator.custody import Lost
 from orchestrator.desk import Desk
-from orchestrator.errors import SweepError
 from orchestrator.events import Event, Journal
 from orchestrator.fleet import Record
 from orchestrator.folder import Folder
@@ -29,9 +24,6 @@ from orchestrator.roster import Roster
 
 log = logging.getLogger(__name__)
 
-BEAT_S = 5.0
-TICK_S = 0.25
-"""How soon the thread sees a signal."""
 ASK_S = 30.0
 """How often SLURM is asked about pilots when nothing is amiss."""
 ALIVE_S = 60.0
@@ -218,77 +210,6 @@ class Supervisor:
         if self._refused >= REFUSED_MAX or not (taken.silent or hopeless):
             self._obstacle = taken.refused
             self._roster.write("unsubmittable", message=taken.refused)
-
-
-class Watch:
-    """Runs a supervisor's beats in a thread, and turns signals into an orderly end.
-
-    Without `leave` a signal interrupts the process at once.
-
-    Args:
-        supervisor: what to run.
-        leave: called in the thread with why the process must leave; returns whether it must be
-            interrupted then, or ends by itself.
-        asked: tells why the process must leave though no signal came; empty while it need not.
-    """
-
-    def __init__(
-        self,
-        supervisor: Supervisor,
-        *,
-        leave: Callable[[str], bool] | None = None,
-        asked: Callable[[], str] | None = None,
-    ) -> None:
-        self._supervisor = supervisor
-        self._leave = leave
-        self._asked = asked
-        self._signal = ""
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
-
-    def __enter__(self) -> Self:
-        """Take the signals over, from Ray and submitit, and begin."""
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, self._ask)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End; a beat that has begun is awaited."""
-        self._over.set()
-        self._thread.join()
-
-    def _ask(self, number: int, _frame: object) -> None:
-        if self._leave is None or not self._thread.is_alive():
-            raise KeyboardInterrupt(number)
-        self._signal = self._signal or f"signal {signal.Signals(number).name}"
-
-    def _run(self) -> None:
-        due = time.monotonic()
-        while not self._over.wait(TICK_S):
-            reason = self._signal or (self._asked() if self._asked else "")
-            if reason and self._leave:
-                interrupt = True  # also where Ray is gone already
-                try:
-                    interrupt = self._leave(reason)
-                finally:
-                    if interrupt:
-                        os.kill(os.getpid(), signal.SIGINT)
-                return
-            if time.monotonic() < due:
-                continue
-            whole = False
-            try:
-                self._supervisor.beat(time.monotonic())
-                whole = True
-            except (ClusterError, SweepError, OSError) as error:
-                log.warning("supervisor: %s", error)
-                whole = True
-            finally:
-                if not whole:  # nobody would look after the pilots: rather no driver at all
-                    os.kill(os.getpid(), signal.SIGINT)
-            due = time.monotonic() + BEAT_S
 
 
 def _hands_over(event: Event) -> bool:

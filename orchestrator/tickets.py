@@ -18,7 +18,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from cluster.errors import ClusterError
-from orchestrator import queueing, worker
+from orchestrator import worker
 from orchestrator.folder import Folder
 from orchestrator.halving import Bracket
 from orchestrator.surroundings import Node
@@ -138,9 +138,10 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]  # ray is not typed
             reason = "drain" if self._node.draining() else "stop"
             ray.get(self._broker.release.remote(name, assignment, reason=reason))
         elif outcome.failure is not None:
-            if ray.get(self._broker.fail.remote(name, assignment, outcome.failure)):
+            parts = ray.get(self._broker.fail.remote(name, assignment, outcome.failure))
+            if parts is not None:
                 if outcome.failure.kind == "gpu_memory":
-                    self._hand_down(assignment.job)
+                    self._hand_down(assignment.job, parts)
                 self._forget(assignment)
             if outcome.failure.cuda or outcome.failure.kind == "sick_gpu":
                 # A CUDA fault stays with its process: Tune starts another one.
@@ -157,13 +158,12 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]  # ray is not typed
         ):
             self._forget(assignment)
 
-    def _hand_down(self, job: Job) -> None:
-        """Let the halves of a pack that did not fit go on from its checkpoint."""
+    def _hand_down(self, job: Job, parts: list[str]) -> None:
+        """Let the parts of a pack that did not fit go on from its checkpoint."""
         from training import checkpoint
 
         place = Folder(self._setting.folder).checkpoints
-        heirs = [place / queueing.part(job, half).pack for half in queueing.halves(job)]
-        checkpoint.hand_down(place / job.pack, heirs)
+        checkpoint.hand_down(place / job.pack, [place / part for part in parts])
 
     def _forget(self, assignment: Assignment) -> None:
         """Remove a checkpoint that nobody will read."""

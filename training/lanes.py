@@ -108,7 +108,10 @@ class Lanes:
         buffers = [dict(module.named_buffers()) for module in self.modules]
         self._like = list(zip(parameters, buffers, strict=True))
         self._common = stacking.num_alike(parameters), stacking.num_alike(buffers)
-        self._places = [stacking.places(module) for module in self.modules]
+        places = [stacking.places(module) for module in self.modules]
+        alike, kept = self._common
+        self._places = [[*parameters, *buffers] for parameters, buffers in places]
+        self._first_places = [[*each[:alike], *held[:kept]] for each, held in places]
         self._widths = [len(rows[first]) for first in firsts]
         self.together = together
         self.put(flat.to(device), state.to(device))
@@ -196,10 +199,8 @@ class Lanes:
             method: of the modules. With lanes of several kinds, one that uses no more of a module
                 than all kinds have.
         """
-        parameters, buffers = self._places[group.kind]
-        if group.runs:
-            parameters, buffers = parameters[: self._common[0]], buffers[: self._common[1]]
-        mapped = self._mapped(group.kind, [*parameters, *buffers], shared, method, train=train)
+        places = self._first_places if group.runs else self._places
+        mapped = self._mapped(group.kind, places[group.kind], shared, method, train=train)
         return mapped((*group.parameters.values(), *group.buffers.values()), *lane_arguments)
 
     def call_runs(
@@ -225,10 +226,7 @@ class Lanes:
                 parameters, held, arguments = (
                     _twice(each) for each in (parameters, buffers, arguments)
                 )
-            parameter_places, buffer_places = self._places[run.kind]
-            mapped = self._mapped(
-                run.kind, [*parameter_places, *buffer_places], shared, method, train=True
-            )
+            mapped = self._mapped(run.kind, self._places[run.kind], shared, method, train=True)
             out = mapped((*parameters, *held), *arguments)
             if len(run) == 1:
                 for buffer, twice in zip(buffers, held, strict=True):

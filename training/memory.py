@@ -60,18 +60,16 @@ def lanes_together(
     *,
     scans: Scans,
     pool: Pool,
-    num_lanes: int,
     gpu_share: float,
 ) -> int:
     """Choose how many lanes to compute in one call.
 
     Args:
         device: where.
-        configs: of lanes of each kind, of one lane key.
-        models: of lanes of each kind.
+        configs: of the lanes, of one lane key.
+        models: of the lanes.
         scans: of the fold.
         pool: what training draws from.
-        num_lanes: in all.
         gpu_share: see `trainer.train`.
     """
     sizes, all_tiles = configs[0].sampling, scans.table["num_tiles"].to_numpy(np.int64)
@@ -86,7 +84,7 @@ def lanes_together(
     lane = max(of_a_lane(each, **most) for each in configs)
     size = objective.dtype(configs[0]).itemsize
     row = max(sum(each.numel() for each in model.parameters()) for model in models)
-    free = free_bytes(device, gpu_share) - HELD_ROWS * num_lanes * row * size
+    free = free_bytes(device, gpu_share) - HELD_ROWS * len(models) * row * size
     return lanes_that_fit(free, lane * size)
 
 

@@ -103,10 +103,9 @@ class Session:
             )
             for config in self.configs
         ]
-        firsts = [self.kinds.index(kind) for kind in set(self.kinds)]
         together = memory.lanes_together(
-            self.device, [self.configs[lane] for lane in firsts], [models[lane] for lane in firsts],
-            scans=self.scans, pool=self.pool, num_lanes=len(models), gpu_share=self._gpu_share,
+            self.device, self.configs, models, scans=self.scans, pool=self.pool,
+            gpu_share=self._gpu_share,
         )  # fmt: skip
         self.lanes = Lanes(models, device=self.device, together=together, kinds=self.kinds)
         self.generators = [

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from cluster import pilot
+from cluster import pilot, ray_node
 from cluster.pilot import Offer, Visit
 
 
@@ -112,3 +112,12 @@ def test_the_first_signal_is_the_reason(tmp_path):
     stay.ask(signal.SIGUSR2, None)
     stay.ask(signal.SIGTERM, None)
     assert stay.must_drain() == "signal SIGUSR2"
+
+
+def test_a_pilot_does_not_wait_for_ever_where_nobody_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(pilot, "JOIN_S", 2.0)
+    ray_node.make_token(tmp_path / "token")
+    pilot.announce(tmp_path, f"127.0.0.1:{ray_node.free_port()}")
+    reason, told = serve(tmp_path, wait_s=1.0, node_ip="127.0.0.1")
+    assert reason.startswith("no driver for")
+    assert [event["event"] for event in told] == ["started", "left"]

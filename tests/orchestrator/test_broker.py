@@ -1,12 +1,13 @@
 import errno
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import events, queueing
+from orchestrator import events
 from orchestrator.broker import Broker
 from orchestrator.events import Journal, Observation
 from orchestrator.failures import POLICIES, Failure
@@ -180,12 +181,11 @@ def test_out_of_gpu_memory_takes_a_pack_apart_once(tmp_path):
     full, drawn = Failure(kind="gpu_memory", message="CUDA out of memory", signature="m"), []
     while assignment := draw(broker, "w"):
         drawn.append(len(assignment.job.trials))
-        gone = broker.fail("w", assignment, full)
-        assert gone == (drawn[-1] == 8)
-        if gone:  # the worker knows the parts, and gives them the checkpoint
-            halves = queueing.halves(assignment.job)
-            parts = {queueing.part(assignment.job, half).pack for half in halves}
-            assert parts < set(events.progress(folder).packs)
+        parts = broker.fail("w", assignment, full)
+        if drawn[-1] == 8:  # the worker gives them the checkpoint
+            assert len(parts) == 2 and set(parts) < set(events.progress(folder).packs)
+        else:
+            assert parts is None
     state = events.progress(folder)
     assert sorted(drawn) == [4, 4, 8]
     assert set(state.failed.values()) == {"gpu_memory"} and len(state.failed) == 8
@@ -193,25 +193,86 @@ def test_out_of_gpu_memory_takes_a_pack_apart_once(tmp_path):
     assert broker.state()["failed"] == broker.state()["total"] == 8
 
 
-def test_a_bug_of_one_loss_costs_the_trials_of_other_losses_nothing(tmp_path):
-    losses = {"a": [], "b": [{"kind": "score", "weight": 1.0}], "c": [{"kind": "coral"}]}
-    losses["d"] = [{"kind": "score", "weight": 2.0}]
-    job = Job(
-        pack="p", encoder="uni", kind="k", base=json.dumps({"losses": losses["a"]}),
-        trials=tuple((name, json.dumps({"losses": each})) for name, each in losses.items()),
+LOSSES = {
+    "a": [], "b": [{"kind": "score", "weight": 1.0}], "c": [{"kind": "coral"}],
+    "d": [{"kind": "score", "weight": 2.0}],
+}  # fmt: skip
+
+
+def mixed(number):
+    return Job(
+        pack=f"p{number}", encoder="uni", kind="k", base=json.dumps({"losses": []}),
+        trials=tuple(
+            (f"{name}{number}", json.dumps({"losses": each})) for name, each in LOSSES.items()
+        ),
     )  # fmt: skip
-    broker, folder = make(tmp_path, [job])
+
+
+def train_all(broker, folder, failure, guilty):
     drawn = []
     while assignment := draw(broker, "w"):
-        names = {trial for trial, _ in assignment.job.trials}
+        names = "".join(trial[0] for trial, _ in assignment.job.trials)
         drawn.append(names)
-        if "c" in names:
-            broker.fail("w", assignment, BUG)
+        if any(trial.startswith(tuple(guilty)) for trial, _ in assignment.job.trials):
+            broker.fail("w", assignment, failure)
         else:
             accept(broker, folder, "w", assignment)
-    assert drawn == [{"a", "b", "c", "d"}] * 2 + [{"a"}, {"b", "d"}, {"c"}]
+    return drawn
+
+
+def test_a_bug_of_one_loss_costs_the_trials_of_other_losses_nothing(tmp_path):
+    broker, folder = make(tmp_path, [mixed(number) for number in range(5)])
+    drawn = train_all(broker, folder, BUG, guilty="c")
+    assert drawn == ["abcd", "a", "bd", "c"] * 5
     state = events.progress(folder)
-    assert state.failed == {"c": "bug"} and set(state.accepted) == {"a", "b", "d"}
+    assert state.failed == {f"c{number}": "bug" for number in range(5)}
+    assert len(state.accepted) == 15 and not state.stopped
+
+
+def test_a_bug_that_is_common_to_all_losses_stops_the_sweep_soon(tmp_path):
+    broker, folder = make(tmp_path, [mixed(number) for number in range(9)])
+    assert train_all(broker, folder, BUG, guilty="abcd") == ["abcd", "a", "bd", "c"] * 3
+    assert events.progress(folder).stopped["reason"] == "breaker"
+
+
+def test_one_pack_whose_losses_all_fail_does_not_stop_the_sweep(tmp_path):
+    broker, folder = make(tmp_path, [mixed(number) for number in range(9)])
+    guilty = [f"{name}0" for name in LOSSES]
+    train_all(broker, folder, BUG, guilty=guilty)
+    state = events.progress(folder)
+    assert set(state.failed) == set(guilty) and not state.stopped
+    assert len(state.accepted) == 32
+
+
+def test_a_bug_of_one_of_two_losses_does_not_stop_the_sweep(tmp_path):
+    two = [replace(mixed(number), trials=mixed(number).trials[:2]) for number in range(9)]
+    broker, folder = make(tmp_path, two)
+    train_all(broker, folder, BUG, guilty="b")
+    state = events.progress(folder)
+    assert len(state.failed) == len(state.accepted) == 9 and not state.stopped
+
+
+def test_a_pack_that_is_planned_again_after_it_was_divided_keeps_its_checkpoint(tmp_path):
+    broker, folder = make(tmp_path, [mixed(0)])
+    train_all(broker, folder, BUG, guilty="abcd")
+    broker.add([mixed(0)])
+    full = Failure(kind="disk", message="full", signature="d")
+    assert broker.fail("w", draw(broker, "w"), full) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "drawn"),
+    [
+        ("gpu_memory", ["abcd", "ab", "cd", "c", "d"]),
+        ("host_memory", ["abcd", "abcd", "a", "bd", "c"]),
+        ("lost", ["abcd", "abcd", "abcd", "a", "bd", "c"]),
+    ],
+)
+def test_memory_and_crashes_of_one_loss_cost_the_others_nothing(tmp_path, kind, drawn):
+    broker, folder = make(tmp_path, [mixed(0)])
+    assert train_all(broker, folder, Failure(kind=kind, message="x"), guilty="c") == drawn
+    state = events.progress(folder)
+    assert state.failed == {"c0": kind} and set(state.accepted) == {"a0", "b0", "d0"}
 
 
 @pytest.mark.parametrize("lanes", [2, 8])

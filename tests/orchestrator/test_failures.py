@@ -147,12 +147,16 @@ def test_signatures_tell_places_apart_and_not_messages():
         ([failure("bug", "x"), failure("lost"), failure("bug", "x")], {}, "give up"),
         ([failure("bug", "x"), failure("bug", "y")], {}, "again"),
         ([failure("bug", name) for name in "xyz"], {}, "give up"),
-        ([failure("bug", "x")], {"losses": 2}, "again"),
+        ([failure("bug", "x")], {"losses": 2}, "apart"),
         ([failure("bug", "x")] * 2, {"losses": 2}, "apart"),
         ([failure("bug", name) for name in "xyz"], {"losses": 3}, "apart"),
         ([failure("bug", "x")] * 3, {"losses": 1}, "give up"),
         (["data"], {"losses": 2}, "give up"),
-        (["lost"] * 3, {"losses": 2}, "give up"),
+        (["lost"] * 3, {"losses": 2}, "apart"),
+        (["lost"] * 2, {"losses": 2}, "again"),
+        (["gpu_memory"], {"losses": 2, "lanes": 2}, "again"),
+        (["gpu_memory"] * 2, {"losses": 2, "lanes": 2}, "apart"),
+        (["timeout"] * 10, {"losses": 2}, "give up"),
     ],
 )
 def test_what_becomes_of_a_pack_follows_from_its_failures(history, now, action):

@@ -45,22 +45,51 @@ def test_a_node_with_a_sick_gpu_is_remembered_but_not_on_one_machine():
 def test_one_cause_of_most_first_failures_is_common():
     health, _ = made([""])
     bug = Failure(kind="bug", message="x", signature="s")
-    assert [health.failed(bug) for _ in range(3)] == [False, False, True]
+    assert [health.failed(pack, bug) for pack in "pqr"] == [False, False, True]
 
 
 def test_failures_that_tell_nothing_about_a_pack_do_not_count():
     health, _ = made()
     for kind in ("preempted", "pilot_cancelled", "collateral"):
-        assert not health.failed(Failure(kind=kind, message="x", signature="s"))
+        assert not health.failed("p", Failure(kind=kind, message="x", signature="s"))
     disk = Failure(kind="disk", message="full", signature="s")
-    assert [health.failed(disk) for _ in range(3)] == [False, False, True]
+    assert [health.failed(pack, disk) for pack in "pqr"] == [False, False, True]
     lost = Failure(kind="lost", message="x")
-    assert not any(health.failed(lost) for _ in range(9))
+    assert not any(health.failed(f"p{number}", lost) for number in range(9))
 
 
 def test_packs_that_succeed_keep_the_sweep_going():
     health, _ = made()
-    for _ in range(9):
-        health.succeeded()
+    for number in range(9):
+        health.succeeded(f"done{number}")
     bug = Failure(kind="bug", message="x", signature="s")
-    assert not any(health.failed(bug) for _ in range(8)) and health.failed(bug)
+    assert not any(health.failed(f"p{number}", bug) for number in range(8))
+    assert health.failed("p8", bug)
+
+
+def divided(health, number, failing):
+    """Let the parts a, b and c of a pack end; tell what the failing ones gave."""
+    parts = [f"{name}{number}" for name in "abc"]
+    health.divided(parts)
+    bug, told = Failure(kind="bug", message="x", signature="s"), []
+    for part in parts:
+        if part[0] in failing:
+            told.append(health.failed(part, bug))
+        else:
+            health.succeeded(part)
+    return told
+
+
+def test_a_divided_pack_counts_once_where_all_its_parts_failed():
+    health, _ = made()
+    found = [divided(health, number, "abc") for number in range(3)]
+    assert found == [[False] * 3, [False] * 3, [False, False, True]]
+
+
+def test_a_divided_pack_of_which_a_part_succeeds_stops_nothing():
+    health, _ = made()
+    for number, failing in enumerate(("ab", "bc", "ac") * 3):
+        assert not any(divided(health, number, failing))
+    bug = Failure(kind="bug", message="x", signature="s")
+    assert not any(health.failed(f"p{number}", bug) for number in range(8))
+    assert health.failed("p8", bug)

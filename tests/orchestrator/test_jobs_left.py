@@ -117,6 +117,21 @@ def test_failures_that_tell_nothing_about_a_pack_are_not_told_to_the_breaker(fol
     assert jobs_left.first_outcomes(events.progress(folder)) == [""]
 
 
+def test_parts_of_a_divided_pack_go_on_as_it_stood_after_a_restart(folder):
+    journal = launched(folder)
+    failed = {"failure": "host_memory", "message": "m", "signature": "s", "final": False}
+    journal.write("failed", pack="p", attempt=1, **failed)
+    journal.write("moved", pack="p", size="large", alone=True)
+    journal.write("split", pack="p", into={"x": ["a"], "y": ["b"]}, reason="host_memory")
+    journal.write("failed", pack="y", attempt=1, **failed | {"failure": "lost"})
+    state = events.progress(folder)
+    one = ("host_memory", "s")
+    assert state.histories == {"x": [one], "y": [one, ("lost", "s")]}
+    assert jobs_left.first_outcomes(state) == []
+    found = {job.pack: job for job in jobs_left.read_jobs(folder)}
+    assert found["x"].size == found["y"].size == "large" and found["x"].alone
+
+
 def test_a_pack_without_configurations_is_passed_over_with_a_warning(folder, caplog):
     journal = launched(folder)
     journal.write(

@@ -263,6 +263,18 @@ def test_arms_of_a_higher_priority_are_packed_first(tmp_path):
     assert [arm_of[pack.trials[0].id] for pack in found.packs] == [*"bbbaaaccc"]
 
 
+def test_urgent_trials_do_not_wait_for_lanes_that_are_not(tmp_path):
+    arms = {
+        "plain": {"views": "all", "priority": 1},
+        "score": {"views": "all", "losses": {"a": {"kind": "score"}}},
+        "coral": {"views": "all", "losses": {"a": {"kind": "coral"}}},
+    }
+    found = make(rows_of(tmp_path, arms=arms, encoders=["uni"]), lanes_max=16)
+    arm_of = {item.id: row.arm for row, item in zip(found.rows, found.row_trials, strict=True)}
+    packs = [sorted({arm_of[item.id] for item in pack.trials}) for pack in found.packs]
+    assert packs == [["plain"]] * 3 + [["coral", "score"]] * 3
+
+
 def test_trials_of_several_losses_share_a_pack_with_equal_losses_side_by_side(tmp_path):
     arms = {
         "plain": {"views": "all"},

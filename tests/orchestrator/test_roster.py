@@ -1,4 +1,4 @@
-from orchestrator import events, roster
+from orchestrator import events, fleet, roster
 from orchestrator.events import Journal
 from orchestrator.folder import Folder
 from orchestrator.roster import Roster
@@ -53,6 +53,19 @@ def test_a_new_launch_forgets_what_pilots_of_earlier_ones_died_of(tmp_path):
     journal.write("planned", trials=[], cells=0, packs={}, retried=[], mode="all")
     known.read()
     assert known.num_cancelled() == 0
+
+
+def test_pilots_that_found_no_driver_are_not_held_against_the_next_one(tmp_path):
+    folder, journal = made(tmp_path)
+    for job in ("7", "8", "9"):
+        start(journal, job)
+        reason = "error" if job == "9" else "no driver for 10 minutes"
+        journal.write("left", job=job, reason=reason, seconds=600.0, oom_kills=0)
+    known = Roster(folder, Journal(folder, "supervisor"), profile=None, own="")
+    assert fleet.deaths(known.records) == 3
+    journal.write("driving", host="h", pid=1, job="12", packs=1)
+    known.read()
+    assert fleet.deaths(known.records) == 1
 
 
 def test_pilots_of_an_earlier_launch_that_were_cancelled_are_not_missed_by_this_one(tmp_path):

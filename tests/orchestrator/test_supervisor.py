@@ -1,8 +1,6 @@
 """What a beat passes on to a real broker; beats that ask SLURM: tests/slurm/test_pool.py."""
 
 import os
-import signal
-import threading
 
 import pytest
 
@@ -10,7 +8,7 @@ from orchestrator import events
 from orchestrator.broker import Broker
 from orchestrator.events import Journal
 from orchestrator.folder import Folder
-from orchestrator.supervisor import Supervisor, Watch
+from orchestrator.supervisor import Supervisor
 from orchestrator.worker import Job
 
 
@@ -89,18 +87,6 @@ def test_an_event_that_could_not_be_obeyed_is_obeyed_at_the_next_beat(folder, mo
     assert desk.state()["held"]
 
 
-def test_a_supervisor_that_breaks_takes_the_driver_along(folder, handlers, monkeypatch):
-    supervisor = Supervisor(folder, broker(folder, "p"), Journal(folder, "supervisor"))
-
-    def breaks(_now):
-        raise KeyError("a bug of ours")
-
-    monkeypatch.setattr(supervisor, "beat", breaks)
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    with pytest.raises(KeyboardInterrupt), Watch(supervisor):
-        threading.Event().wait(20)
-
-
 def test_an_event_that_is_half_written_is_taken_when_it_is_whole(folder):
     desk = broker(folder, "p")
     supervisor = Supervisor(folder, desk, Journal(folder, "supervisor"), packs=["p"])
@@ -111,29 +97,3 @@ def test_an_event_that_is_half_written_is_taken_when_it_is_whole(folder):
     path.write_text(f'{{"event": "held", "time": "{events.now()}"}}\n')
     supervisor.beat(5.0)
     assert desk.state()["held"]
-
-
-@pytest.fixture
-def handlers():
-    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in numbers}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def test_a_signal_leads_to_an_orderly_end_before_the_process_is_interrupted(folder, handlers):
-    supervisor = Supervisor(folder, broker(folder, "p"), Journal(folder, "supervisor"))
-    reasons = []
-    watch = Watch(supervisor, leave=lambda reason: reasons.append(reason) is None)
-    with pytest.raises(KeyboardInterrupt), watch:
-        os.kill(os.getpid(), signal.SIGUSR2)
-        threading.Event().wait(20)
-    assert reasons == ["signal SIGUSR2"]
-
-
-def test_without_an_orderly_end_a_signal_interrupts_at_once(folder, handlers):
-    supervisor = Supervisor(folder, broker(folder, "p"), Journal(folder, "supervisor"))
-    with pytest.raises(KeyboardInterrupt), Watch(supervisor):
-        os.kill(os.getpid(), signal.SIGTERM)
-        threading.Event().wait(20)

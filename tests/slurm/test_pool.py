@@ -156,9 +156,9 @@ def test_a_cancelled_driver_takes_its_pilots_along(tmp_path):
     wait(lambda: told(folder, "assigned"), timeout=120)
     driver = told(folder, "driving")[0]
     slurm.cancel([driver["job"]])
-    wait(lambda: told(folder, "left") != [], timeout=30)
+    wait(lambda: told(folder, "left") != [], timeout=60)  # a worker that starts is given 20 s
     jobs = [event["job"] for event in told(folder, "submitted")]
-    wait(lambda: slurm.queue(jobs) == {}, timeout=40)
+    wait(lambda: slurm.queue(jobs) == {}, timeout=60)
     assert {event["reason"] for event in told(folder, "left")} <= {
         "the driver ended", "dismissed", "the driver left"
     }  # fmt: skip

@@ -167,12 +167,14 @@ def test_a_checkpoint_of_some_of_the_trials_is_of_no_use(cohort: Dataset, tmp_pa
     assert "it is of other trials" in caplog.text
 
 
-def together(cohort: Dataset, device: str, config: TrialConfig, **given) -> int:
+def together(cohort: Dataset, device: str, config: TrialConfig, *, lanes: int = 2) -> int:
     model = objective.initialise(config, 0, in_dim=small.DIM, num_outputs=1)
     found = scans.read(cohort, config)
     pool = sampling.pool(found, paired=config.views == "all")
-    given = {"scans": found, "pool": pool, "num_lanes": 2, "gpu_share": 1.0} | given
-    return memory.lanes_together(torch.device(device), [config], [model], **given)
+    return memory.lanes_together(
+        torch.device(device), [config] * lanes, [model] * lanes, scans=found, pool=pool,
+        gpu_share=1.0,
+    )  # fmt: skip
 
 
 def test_a_cpu_computes_as_many_lanes_as_its_cache_holds(cohort: Dataset, monkeypatch):
@@ -199,9 +201,9 @@ def test_a_gpu_computes_as_many_lanes_as_its_free_memory_holds(cohort: Dataset, 
         for each in objective.initialise(config, 0, in_dim=small.DIM, num_outputs=1).parameters()
     )
     many = 4000
-    found = together(cohort, "cuda", config, num_lanes=many)
+    found = together(cohort, "cuda", config, lanes=many)
     assert found == int(0.7 * (1.1e8 - 13 * many * row) / lane) < 8
-    assert together(cohort, "cuda", config, num_lanes=10**6) == 2
+    assert together(cohort, "cuda", config, lanes=30_000) == 2
 
 
 def test_workers_on_one_gpu_leave_each_other_room(monkeypatch):
