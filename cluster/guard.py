@@ -48,7 +48,8 @@ def guard(temporary: Path, command: list[str], *, starter: int) -> int:
         raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _end_descendants()
+        # Where the starter was killed there is no time: SLURM may kill this process next.
+        _end_descendants(grace_s=1.0 if os.getppid() == starter else 0.0)
         if told:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -57,11 +58,12 @@ def _leave(_number: int, _frame: object) -> None:
     raise SystemExit(128 + signal.SIGTERM)
 
 
-def _end_descendants() -> None:
-    processes = psutil.Process().children(recursive=True)
-    for process in processes:
-        _signal(process, signal.SIGTERM)
-    psutil.wait_procs(processes, timeout=1.0)
+def _end_descendants(*, grace_s: float) -> None:
+    if grace_s:
+        processes = psutil.Process().children(recursive=True)
+        for process in processes:
+            _signal(process, signal.SIGTERM)
+        psutil.wait_procs(processes, timeout=grace_s)
     left = psutil.Process().children(recursive=True)
     for process in left:
         _signal(process, signal.SIGKILL)
