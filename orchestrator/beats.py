@@ -60,25 +60,22 @@ class Watch:
             signal.signal(number, self._ask)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self._before = signal.set_wakeup_fd(self._hears, warn_on_full_buffer=False)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.push(self)  # a first beat that breaks at once interrupts this
             self._lookout.start()
             self._beats.start()
-        except BaseException:  # a first beat that breaks at once interrupts this
-            self._end()
-            raise
+            stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End; an orderly end and a beat that have begun are awaited."""
-        self._end()
-
-    def _end(self) -> None:
+        """End; first an orderly end and then a beat that have begun are awaited."""
         self._over.set()
-        started = [each for each in (self._lookout, self._beats) if each.ident]
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:  # from the last line up, whatever interrupts one
             stack.callback(self._hear_no_more)
-            for thread in reversed(started):  # the last one first
-                stack.callback(thread.join)
+            if self._beats.ident:
+                stack.callback(self._beats.join)
+            if self._lookout.ident:
+                stack.callback(self._lookout.join)
 
     def _hear_no_more(self) -> None:
         signal.set_wakeup_fd(self._before)
